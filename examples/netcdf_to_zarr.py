@@ -1,0 +1,156 @@
+"""Convert a NetCDF file to Zarr, formats 3 and 2, with three codec chains, and verify each.
+
+    python examples/netcdf_to_zarr.py FILE OUT
+
+Values are kept as they are stored: packed integers stay packed, `scale_factor` and `add_offset`
+stay attributes. OUT gets one group per format and codec chain. Needs the netCDF4 package.
+"""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import numpy.typing as npt
+from numcodecs import Blosc, GZip, Zstd
+
+import zarr_core as zarr
+from zarr_core.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a NetCDF variable becomes."""
+
+    path: str
+    values: npt.NDArray[Any]
+    dimensions: tuple[str, ...]
+    fill_value: Any
+    attributes: dict[str, Any]
+
+
+def as_json(value: Any) -> Any:
+    """Return a NetCDF attribute as JSON."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def fits(value: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether `dtype` can hold a fill value; some files give packed integers NaN."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # NaN becomes some integer
+        kept = np.asarray(value).astype(dtype)
+    return bool(np.array_equal(kept, value, equal_nan=dtype.kind in "fc"))
+
+
+def read_variables(group: netCDF4.Dataset, path: str = "") -> list[Variable]:
+    """Return the variables of a NetCDF group and of the groups below it."""
+    found = []
+    for name, variable in group.variables.items():
+        variable.set_auto_maskandscale(False)  # packed integers as they are stored
+        attributes = {key: as_json(variable.getncattr(key)) for key in variable.ncattrs()}
+        values = np.asarray(variable[...])
+        if values.dtype == object:  # text of variable length
+            values = values.astype(np.dtypes.StringDType())
+        fill = attributes.pop("_FillValue", None)
+        if fill is not None and not fits(fill, values.dtype):
+            print(f"{path}{name}: left out _FillValue {fill}, which {values.dtype} cannot hold")
+            fill = None
+        found.append(Variable(f"{path}{name}", values, variable.dimensions, fill, attributes))
+    for name, child in group.groups.items():
+        found += read_variables(child, f"{path}{name}/")
+    return found
+
+
+def codec_chains(zarr_format: int, dtype: np.dtype[Any]) -> dict[str, Options]:
+    """Return arguments of `create_array` by the name of the codec chain."""
+    is_text = dtype.kind == "T"  # of variable length: has neither byte order nor element size
+    if zarr_format == 2:  # the byte order is the data type's
+        big = dtype if is_text else dtype.newbyteorder(">")
+        return {
+            "zstd": {"dtype": dtype, "compressors": Zstd(level=3)},
+            "big-endian-gzip": {"dtype": big, "compressors": GZip(level=5)},
+            "blosc-lz4": {"dtype": dtype, "compressors": Blosc("lz4", shuffle=Blosc.SHUFFLE)},
+        }
+    element = 1 if is_text else dtype.itemsize
+    blosc = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=element)
+    big_endian = {} if is_text else {"serializer": BytesCodec(endian="big")}
+    return {
+        "zstd": {"dtype": dtype, "compressors": ZstdCodec(level=3)},
+        "big-endian-gzip": {"dtype": dtype, **big_endian, "compressors": GzipCodec(level=5)},
+        "blosc-lz4": {"dtype": dtype, "compressors": blosc},
+    }
+
+
+def chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return chunks of one horizontal plane: the last two dimensions whole, the others 1."""
+    leading = max(0, len(shape) - 2)
+    return (1,) * leading + tuple(max(1, length) for length in shape[leading:])
+
+
+def write(root: zarr.Group, variable: Variable, options: Options) -> None:
+    attributes = dict(variable.attributes)
+    if root.metadata.zarr_format == 2:  # where xarray and others look for names in format 2
+        attributes["_ARRAY_DIMENSIONS"] = list(variable.dimensions)
+    else:
+        options = {**options, "dimension_names": variable.dimensions}
+    if variable.fill_value is not None:
+        options = {**options, "fill_value": variable.fill_value}
+    array = root.create_array(
+        variable.path,
+        shape=variable.values.shape,
+        chunks=chunk_shape(variable.values.shape),
+        attributes=attributes,
+        **options,
+    )
+    array[...] = variable.values
+
+
+def verify(root: zarr.Group, variable: Variable) -> None:
+    """Raise unless the array holds what the variable held."""
+    array = root[variable.path]
+    assert isinstance(array, zarr.Array)
+    np.testing.assert_array_equal(array[...], variable.values)
+    attributes = array.attrs.asdict()
+    names = attributes.pop("_ARRAY_DIMENSIONS", None) or array.metadata.dimension_names
+    assert tuple(names) == variable.dimensions
+    assert attributes == variable.attributes, (attributes, variable.attributes)
+    if variable.fill_value is not None:
+        np.testing.assert_array_equal(array.fill_value, variable.fill_value)
+
+
+def convert(file: Path, out: Path) -> None:
+    with netCDF4.Dataset(file) as dataset:
+        attributes = {key: as_json(dataset.getncattr(key)) for key in dataset.ncattrs()}
+        variables = read_variables(dataset)
+    for zarr_format in (3, 2):
+        for chain in codec_chains(zarr_format, np.dtype("f4")):
+            place = out / f"v{zarr_format}-{chain}.zarr"
+            root = zarr.create_group(
+                place, zarr_format=zarr_format, attributes=attributes, overwrite=True
+            )
+            for variable in variables:
+                options = codec_chains(zarr_format, variable.values.dtype)[chain]
+                write(root, variable, options)
+            again = zarr.open_group(place, mode="r")
+            assert again.attrs.asdict() == attributes
+            for variable in variables:
+                verify(again, variable)
+            stored = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+            print(f"{place.name:24} {len(variables)} arrays verified, {stored:11,} bytes")
+    held = sum(variable.values.nbytes for variable in variables)
+    print(f"{'in memory':24} {held:30,} bytes")
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/netcdf_to_zarr.py FILE OUT")
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

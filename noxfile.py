@@ -1,0 +1,63 @@
+"""Everything that is checked, as nox sessions; `nox` alone runs those that need no peers."""
+
+import os
+import shutil
+import subprocess
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def tests(session: nox.Session) -> None:
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install("ruff>=0.12")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    session.install("-e", ".[test]")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    session.install(".[test]")
+    session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs)
+
+
+def python_with_zarr2(session: nox.Session) -> str:
+    """Return an interpreter that has zarr 2.18.7, which needs an environment of its own."""
+    if given := os.environ.get("ZARR2_PYTHON"):
+        return given
+    place = os.path.join(session.cache_dir, "zarr2")
+    python = os.path.join(place, "bin", "python")
+    if not os.path.exists(python):
+        base = shutil.which("python3.11") or session.error("zarr 2.18.7 needs a python3.11")
+        subprocess.run([base, "-m", "venv", place], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "zarr==2.18.7"], check=True)
+    return python
+
+
+@nox.session(python="3.13")
+def interop(session: nox.Session) -> None:
+    session.install(".[test,interop]")
+    env = {"ZARR2_PYTHON": python_with_zarr2(session)}
+    session.run("python", "-m", "pytest", "tests/test_interop.py", *session.posargs, env=env)
+
+
+@nox.session(python="3.13")
+def benchmarks(session: nox.Session) -> None:
+    session.install(".[bench]")
+    env = {"ZARR2_PYTHON": python_with_zarr2(session)}
+    session.run("python", "benchmarks/compare.py", *session.posargs, env=env)

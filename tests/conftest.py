@@ -1,0 +1,25 @@
+"""What all tests share: hypothesis profiles, and no display."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# `ci` finds the same cases on every run, so a red run is the change's fault. `thorough` searches:
+# HYPOTHESIS_PROFILE=thorough python -m pytest tests/test_array.py
+settings.register_profile(
+    "ci",
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "thorough",
+    max_examples=5000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# Examples draw pictures; also inherited by the interpreters that tests start.
+os.environ["MPLBACKEND"] = "Agg"

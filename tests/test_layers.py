@@ -1,0 +1,192 @@
+"""Imports only point down, files stay short, and there is no module without a subject.
+
+`docs/design.md` says why. Imports inside functions count: they are there for slow libraries, not
+for cycles.
+"""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "zarr_core"
+NAME = PACKAGE.name
+
+LAYERS = (
+    "errors",
+    "warn",
+    "config",
+    "workers",
+    "twins",
+    "dtypes",
+    "grid",
+    "selection",
+    "storage",
+    "metadata",
+    "nodes",
+    "codecs",
+    "chunk_io",
+    "sharding",
+    "attributes",
+    "views",
+    "info",
+    "array",
+    "group",
+    "create",
+    "hierarchy",
+    "copying",
+    "api",
+)
+"""The modules and packages of zarr_core, from the lowest to the highest."""
+
+FACADES = frozenset({"types"})
+"""Modules above all others that only show names of lower modules in the place users look for."""
+
+WITHOUT_A_SUBJECT = frozenset(
+    {
+        "base_utils",
+        "common",
+        "compat",
+        "helpers",
+        "lib",
+        "misc",
+        "shared",
+        "tools",
+        "types",
+        "util",
+        "utils",
+    }
+)
+
+LONGEST_FILE = 700
+"""A file that needs more lines is probably two things."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join((NAME, *parts)).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+def layer_of(module: str) -> int:
+    """Return the rank of a module; the package and what is no layer are above all."""
+    _, _, below = module.partition(".")
+    top = below.partition(".")[0]
+    if top == "":
+        return len(LAYERS) + 1
+    return LAYERS.index(top) if top in LAYERS else len(LAYERS)
+
+
+def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every module of ours that is imported anywhere in `tree`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            # `from package import module` imports the module, not only the package.
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            found = [name if name in MODULES else base for name in names]
+        else:
+            continue
+        for name in found:
+            if name == NAME or name.startswith(f"{NAME}."):
+                yield node.lineno, name
+
+
+def imports_of(module: str) -> Iterator[tuple[int, str]]:
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return imported_modules(ast.parse(path.read_text("utf-8")), package)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_has_a_layer(module: str) -> None:
+    top = module.partition(".")[2].partition(".")[0]
+    assert top in {*LAYERS, *FACADES, ""}, f"{module} is not in LAYERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    upward = [
+        f"{MODULES[module]}:{line}: {module} must not import {other}"
+        for line, other in imports_of(module)
+        if layer_of(other) > layer_of(module)
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_no_cycles() -> None:
+    # Inside `storage` and `codecs`, whose modules share a layer, too. A package's __init__ may
+    # import its modules: they import each other by their own names.
+    graph = {module: {other for _, other in imports_of(module)} - {module} for module in MODULES}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_file_is_short(path: Path) -> None:
+    lines = len(path.read_text("utf-8").splitlines())
+    assert lines <= LONGEST_FILE, f"{path} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_type_checking_imports(path: Path) -> None:
+    names = [
+        getattr(node, "id", getattr(node, "attr", ""))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    ]
+    assert "TYPE_CHECKING" not in names, f"{path}: layers make TYPE_CHECKING unnecessary"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_module_has_a_subject(path: Path) -> None:
+    if path.stem.strip("_") not in WITHOUT_A_SUBJECT:
+        return
+    assert path.stem in FACADES, f"{path}: say in the name what the module is about"
+    body = ast.parse(path.read_text("utf-8")).body
+    allowed = (ast.ImportFrom, ast.Expr, ast.Assign)  # imports, a docstring, __all__
+    assert all(isinstance(node, allowed) for node in body), f"{path} may only re-export"
+
+
+def test_a_plain_import_stays_light() -> None:
+    # What is slow to import is imported by the first call that needs it.
+    import subprocess
+    import sys
+
+    heavy = ("asyncio", "anyio", "fsspec", "obstore", "numcodecs", "zstandard")
+    code = f"import zarr_core, sys; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "expected"),
+    [
+        ("import zarr_core.array", "zarr_core", ["zarr_core.array"]),
+        ("def f():\n from zarr_core.errors import StoreError", "zarr_core", ["zarr_core.errors"]),
+        ("from zarr_core import errors", "zarr_core", ["zarr_core.errors"]),
+        ("from zarr_core import Array", "zarr_core", ["zarr_core"]),
+        ("from . import base", "zarr_core.storage", ["zarr_core.storage.base"]),
+        ("from .base import Store", "zarr_core.storage", ["zarr_core.storage.base"]),
+        ("from ..errors import StoreError", "zarr_core.storage", ["zarr_core.errors"]),
+        ("import numpy, os.path", "zarr_core", []),
+    ],
+)
+def test_the_walk_finds_imports(source: str, package: str, expected: list[str]) -> None:
+    assert [name for _, name in imported_modules(ast.parse(source), package)] == expected
+
+
+def test_an_upward_import_would_be_found() -> None:
+    assert layer_of("zarr_core.array") > layer_of("zarr_core.chunk_io")
+    assert layer_of("zarr_core") > layer_of("zarr_core.api") > layer_of("zarr_core.storage.base")

@@ -1,0 +1,362 @@
+"""`open`, `save`, `zeros` and the other functions at the top level: dispatch and defaults, no logic."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core.array import Array
+from zarr_core.config import ArrayConfigLike
+from zarr_core.constructors import (
+    array,
+    array_async,
+    asarray,
+    asarray_async,
+    create,
+    create_array,
+    create_array_async,
+    create_async,
+    default_format,
+    empty,
+    empty_async,
+    empty_like,
+    empty_like_async,
+    from_array,
+    from_array_async,
+    full,
+    full_async,
+    full_like,
+    full_like_async,
+    ones,
+    ones_async,
+    ones_like,
+    ones_like_async,
+    open_array,
+    open_array_async,
+    open_like,
+    open_like_async,
+    place_and_mode,
+    zeros,
+    zeros_async,
+    zeros_like,
+    zeros_like_async,
+)
+from zarr_core.create import create_node
+from zarr_core.errors import ContainsGroupError, NodeNotFoundError
+from zarr_core.group import Group
+from zarr_core.hierarchy import consolidate, create_nodes
+from zarr_core.metadata import JSON, ArrayMetadata, GroupMetadata, NodeMetadata, ZarrFormat
+from zarr_core.nodes import read_group, read_node
+from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
+from zarr_core.storage.base import Store
+from zarr_core.twins import async_twin
+from zarr_core.warn import warn, warn_ignored
+
+__all__ = [
+    "array",
+    "array_async",
+    "asarray",
+    "asarray_async",
+    "consolidate_metadata",
+    "consolidate_metadata_async",
+    "create",
+    "create_array",
+    "create_array_async",
+    "create_async",
+    "create_group",
+    "create_group_async",
+    "create_hierarchy",
+    "create_hierarchy_async",
+    "empty",
+    "empty_async",
+    "empty_like",
+    "empty_like_async",
+    "from_array",
+    "from_array_async",
+    "full",
+    "full_async",
+    "full_like",
+    "full_like_async",
+    "group",
+    "group_async",
+    "load",
+    "load_async",
+    "ones",
+    "ones_async",
+    "ones_like",
+    "ones_like_async",
+    "open",
+    "open_array",
+    "open_array_async",
+    "open_async",
+    "open_consolidated",
+    "open_consolidated_async",
+    "open_group",
+    "open_group_async",
+    "open_like",
+    "open_like_async",
+    "save",
+    "save_array",
+    "save_array_async",
+    "save_async",
+    "save_group",
+    "save_group_async",
+    "tree",
+    "tree_async",
+    "zeros",
+    "zeros_async",
+    "zeros_like",
+    "zeros_like_async",
+]
+
+Node: TypeAlias = Array | Group
+
+
+# --- arrays and groups -----------------------------------------------------------------------------
+
+
+def open(  # noqa: A001 - the name users know
+    store: StoreLike = None,
+    *,
+    mode: AccessMode | None = None,
+    zarr_format: ZarrFormat | None = None,
+    path: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    config: ArrayConfigLike | None = None,
+    **kwargs: Any,
+) -> Node:
+    """Open the array or group at a place, or create one, as `mode` allows.
+
+    With a `shape` an array is created, otherwise a group. See `open_array` and `open_group`.
+    """
+    place, mode = place_and_mode(store, path, mode, storage_options)
+    if mode in ("w", "w-"):
+        if "shape" in kwargs:
+            return open_array(place, mode=mode, zarr_format=zarr_format, config=config, **kwargs)
+        return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
+    metadata = read_node(place, zarr_format, consolidated=True)
+    if isinstance(metadata, ArrayMetadata):
+        return Array(metadata, place, config)
+    if isinstance(metadata, GroupMetadata):
+        if "shape" in kwargs:
+            raise ContainsGroupError(f"there is a group at {place}, not an array")
+        return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
+    if mode != "a":
+        raise NodeNotFoundError(f"no array or group at {place}")
+    if "shape" in kwargs:
+        return create(store=place, zarr_format=zarr_format, config=config, **kwargs)
+    return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
+
+
+def open_group(
+    store: StoreLike = None,
+    *,
+    mode: AccessMode | None = None,
+    cache_attrs: bool | None = None,
+    synchronizer: Any = None,
+    path: str | None = None,
+    chunk_store: Any = None,
+    storage_options: dict[str, Any] | None = None,
+    zarr_format: ZarrFormat | None = None,
+    meta_array: Any = None,
+    attributes: Mapping[str, JSON] | None = None,
+    use_consolidated: bool | str | None = None,
+) -> Group:
+    """Open a group, or create it, as `mode` allows (see `open_array`).
+
+    Consolidated metadata is used when there is some; `use_consolidated=True` raises `ValueError`
+    without, `False` reads the children's own documents.
+    """
+    warn_ignored(
+        synchronizer=synchronizer,
+        chunk_store=chunk_store,
+        cache_attrs=cache_attrs,
+        meta_array=meta_array,
+    )
+    place, mode = place_and_mode(store, path, mode, storage_options)
+    if mode not in ("w", "w-"):
+        try:
+            metadata = read_group(place, zarr_format, consolidated=use_consolidated is not False)
+            return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
+        except NodeNotFoundError:
+            if mode != "a":
+                raise
+    return create_group(
+        place, zarr_format=zarr_format, overwrite=mode == "w", attributes=attributes
+    )
+
+
+def create_group(
+    store: StoreLike,
+    *,
+    path: str | None = None,
+    zarr_format: ZarrFormat | None = None,
+    overwrite: bool = False,
+    attributes: Mapping[str, Any] | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Group:
+    """Create a group and the groups above it; raise `ContainsGroupError` if there is one."""
+    place = store_from(store, path=path, storage_options=storage_options)
+    return Group.create_at(place, zarr_format or default_format(), attributes, overwrite=overwrite)
+
+
+def group(
+    store: StoreLike = None,
+    *,
+    overwrite: bool = False,
+    chunk_store: Any = None,
+    cache_attrs: bool | None = None,
+    synchronizer: Any = None,
+    path: str | None = None,
+    zarr_format: ZarrFormat | None = None,
+    meta_array: Any = None,
+    attributes: Mapping[str, JSON] | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Group:
+    """Open a group, or create it when there is none; with `overwrite` always create it."""
+    return open_group(
+        store,
+        mode="w" if overwrite else "a",
+        chunk_store=chunk_store,
+        cache_attrs=cache_attrs,
+        synchronizer=synchronizer,
+        path=path,
+        zarr_format=zarr_format,
+        meta_array=meta_array,
+        attributes=attributes,
+        storage_options=storage_options,
+    )
+
+
+def open_consolidated(
+    store: StoreLike = None, *, use_consolidated: Literal[True] = True, **kwargs: Any
+) -> Group:
+    """Open a group whose metadata is consolidated; raise `ValueError` if it is not."""
+    if use_consolidated is not True:
+        raise TypeError("use_consolidated must be True in open_consolidated; see open_group")
+    return open_group(store, use_consolidated=True, **kwargs)
+
+
+# --- saving and loading ----------------------------------------------------------------------------
+
+
+def save_array(
+    store: StoreLike,
+    arr: npt.ArrayLike,
+    *,
+    zarr_format: ZarrFormat | None = None,
+    path: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Store an array, replacing what is there; other parameters are those of `create`."""
+    values = arr if hasattr(arr, "shape") and hasattr(arr, "dtype") else np.asarray(arr)
+    place, _ = place_and_mode(store, path, "w", storage_options)
+    kwargs.setdefault("overwrite", True)
+    array(values, store=place, zarr_format=zarr_format, **kwargs)
+    if not isinstance(store, Store | StorePath):
+        place.store.close()
+
+
+def save_group(
+    store: StoreLike,
+    *args: npt.ArrayLike,
+    zarr_format: ZarrFormat | None = None,
+    path: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    **kwargs: npt.ArrayLike,
+) -> None:
+    """Store arrays in a group: positional ones as `arr_0`, `arr_1`, ..., others by name."""
+    if not args and not kwargs:
+        raise ValueError("at least one array is needed")
+    place, _ = place_and_mode(store, path, "w", storage_options)
+    create_node(place, GroupMetadata(zarr_format=zarr_format or default_format()), overwrite=True)
+    named = {f"arr_{number}": value for number, value in enumerate(args)} | kwargs
+    for name, value in named.items():
+        save_array(place / name, value, zarr_format=zarr_format)
+    if not isinstance(store, Store | StorePath):
+        place.store.close()
+
+
+def save(
+    store: StoreLike,
+    *args: npt.ArrayLike,
+    zarr_format: ZarrFormat | None = None,
+    path: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Store one array as an array, several as a group; see `save_array` and `save_group`."""
+    if not args and not kwargs:
+        raise ValueError("at least one array is needed")
+    where: dict[str, Any] = dict(zarr_format=zarr_format, path=path, storage_options=storage_options)
+    if len(args) == 1 and not kwargs:
+        save_array(store, args[0], **where)
+    else:
+        save_group(store, *args, **where, **kwargs)
+
+
+def load(
+    store: StoreLike, path: str | None = None, zarr_format: ZarrFormat | None = None
+) -> Any:
+    """Return an array as a NumPy array, or the arrays of a group as a dictionary of them."""
+    if isinstance(store, str | os.PathLike) and "://" not in str(store) and not os.path.exists(store):
+        raise FileNotFoundError(f"there is nothing at {store}")
+    node = open(store, mode="r", path=path, zarr_format=zarr_format)
+    if isinstance(node, Array):
+        return node[...]
+    return {name: child[...] for name, child in node.arrays()}
+
+
+def tree(
+    grp: Group, expand: bool | None = None, level: int | None = None
+) -> Any:
+    """Return a drawing of what is below a group; see `Group.tree`."""
+    warn("tree")
+    return grp.tree(expand=expand, level=level)
+
+
+def consolidate_metadata(
+    store: StoreLike, path: str | None = None, zarr_format: ZarrFormat | None = None
+) -> Group:
+    """Store copies of all documents below a group with the group; return a group that uses them.
+
+    Opening it then takes one request however many nodes there are.
+    """
+    place = store_from(store, path=path)
+    return Group.from_metadata(consolidate(place, zarr_format), place)
+
+
+def create_hierarchy(
+    *, store: StoreLike, nodes: Mapping[str, NodeMetadata], overwrite: bool = False
+) -> Iterator[tuple[str, Node]]:
+    """Create several nodes at once from their metadata; yield pairs of path and node.
+
+    Groups in between are created as needed. Everything is created before the first pair.
+    """
+    place = store_from(store)
+    made = create_nodes(place, nodes, overwrite=overwrite)
+    pairs: list[tuple[str, Node]] = []
+    for name, metadata in made.items():
+        there = place / name if name else place
+        if isinstance(metadata, ArrayMetadata):
+            pairs.append((name, Array(metadata, there)))
+        else:
+            pairs.append((name, Group(metadata, there)))
+    return iter(pairs)
+
+
+open_async = async_twin(open)
+open_group_async = async_twin(open_group)
+create_group_async = async_twin(create_group)
+group_async = async_twin(group)
+open_consolidated_async = async_twin(open_consolidated)
+save_async = async_twin(save)
+save_array_async = async_twin(save_array, snapshot="arr")
+save_group_async = async_twin(save_group)
+load_async = async_twin(load)
+tree_async = async_twin(tree)
+consolidate_metadata_async = async_twin(consolidate_metadata)
+create_hierarchy_async = async_twin(create_hierarchy)

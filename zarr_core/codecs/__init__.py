@@ -1,0 +1,55 @@
+"""Codecs: what turns the chunks of an array into stored bytes and back.
+
+`zarr_core.codecs.numcodecs` has those of the package numcodecs.
+"""
+
+from zarr_core.codecs.base import (
+    ArrayArrayCodec,
+    ArrayBytesCodec,
+    BytesBytesCodec,
+    ChunkSpec,
+    Codec,
+)
+from zarr_core.codecs.blosc import BloscCname, BloscCodec, BloscShuffle
+from zarr_core.codecs.chain import CodecChain, resolve_codecs
+from zarr_core.codecs.crc32c import Crc32cCodec
+from zarr_core.codecs.deflate import GzipCodec
+from zarr_core.codecs.layout import BytesCodec, Endian, TransposeCodec
+from zarr_core.codecs.registry import (
+    codec_from_dict,
+    codec_from_numcodecs,
+    codecs_from_configs,
+    get_codec_class,
+    register_codec,
+)
+from zarr_core.codecs.v2 import V2FilterCodec, v2_compressor
+from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
+from zarr_core.codecs.zstd import ZstdCodec
+
+__all__ = [
+    "ArrayArrayCodec",
+    "ArrayBytesCodec",
+    "BloscCname",
+    "BloscCodec",
+    "BloscShuffle",
+    "BytesBytesCodec",
+    "BytesCodec",
+    "ChunkSpec",
+    "Codec",
+    "CodecChain",
+    "Crc32cCodec",
+    "Endian",
+    "GzipCodec",
+    "TransposeCodec",
+    "V2FilterCodec",
+    "VLenBytesCodec",
+    "VLenUTF8Codec",
+    "ZstdCodec",
+    "codec_from_dict",
+    "codec_from_numcodecs",
+    "codecs_from_configs",
+    "get_codec_class",
+    "register_codec",
+    "resolve_codecs",
+    "v2_compressor",
+]

@@ -1,0 +1,142 @@
+"""What the codecs share: checks of configurations and of sizes, and the way to numcodecs."""
+
+import importlib
+import operator
+import warnings
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from zarr_core.errors import CodecError, MetadataValidationError, describe
+
+__all__ = [
+    "VARIABLE_LIMIT",
+    "check_bool",
+    "check_choice",
+    "check_fields",
+    "check_int",
+    "check_size",
+    "element_size",
+    "encoded_limit",
+    "flat_bytes",
+    "limit_error",
+    "load_numcodecs",
+    "size_error",
+]
+
+# --- configuration -------------------------------------------------------------------------------
+
+
+def check_fields(
+    codec: str, configuration: Any, allowed: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Return the configuration as a dictionary; refuse anything else and fields not `allowed`."""
+    if not isinstance(configuration, Mapping):
+        raise MetadataValidationError(
+            f"codec {codec!r}: expected an object as configuration, found {describe(configuration)}"
+        )
+    for field in configuration:
+        if allowed is not None and field not in allowed:
+            raise MetadataValidationError(
+                f"codec {codec!r}: unknown field {describe(field)}; "
+                f"allowed: {', '.join(map(repr, allowed)) or 'none'}"
+            )
+    return {str(field): value for field, value in configuration.items()}
+
+
+def check_int(codec: str, field: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return `value` if it is an integer from `low` to `high`."""
+    # Integers of NumPy are welcome, True and 1.0 are not.
+    try:
+        number = low - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = low - 1
+    if low <= number and (high is None or number <= high):
+        return number
+    allowed = f"from {low} to {high}" if high is not None else f"of at least {low}"
+    raise MetadataValidationError(
+        f"codec {codec!r}: field {field!r}: expected an integer {allowed}, found {describe(value)}"
+    )
+
+
+def check_bool(codec: str, field: str, value: Any) -> bool:
+    """Return `value` if it is True or False."""
+    if isinstance(value, bool):
+        return value
+    raise MetadataValidationError(
+        f"codec {codec!r}: field {field!r}: expected true or false, found {describe(value)}"
+    )
+
+
+def check_choice(codec: str, field: str, value: Any, choices: Collection[str]) -> Any:
+    """Return `value` if it is one of `choices`."""
+    if isinstance(value, str) and value in choices:
+        return str(value)
+    raise MetadataValidationError(
+        f"codec {codec!r}: field {field!r}: expected one of {', '.join(map(repr, choices))}, "
+        f"found {describe(value)}"
+    )
+
+
+# --- data ------------------------------------------------------------------------------------------
+
+
+def element_size(dtype: np.dtype[Any]) -> int:
+    """Return the size that filters on bytes take for an element; 1 for variable-length types."""
+    return 1 if dtype.kind in "OT" else max(dtype.itemsize, 1)
+
+
+def flat_bytes(data: Any) -> bytes | bytearray | memoryview:
+    """Return encoded data as an object whose length is its size in bytes; copy only if needed."""
+    if isinstance(data, bytes | bytearray):
+        return data
+    if isinstance(data, np.ndarray):
+        if data.dtype.hasobject:
+            raise CodecError(f"expected bytes, found an array of {data.dtype}")
+        data = data.reshape(-1).view(np.uint8)
+    view = memoryview(data)
+    return view if view.ndim == 1 and view.format == "B" else view.cast("B")
+
+
+def size_error(expected: int, found: int) -> CodecError:
+    """Return the error for data of a wrong decoded size."""
+    return CodecError(f"expected {expected} decoded bytes, found {found}")
+
+
+def check_size(data: Any, nbytes: int | None, limit: int) -> bytes | bytearray | memoryview:
+    """Return decoded data as flat bytes if their number is right."""
+    flat = flat_bytes(data)
+    size = len(flat)
+    if nbytes is not None and size != nbytes:
+        raise size_error(nbytes, size)
+    if size > limit:
+        raise limit_error(limit)
+    return flat
+
+
+VARIABLE_LIMIT = 1 << 32
+"""Chunks of variable-length elements are refused from this size on: their numbers have 32 bits."""
+
+
+def encoded_limit(limit: int) -> int:
+    """Return how large `limit` bytes can become when they are encoded (base64 is the worst)."""
+    return limit + limit // 2 + (1 << 16)
+
+
+def limit_error(limit: int) -> CodecError:
+    """Return the error for data that decodes to more bytes than it can."""
+    return CodecError(f"expected at most {limit} decoded bytes, found more")
+
+
+# --- numcodecs -------------------------------------------------------------------------------------
+
+
+@cache
+def load_numcodecs(module: str = "numcodecs") -> Any:
+    """Return a module of numcodecs, which is slow to import."""
+    # It warns that it would rather use another package for its CRC-32C, which is nobody's concern
+    # here, and it sets a filter so that an ignored warning is shown: hence `record`.
+    with warnings.catch_warnings(record=True):
+        return importlib.import_module(module)

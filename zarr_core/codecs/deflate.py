@@ -1,0 +1,104 @@
+"""The `gzip` codec, and zlib streams as format 2 and numcodecs use them.
+
+Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/gzip/index.html
+"""
+
+import sys
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage
+from zarr_core.codecs.checks import check_fields, check_int, limit_error, size_error
+from zarr_core.errors import CodecError
+
+__all__ = ["GzipCodec", "deflate_stage"]
+
+_GZIP, _ZLIB = 31, 15  # `wbits` of zlib
+
+
+@dataclass(frozen=True, kw_only=True)
+class GzipCodec(BytesBytesCodec):
+    """Gzip. `level` is from 0 (stored) to 9 (smallest)."""
+
+    name = "gzip"
+
+    level: int = 5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", check_int(self.name, "level", self.level, 0, 9))
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the configuration as JSON."""
+        return {"level": self.level}
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
+        """Return the codec for a document's `configuration`."""
+        return cls(**check_fields(cls.name, configuration, ("level",)))
+
+    def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> BytesStage:
+        """Return the codec bound to its decoded side."""
+        return deflate_stage(self.level, nbytes, limit, gzip=True)
+
+
+def deflate_stage(level: int, nbytes: int | None, limit: int, *, gzip: bool) -> BytesStage:
+    """Return the stage of a gzip or zlib codec."""
+    wbits = _GZIP if gzip else _ZLIB
+    decompressor, compress, error = zlib.decompressobj, zlib.compress, zlib.error
+    # One byte more than allowed is enough to know; 0 would mean "no limit".
+    most = min(limit, sys.maxsize - 1) + 1
+
+    def decode(data: Any) -> Buffer:
+        stream = decompressor(wbits)
+        try:
+            decoded = stream.decompress(data, most)
+        except error as problem:
+            raise CodecError(str(problem)) from problem
+        if stream.unused_data and gzip:
+            decoded = _decode_members(data, most)
+        elif len(decoded) == most:
+            raise limit_error(limit)
+        elif not stream.eof:
+            raise _end_error(len(decoded))
+        elif stream.unused_data:
+            raise CodecError(f"found {len(stream.unused_data)} bytes after the end of the stream")
+        if nbytes is not None and len(decoded) != nbytes:
+            raise size_error(nbytes, len(decoded))
+        return decoded
+
+    def encode(data: Any) -> Buffer:
+        # Unlike the module gzip this writes no time of day, so equal chunks have equal bytes.
+        return compress(data, level, wbits)
+
+    return BytesStage(None, encode, decode, decode_cost=4.0, encode_cost=4.0 + 5 * level)
+
+
+def _decode_members(data: Any, most: int) -> bytes:
+    """Return the data of all members of a gzip file, which must be fewer than `most` bytes."""
+    view, position = memoryview(data), 0
+    stream = zlib.decompressobj(_GZIP)
+    decoded = bytearray()
+    while position < len(view):
+        if stream.eof:
+            stream = zlib.decompressobj(_GZIP)
+        # In pieces: what follows a member is copied by the library, for each of many small ones.
+        piece = view[position : position + (1 << 16)]
+        try:
+            decoded += stream.decompress(piece, most - len(decoded))
+        except zlib.error as problem:
+            message = f"found bytes that are no gzip member after {len(decoded)} decoded bytes"
+            raise CodecError(message) from problem
+        if len(decoded) >= most:
+            raise limit_error(most - 1)
+        position += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+    if not stream.eof:
+        raise _end_error(len(decoded))
+    return bytes(decoded)
+
+
+def _end_error(decoded: int) -> CodecError:
+    return CodecError(f"data ends after {decoded} decoded bytes, before the end of the stream")

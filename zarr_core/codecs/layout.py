@@ -1,0 +1,179 @@
+"""Codecs that place elements in memory and in bytes: `bytes` and `transpose`.
+
+Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/bytes/index.html and
+https://zarr-specs.readthedocs.io/en/latest/v3/codecs/transpose/index.html
+"""
+
+import math
+import operator
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from zarr_core.codecs.base import (
+    ArrayArrayCodec,
+    ArrayBytesCodec,
+    ArrayStage,
+    Buffer,
+    ChunkSpec,
+    NDArray,
+    SerialStage,
+)
+from zarr_core.codecs.checks import check_choice, check_fields, flat_bytes, size_error
+from zarr_core.errors import MetadataValidationError, describe
+
+__all__ = ["BytesCodec", "Endian", "TransposeCodec", "inverse_permutation", "raw_stage"]
+
+Endian: TypeAlias = Literal["little", "big"]
+"""Byte orders by the names that documents use."""
+
+
+def has_byte_order(dtype: np.dtype[Any]) -> bool:
+    """Tell whether any part of an element is larger than a byte and has a byte order."""
+    # Also right for structures, whose own byte order NumPy shows as "not applicable".
+    return dtype.newbyteorder("S") != dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class BytesCodec(ArrayBytesCodec):
+    """The elements one after another in C order.
+
+    `endian` is the stored byte order, None for types of single bytes. The byte order in memory is
+    that of the data type.
+    """
+
+    name = "bytes"
+
+    endian: Endian | None = sys.byteorder
+
+    def __post_init__(self) -> None:
+        if self.endian is not None:
+            check_choice(self.name, "endian", self.endian, ("little", "big"))
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the configuration as JSON."""
+        return {} if self.endian is None else {"endian": self.endian}
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
+        """Return the codec for a document's `configuration`; an absent `endian` is None."""
+        fields = check_fields(cls.name, configuration, ("endian",))
+        return cls(endian=fields.get("endian"))
+
+    def resolve(self, dtype: np.dtype[Any]) -> Self:
+        """Return the codec as it is to be stored with arrays of `dtype`."""
+        return self if has_byte_order(dtype) else replace(self, endian=None)
+
+    def bind(self, spec: ChunkSpec) -> SerialStage:
+        """Return the codec bound to chunks of `spec`."""
+        if spec.dtype.kind in "OT" or spec.dtype.hasobject:
+            raise MetadataValidationError(
+                f"codec 'bytes': elements of {spec.data_type.name!r} have no fixed size"
+            )
+        return raw_stage(spec.shape, spec.dtype, self._stored(spec.dtype))
+
+    def _stored(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        if not has_byte_order(dtype):
+            return dtype
+        if self.endian is not None:
+            return dtype.newbyteorder("<" if self.endian == "little" else ">")
+        if dtype.names is not None:
+            # Structures were written without `endian` by earlier software, in little-endian order.
+            return dtype.newbyteorder("<")
+        raise MetadataValidationError(
+            f"codec 'bytes': field 'endian': required for elements of {dtype.itemsize} bytes "
+            f"({dtype}), found none"
+        )
+
+
+def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any]) -> SerialStage:
+    """Return the stage for arrays of `dtype` whose bytes are those of elements of `stored`."""
+    nbytes = math.prod(shape) * stored.itemsize
+    if not stored.itemsize:
+        raise MetadataValidationError(f"codec 'bytes': elements of {dtype} have no size")
+    ndarray, uint8 = np.ndarray, np.dtype("u1")
+
+    def view(data: Buffer) -> NDArray:
+        if len(data) != nbytes:
+            data = flat_bytes(data)
+            if len(data) != nbytes:
+                raise size_error(nbytes, len(data))
+        return ndarray(shape, stored, data)
+
+    def decode_swapped(data: Buffer) -> NDArray:
+        return view(data).astype(dtype)
+
+    def encode(array: NDArray) -> Buffer:
+        return array.reshape(-1).view(uint8)
+
+    def encode_swapped(array: NDArray) -> Buffer:
+        return array.astype(stored, order="C").reshape(-1).view(uint8)
+
+    if stored == dtype:
+        return SerialStage(nbytes, encode, view, native=True)
+    return SerialStage(nbytes, encode_swapped, decode_swapped)
+
+
+def inverse_permutation(order: Iterable[int]) -> tuple[int, ...]:
+    """Return the permutation that undoes `order`."""
+    order = tuple(order)
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+@dataclass(frozen=True, init=False)
+class TransposeCodec(ArrayArrayCodec):
+    """The axes in another order: axis `i` of what is stored is axis `order[i]` of the chunk."""
+
+    name = "transpose"
+
+    order: tuple[int, ...]
+
+    def __init__(self, *, order: Iterable[int]) -> None:
+        try:
+            axes = tuple(map(operator.index, order))
+        except TypeError:
+            axes = (-1,)
+        if sorted(axes) != list(range(len(axes))):
+            raise MetadataValidationError(
+                "codec 'transpose': field 'order': expected every axis once, "
+                f"found {describe(order)}"
+            )
+        object.__setattr__(self, "order", axes)
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the configuration as JSON."""
+        return {"order": list(self.order)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the codec as it stands in a metadata document."""
+        return {"name": self.name, "configuration": dict(self.configuration())}
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
+        """Return the codec for a document's `configuration`."""
+        fields = check_fields(cls.name, configuration, ("order",))
+        if "order" not in fields:
+            raise MetadataValidationError("codec 'transpose': field 'order' is missing")
+        return cls(order=fields["order"])
+
+    def bind(self, spec: ChunkSpec) -> ArrayStage:
+        """Return the codec bound to chunks of `spec`."""
+        order = self.order
+        if len(order) != len(spec.shape):
+            raise MetadataValidationError(
+                f"codec 'transpose': field 'order': expected {len(spec.shape)} axes, "
+                f"found {describe(list(order))}"
+            )
+        inverse = inverse_permutation(order)
+
+        def encode(array: NDArray) -> NDArray:
+            return array.transpose(order)
+
+        def decode(array: NDArray) -> NDArray:
+            return array.transpose(inverse)
+
+        shape = tuple(spec.shape[axis] for axis in order)
+        return ArrayStage(spec._replace(shape=shape), encode, decode, order)

@@ -1,0 +1,170 @@
+"""Codecs by the names that documents use.
+
+Other packages add codecs with `register_codec`, or with an entry point of the group
+`zarr_core.codecs` whose name is that of the codec.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
+from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
+from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
+from zarr_core.metadata import NamedConfig
+
+__all__ = [
+    "codec_from_dict",
+    "codec_from_numcodecs",
+    "codecs_from_configs",
+    "get_codec_class",
+    "register_codec",
+]
+
+ENTRY_POINTS = "zarr_core.codecs"
+"""The group of entry points."""
+
+_HERE = "zarr_core.codecs"
+
+_codecs: dict[str, type[Codec] | str] = {
+    "blosc": f"{_HERE}.blosc:BloscCodec",
+    "bytes": f"{_HERE}.layout:BytesCodec",
+    "crc32c": f"{_HERE}.crc32c:Crc32cCodec",
+    "endian": f"{_HERE}.layout:BytesCodec",  # what `bytes` was called in drafts of format 3
+    "gzip": f"{_HERE}.deflate:GzipCodec",
+    "sharding_indexed": "zarr_core.sharding:ShardingCodec",
+    "transpose": f"{_HERE}.layout:TransposeCodec",
+    "vlen-bytes": f"{_HERE}.vlen:VLenBytesCodec",
+    "vlen-utf8": f"{_HERE}.vlen:VLenUTF8Codec",
+    "zstd": f"{_HERE}.zstd:ZstdCodec",
+    "numcodecs.adler32": f"{_HERE}.numcodecs:Adler32",
+    "numcodecs.astype": f"{_HERE}.numcodecs:AsType",
+    "numcodecs.bitround": f"{_HERE}.numcodecs:BitRound",
+    "numcodecs.blosc": f"{_HERE}.numcodecs:Blosc",
+    "numcodecs.bz2": f"{_HERE}.numcodecs:BZ2",
+    "numcodecs.crc32": f"{_HERE}.numcodecs:CRC32",
+    "numcodecs.crc32c": f"{_HERE}.numcodecs:CRC32C",
+    "numcodecs.delta": f"{_HERE}.numcodecs:Delta",
+    "numcodecs.fixedscaleoffset": f"{_HERE}.numcodecs:FixedScaleOffset",
+    "numcodecs.fletcher32": f"{_HERE}.numcodecs:Fletcher32",
+    "numcodecs.gzip": f"{_HERE}.numcodecs:GZip",
+    "numcodecs.jenkins_lookup3": f"{_HERE}.numcodecs:JenkinsLookup3",
+    "numcodecs.lz4": f"{_HERE}.numcodecs:LZ4",
+    "numcodecs.lzma": f"{_HERE}.numcodecs:LZMA",
+    "numcodecs.packbits": f"{_HERE}.numcodecs:PackBits",
+    "numcodecs.pcodec": f"{_HERE}.numcodecs:PCodec",
+    "numcodecs.quantize": f"{_HERE}.numcodecs:Quantize",
+    "numcodecs.shuffle": f"{_HERE}.numcodecs:Shuffle",
+    "numcodecs.zfpy": f"{_HERE}.numcodecs:ZFPY",
+    "numcodecs.zlib": f"{_HERE}.numcodecs:Zlib",
+    "numcodecs.zstd": f"{_HERE}.numcodecs:Zstd",
+    "v2.compressor": f"{_HERE}.v2:V2CompressorCodec",
+    "v2.filters": f"{_HERE}.v2:V2FilterCodec",
+}
+
+_KINDS = (ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec)
+
+
+def register_codec(name: str, cls: type[Codec]) -> None:
+    """Make `cls` the codec for `name` in metadata documents."""
+    if not issubclass(cls, _KINDS):
+        kinds = ", ".join(kind.__name__ for kind in _KINDS)
+        raise TypeError(f"codec {name!r}: expected a subclass of one of {kinds}, found {cls!r}")
+    _codecs[name] = cls
+
+
+def get_codec_class(name: str) -> type[Codec]:
+    """Return the class for a codec's name; raise `UnknownCodecError` if there is none."""
+    found = _codecs[name] if name in _codecs else _find_entry_point(name)
+    if not isinstance(found, str):
+        return found
+    module, _, attribute = found.partition(":")
+    cls: type[Codec] = getattr(importlib.import_module(module), attribute)
+    _codecs[name] = cls
+    return cls
+
+
+def _find_entry_point(name: str) -> type[Codec]:
+    entry_point = _entry_points().get(name)
+    if entry_point is None:
+        raise UnknownCodecError(
+            f"codec {describe(name)} is not known; other packages can add it with "
+            f"register_codec() or an entry point of the group {ENTRY_POINTS!r}"
+        )
+    try:
+        register_codec(name, entry_point.load())
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UnknownCodecError(f"codec {name!r} cannot be loaded: {error}") from error
+    return get_codec_class(name)
+
+
+@cache
+def _entry_points() -> Mapping[str, Any]:
+    # Slow to import and to ask, and only asked for names that are not built in.
+    from importlib.metadata import entry_points
+
+    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
+
+
+def codec_from_dict(data: str | Mapping[str, Any] | NamedConfig) -> Codec:
+    """Return the codec for an entry of `codecs` in a document, or for the name of a codec.
+
+    Raises `UnknownCodecError` or `MetadataValidationError`.
+    """
+    name, configuration = _name_and_configuration(data)
+    return get_codec_class(name).from_configuration(configuration)
+
+
+def _name_and_configuration(data: Any) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(data, str):
+        return data, {}
+    if isinstance(data, NamedConfig):
+        return data.name, data.configuration
+    if isinstance(data, Mapping) and isinstance(data.get("name"), str):
+        unknown = data.keys() - {"name", "configuration", "must_understand"}
+        configuration = data.get("configuration", {})
+        if not unknown and isinstance(configuration, Mapping):
+            return data["name"], configuration
+    raise MetadataValidationError(
+        f"expected a codec as an object with 'name' and 'configuration', found {describe(data)}"
+    )
+
+
+def codecs_from_configs(configs: Iterable[NamedConfig]) -> tuple[Codec, ...]:
+    """Return the codecs of an array's metadata, in the order in which they encode.
+
+    Unknown codecs are left out if their documents say that they need not be understood.
+    """
+    codecs: list[Codec] = []
+    for config in configs:
+        try:
+            codecs.append(codec_from_dict(config))
+        except UnknownCodecError:
+            if config.must_understand:
+                raise
+    match codecs:
+        case [*before, V2FilterCodec() as filters, V2CompressorCodec() as compressor] if (
+            not is_bytes_codec(compressor.config)
+        ):
+            # In format 2 a compressor may be one for arrays; then it is the last filter.
+            return (*before, V2FilterCodec((*filters.filters, compressor.config)))
+    return tuple(codecs)
+
+
+def codec_from_numcodecs(codec: Any) -> Codec:
+    """Return the codec of format 3 for an object of numcodecs, or anything with `get_config`.
+
+    zstd, gzip and blosc become the codecs that the specification names, the others those of
+    `zarr_core.codecs.numcodecs`. Raises `UnknownCodecError`.
+    """
+    from zarr_core.codecs.numcodecs_codecs import PREFIX, fast_codec
+
+    config = dict(codec.get_config())
+    codec_id = config["id"]
+    if codec_id in ("zstd", "gzip", "blosc"):
+        return fast_codec(config)
+    del config["id"]
+    if codec_id in ("vlen-utf8", "vlen-bytes"):
+        return get_codec_class(codec_id).from_configuration(config)
+    return get_codec_class(f"{PREFIX}{codec_id}").from_configuration(config)

@@ -1,0 +1,297 @@
+"""Settings: process-wide defaults, context-local overrides, and the options of one array.
+
+`config.set({...})` changes the process; `with config.set({...}):` only the current context (thread
+or task), and is undone at the end. Keys are those of zarr-python where they mean something here.
+Environment variables `ZARR_CORE_ARRAY__ORDER=F` (or `ZARR_...`) set `array.order` at import.
+"""
+
+import ast
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, fields, replace
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, final
+
+from zarr_core.errors import ZarrUserWarning
+
+__all__ = ["ArrayConfig", "ArrayConfigLike", "BadConfigError", "Config", "MemoryOrder", "config"]
+
+MemoryOrder: TypeAlias = Literal["C", "F"]
+
+DEFAULTS: Mapping[str, Any] = {
+    "array.order": "C",
+    "array.write_empty_chunks": False,
+    "array.read_missing_chunks": True,
+    "array.sharding_coalesce_max_gap_bytes": 1 << 20,
+    "array.sharding_coalesce_max_bytes": 16 << 20,
+    "array.target_shard_size_bytes": None,
+    # Shard indexes kept per array, in bytes; 0 is off. See docs on shards changed by others.
+    "array.shard_index_cache_bytes": 0,
+    "array.batch_bytes": 256 << 20,
+    "default_zarr_format": 3,
+    "json_indent": 2,
+    # Threads that decode and encode inside one call, the caller's own included.
+    "threading.max_workers": None,
+    # One budget per process for requests on their way to high-latency stores.
+    "io.max_requests": 256,
+    "io.max_bytes": 1 << 30,
+    # Calls of `*_async` twins that run at once, for stores of low and of high latency.
+    "async.limit": None,
+    "async.limit_high_latency": 256,
+    # Seconds after which a call gives up; None is never.
+    "async.timeout": None,
+    "metadata.max_bytes": 64 << 20,
+}
+"""Every key and its default."""
+
+WITHOUT_MEANING = frozenset(
+    {
+        "array.allow_unsafe_pickle_decode",
+        "array.rectilinear_chunks",
+        "async.concurrency",
+        "buffer",
+        "codec_pipeline",
+        "codec_pipeline.batch_size",
+        "codec_pipeline.max_workers",
+        "codec_pipeline.path",
+        "codecs",
+        "ndbuffer",
+    }
+)
+"""Keys of zarr-python for machinery that does not exist here; they warn once and do nothing."""
+
+
+class BadConfigError(ValueError, KeyError):
+    """A setting does not exist or its value is not valid."""
+
+    def __str__(self) -> str:
+        return ValueError.__str__(self)
+
+
+_CHOICES: Mapping[str, tuple[Any, ...]] = {"array.order": ("C", "F"), "default_zarr_format": (2, 3)}
+
+_OPTIONAL = frozenset(
+    {"array.target_shard_size_bytes", "threading.max_workers", "async.limit", "async.timeout"}
+)
+
+
+def _check(key: str, value: Any) -> None:
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise BadConfigError(f"{key} must be one of {_CHOICES[key]}, not {value!r}")
+        return
+    if value is None and key in _OPTIONAL:
+        return
+    if isinstance(DEFAULTS[key], bool):
+        if not isinstance(value, bool):
+            raise BadConfigError(f"{key} must be True or False, not {value!r}")
+        return
+    allowed = (int, float) if key == "async.timeout" else (int,)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value < 0:
+        raise BadConfigError(f"{key} must be a number that is not negative, not {value!r}")
+    if value == 0 and key in {"threading.max_workers", "io.max_requests", "async.limit"}:
+        raise BadConfigError(f"{key} must be at least 1")
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        key = f"{prefix}{name}".replace("__", ".")
+        if isinstance(value, Mapping) and key not in WITHOUT_MEANING:
+            yield from _flatten(value, f"{key}.")
+        else:
+            yield key, value
+
+
+@final
+class _Change:
+    """What `config.set` returns: as a context manager it makes the change local and temporary."""
+
+    __slots__ = ("_changes", "_config", "_old", "_token")
+
+    def __init__(self, owner: "Config", changes: dict[str, Any], old: dict[str, Any]) -> None:
+        self._config, self._changes, self._old = owner, changes, old
+        self._token: Token[Mapping[str, Any]] | None = None
+
+    def __enter__(self) -> "Config":
+        self._config._process.update(self._old)
+        self._token = _overrides.set({**_overrides.get(), **self._changes})
+        return self._config
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _overrides.reset(self._token)
+
+
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("zarr_core_config", default={})
+
+
+@final
+class Config:
+    """The settings of this process and context; there is one, `zarr_core.config`."""
+
+    def __init__(self) -> None:
+        self._process: dict[str, Any] = dict(DEFAULTS)
+        self._warned: set[str] = set()
+        self._lock = threading.Lock()
+        self.refresh()
+
+    def get(self, key: str, default: Any = ...) -> Any:
+        """Return a setting, or a dictionary of settings when `key` is the start of several."""
+        overrides = _overrides.get()
+        if key in overrides:
+            return overrides[key]
+        if key in self._process:
+            return self._process[key]
+        start = f"{key}."
+        below = {k.removeprefix(start): v for k, v in self._current().items() if k.startswith(start)}
+        if below:
+            return below
+        if default is not ...:
+            return default
+        raise BadConfigError(f"there is no setting {key!r}; see zarr_core.config.to_dict()")
+
+    def set(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> _Change:
+        """Change settings; see the module's description of the two ways to use it.
+
+        Raises `BadConfigError` for a key that does not exist or a value that is not valid.
+        """
+        changes: dict[str, Any] = {}
+        for key, value in _flatten({**(settings or {}), **kwargs}):
+            if key in WITHOUT_MEANING or key.startswith("codecs."):
+                self._warn_without_meaning(key)
+            elif key not in DEFAULTS:
+                raise BadConfigError(f"there is no setting {key!r}; see zarr_core.config.to_dict()")
+            else:
+                _check(key, value)
+                changes[key] = value
+        with self._lock:
+            old = {key: self._process[key] for key in changes}
+            self._process.update(changes)
+        return _Change(self, changes, old)
+
+    update = set
+
+    def _warn_without_meaning(self, key: str) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            warnings.warn(
+                f"the setting {key!r} of zarr-python has no meaning in zarr_core and is ignored",
+                ZarrUserWarning,
+                stacklevel=3,
+            )
+
+    def refresh(self) -> None:
+        """Read the environment variables again."""
+        for variable, text in os.environ.items():
+            for start in ("ZARR_", "ZARR_CORE_"):
+                key = variable.removeprefix(start).lower().replace("__", ".")
+                if variable.startswith(start) and key in DEFAULTS:
+                    try:
+                        value = ast.literal_eval(text)
+                    except (ValueError, SyntaxError):
+                        value = text
+                    _check(key, value)
+                    self._process[key] = value
+
+    def reset(self) -> None:
+        """Go back to the defaults and the environment variables."""
+        self._process.clear()
+        self._process.update(DEFAULTS)
+        self.refresh()
+
+    def _current(self) -> dict[str, Any]:
+        return {**self._process, **_overrides.get()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as nested dictionaries."""
+        nested: dict[str, Any] = {}
+        for key, value in self._current().items():
+            *parents, name = key.split(".")
+            place = nested
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[name] = value
+        return nested
+
+    def pprint(self) -> None:
+        """Print all settings."""
+        import pprint
+
+        pprint.pprint(self.to_dict())  # noqa: T203 - what the method is for
+
+    def __repr__(self) -> str:
+        return f"<Config of zarr_core, {len(DEFAULTS)} settings>"
+
+
+config = Config()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ArrayConfig:
+    """How one array is read and written; fixed when it is opened, changed by `with_config`."""
+
+    order: MemoryOrder = "C"
+    """Memory order of results."""
+    write_empty_chunks: bool = False
+    """Store chunks that hold nothing but the fill value."""
+    read_missing_chunks: bool = True
+    """Read chunks that are not stored as the fill value; otherwise raise `ChunkNotFoundError`."""
+    sharding_coalesce_max_gap_bytes: int = 1 << 20
+    """Ranges of a shard that are at most this far apart are read with one request."""
+    sharding_coalesce_max_bytes: int = 16 << 20
+    """Ranges are not merged beyond this size."""
+    shard_index_cache_bytes: int = 0
+    """Memory for indexes of shards; 0 reads the index at every call."""
+    batch_bytes: int = 256 << 20
+    """Memory that `Array.batch()` may hold before it writes."""
+    async_limit: int | None = None
+    """Awaited calls on this array that run at once; None takes the process-wide setting."""
+
+    def __post_init__(self) -> None:
+        for name in self.to_dict():
+            if (key := f"array.{name}") in DEFAULTS:
+                _check(key, getattr(self, name))
+        if self.async_limit is not None:
+            _check("async.limit", self.async_limit)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the process-wide options with those of `data` in their place."""
+        return cls.current().with_(**data)
+
+    @classmethod
+    def current(cls) -> Self:
+        """Return the options that arrays opened now get."""
+        names = (field.name for field in fields(cls))
+        return cls(**{n: config.get(f"array.{n}") for n in names if f"array.{n}" in DEFAULTS})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with some options changed; raise `BadConfigError` for unknown ones."""
+        unknown = changes.keys() - self.to_dict().keys()
+        if unknown:
+            raise BadConfigError(f"there is no array option {sorted(unknown)[0]!r}")
+        return replace(self, **changes)
+
+
+ArrayConfigLike: TypeAlias = ArrayConfig | Mapping[str, Any]
+
+
+def array_config(like: ArrayConfigLike | None, base: ArrayConfig | None = None) -> ArrayConfig:
+    """Return what a `config=` argument means; `base` (or the process's options) fills the gaps."""
+    if isinstance(like, ArrayConfig):
+        return like
+    base = base or ArrayConfig.current()
+    return base.with_(**like) if like else base

@@ -1,0 +1,533 @@
+"""Arrays are made here: `create_array`, `create`, `open_array`, `zeros` and the like."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core.array import Array
+from zarr_core.codecs import codec_from_dict
+from zarr_core.codecs.base import ArrayArrayCodec, BytesBytesCodec, Codec
+from zarr_core.config import ArrayConfig, ArrayConfigLike, MemoryOrder, array_config, config
+from zarr_core.create import (
+    DEFAULT_FILL_VALUE,
+    ChunksLike,
+    ShapeLike,
+    as_shape,
+    build_metadata,
+    create_node,
+)
+from zarr_core.dtypes import parse_dtype
+from zarr_core.errors import NodeNotFoundError
+from zarr_core.metadata import JSON, ArrayMetadata, ZarrFormat
+from zarr_core.nodes import read_array
+from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
+from zarr_core.twins import async_twin
+from zarr_core.warn import warn_ignored
+
+
+def place_and_mode(
+    store: StoreLike,
+    path: str | None,
+    mode: AccessMode | None,
+    storage_options: dict[str, Any] | None,
+) -> tuple[StorePath, AccessMode]:
+    """Return a place, and the mode: `"r"` for stores that are read-only, else `"a"` by default."""
+    place = store_from(store, path=path, mode=mode, storage_options=storage_options)
+    return place, mode or ("r" if place.read_only else "a")
+
+
+def create_array_at(
+    place: StorePath, metadata: ArrayMetadata, options: ArrayConfig, *, overwrite: bool
+) -> Array:
+    """Create an array whose metadata is known; unknown or unfitting codecs raise before."""
+    array = Array(metadata, place, options)
+    array._current().space.chain_for((0,) * metadata.ndim)
+    create_node(place, metadata, overwrite=overwrite)
+    return array
+
+
+def create_array(
+    store: StoreLike,
+    *,
+    name: str | None = None,
+    shape: ShapeLike | None = None,
+    dtype: Any = None,
+    data: npt.ArrayLike | None = None,
+    chunks: ChunksLike = "auto",
+    shards: Any = None,
+    filters: Any = "auto",
+    compressors: Any = "auto",
+    serializer: Any = "auto",
+    fill_value: Any = DEFAULT_FILL_VALUE,
+    order: Literal["C", "F"] | None = None,
+    zarr_format: ZarrFormat | None = 3,
+    attributes: Mapping[str, JSON] | None = None,
+    chunk_key_encoding: Any = None,
+    dimension_names: Iterable[str | None] | None = None,
+    storage_options: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    config: ArrayConfigLike | None = None,
+    write_data: bool = True,
+) -> Array:
+    """Create an array and the groups above it.
+
+    Parameters
+    ----------
+    store
+        Where: a path, URL, dictionary or store.
+    name
+        Path in the store; the array is at the root without it.
+    shape, dtype
+        Of the array; taken from `data` when that is given.
+    data
+        What the array is filled with, unless `write_data` is false.
+    chunks
+        Length of chunks per dimension, -1 for the whole dimension, lists of lengths for a
+        rectilinear grid (one list per dimension), or `"auto"`.
+    shards
+        Shape of shards, which hold several chunks under one key; `"auto"` chooses one.
+    filters, serializer, compressors
+        Codecs: array to array, array to bytes, bytes to bytes. None means none.
+    fill_value
+        Value of elements that were never written.
+    order
+        Memory layout in stored chunks; format 2 only.
+    zarr_format
+        3 or 2.
+    attributes, dimension_names
+        User attributes (JSON), and a name or None per dimension.
+    chunk_key_encoding
+        `{"name": "default" or "v2", "separator": "/" or "."}`.
+    storage_options
+        For stores that fsspec opens.
+    overwrite
+        Remove what is there first. Without it an existing node raises `ContainsArrayError` or
+        `ContainsGroupError`.
+    config
+        How this handle reads and writes; see `ArrayConfig`.
+
+    Raises `MetadataValidationError` (a `ValueError`) for what cannot be expressed; nothing is
+    stored then.
+    """
+    options = array_config(config)
+    place = store_from(store, path=name, storage_options=storage_options)
+    values = _values(data, dtype)
+    if values is not None:
+        if shape is not None and as_shape(shape) != values.shape:
+            raise ValueError(f"data has shape {values.shape}, shape says {shape}")
+        shape = values.shape
+        dtype = values.dtype if dtype is None else dtype
+    if shape is None or dtype is None:
+        raise ValueError("shape and dtype are needed when there is no data")
+    metadata = build_metadata(
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        filters=filters,
+        compressors=compressors,
+        serializer=serializer,
+        fill_value=fill_value,
+        order=order,
+        zarr_format=zarr_format or default_format(),
+        attributes=attributes,
+        chunk_key_encoding=chunk_key_encoding,
+        dimension_names=dimension_names,
+    )
+    array = create_array_at(place, metadata, options, overwrite=overwrite)
+    if values is not None and write_data:
+        copy_data(values, array)
+    return array
+
+
+def default_format() -> ZarrFormat:
+    """Return the format of new nodes."""
+    found: ZarrFormat = config.get("default_zarr_format")
+    return found
+
+
+def _values(data: Any, dtype: Any) -> Any:
+    """Return data as something with a shape and a data type; a Zarr array stays one."""
+    if data is None or isinstance(data, Array):
+        return data
+    if hasattr(data, "shape") and hasattr(data, "dtype") and hasattr(data, "__getitem__"):
+        return data
+    if dtype is None:
+        values = np.asarray(data)
+        return np.asarray(values, np.dtypes.StringDType()) if values.dtype.kind == "U" else values
+    return np.asarray(data, parse_dtype(dtype, 3).dtype)
+
+
+def copy_data(source: Any, array: Array) -> None:
+    """Write all of a source into an array of its shape, a bounded number of chunks at a time."""
+    if isinstance(source, np.ndarray) or array.ndim == 0:
+        array[...] = source
+        return
+    grid = array.metadata.chunk_grid
+    for coords in grid.all_coords():
+        region = grid.region(coords)
+        array[region] = source[region]
+
+
+def from_array(
+    store: StoreLike,
+    *,
+    data: Any,
+    write_data: bool = True,
+    name: str | None = None,
+    chunks: ChunksLike = "keep",
+    shards: Any = "keep",
+    filters: Any = "keep",
+    compressors: Any = "keep",
+    serializer: Any = "keep",
+    fill_value: Any = DEFAULT_FILL_VALUE,
+    order: Literal["C", "F"] | None = None,
+    zarr_format: ZarrFormat | None = None,
+    attributes: Mapping[str, JSON] | None = None,
+    chunk_key_encoding: Any = None,
+    dimension_names: Iterable[str | None] | None = None,
+    storage_options: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    config: ArrayConfigLike | None = None,
+) -> Array:
+    """Create an array with the data of another one, which may be a Zarr array or array-like.
+
+    `"keep"` takes a property of a Zarr array where the new format has it, and is `"auto"`
+    otherwise. Data of a Zarr array is copied chunk by chunk. Other parameters and errors are those
+    of `create_array`.
+    """
+    source = _values(data, None)
+    kept: dict[str, Any] = dict(
+        chunks=chunks, shards=shards, filters=filters, compressors=compressors, serializer=serializer
+    )
+    if isinstance(source, Array):
+        metadata = source.metadata
+        zarr_format = zarr_format or metadata.zarr_format
+        same = zarr_format == metadata.zarr_format
+        regular = metadata.chunk_grid.chunk_shape is not None
+        original = dict(
+            chunks=source.chunks if regular else metadata.chunk_grid,
+            shards=source.shards if regular and zarr_format == 3 else None,
+            filters=source.filters if same else "auto",
+            compressors=source.compressors if same else "auto",
+            serializer=source.serializer if same and zarr_format == 3 else "auto",
+        )
+        if not regular and metadata.sharding is not None:
+            original |= dict(chunks=metadata.sharding.configuration["chunk_shape"])
+            original |= dict(shards=metadata.chunk_grid)
+        if fill_value is DEFAULT_FILL_VALUE:
+            fill_value = metadata.fill_value
+        if attributes is None:
+            attributes = metadata.attributes
+        if same and zarr_format == 3 and dimension_names is None:
+            dimension_names = metadata.names
+        if same and chunk_key_encoding is None:
+            chunk_key_encoding = metadata.chunk_key_encoding
+        if zarr_format == 2 and order is None:
+            order = source.order
+        kept = {k: original[k] if _is_keep(v) else v for k, v in kept.items()}
+    auto = dict(chunks="auto", shards=None, filters="auto", compressors="auto", serializer="auto")
+    kept = {k: auto[k] if _is_keep(v) else v for k, v in kept.items()}
+    return create_array(
+        store,
+        name=name,
+        data=source,
+        fill_value=fill_value,
+        order=order,
+        zarr_format=zarr_format or default_format(),
+        attributes=attributes,
+        chunk_key_encoding=chunk_key_encoding,
+        dimension_names=dimension_names,
+        storage_options=storage_options,
+        overwrite=overwrite,
+        config=config,
+        write_data=write_data,
+        **kept,
+    )
+
+
+def _is_keep(value: Any) -> bool:
+    return isinstance(value, str) and value == "keep"
+
+
+def create(
+    shape: ShapeLike | None = None,
+    *,
+    chunks: ChunksLike = None,
+    dtype: Any = None,
+    compressor: Any = "auto",
+    fill_value: Any = DEFAULT_FILL_VALUE,
+    order: MemoryOrder | None = None,
+    store: StoreLike = None,
+    synchronizer: Any = None,
+    overwrite: bool = False,
+    path: str | None = None,
+    chunk_store: Any = None,
+    filters: Any = "auto",
+    cache_metadata: bool | None = None,
+    cache_attrs: bool | None = None,
+    read_only: bool | None = None,
+    object_codec: Any = None,
+    dimension_separator: Literal[".", "/"] | None = None,
+    write_empty_chunks: bool | None = None,
+    zarr_format: ZarrFormat | None = None,
+    meta_array: Any = None,
+    attributes: Mapping[str, JSON] | None = None,
+    chunk_shape: ChunksLike = None,
+    chunk_key_encoding: Any = None,
+    codecs: Iterable[Any] | None = None,
+    dimension_names: Iterable[str | None] | None = None,
+    storage_options: dict[str, Any] | None = None,
+    config: ArrayConfigLike | None = None,
+    mode: AccessMode | None = None,
+    data: npt.ArrayLike | None = None,
+    shards: Any = None,
+    compressors: Any = "auto",
+    serializer: Any = "auto",
+) -> Array:
+    """Create an array with the parameters that zarr 2 had; see `create_array` for their meaning.
+
+    `store=None` keeps the array in memory. `compressor` belongs to format 2, `codecs` (the whole
+    chain) and `chunk_shape` to format 3. `mode="w"` is `overwrite=True`.
+    """
+    warn_ignored(
+        synchronizer=synchronizer,
+        chunk_store=chunk_store,
+        cache_metadata=cache_metadata,
+        cache_attrs=cache_attrs,
+        meta_array=meta_array,
+    )
+    zarr_format = zarr_format or default_format()
+    place, _ = place_and_mode(store, path, None if mode == "r" else mode, storage_options)
+    options = array_config(config)
+    if write_empty_chunks is not None:
+        options = options.with_(write_empty_chunks=write_empty_chunks)
+    if data is not None:
+        values = np.asarray(data)
+        shape = values.shape if shape is None else shape
+        dtype = values.dtype if dtype is None else dtype
+    if shape is None:
+        raise ValueError("a shape is needed")
+    if codecs is not None:
+        filters, serializer, compressors = _split_codecs(codecs, zarr_format)
+    if compressor is not None and not (isinstance(compressor, str) and compressor == "auto"):
+        if zarr_format == 3:
+            raise ValueError("compressor is for format 2; use compressors or codecs for format 3")
+        compressors = compressor
+    elif compressor is None:
+        compressors = None if zarr_format == 2 else compressors
+    if object_codec is not None:
+        filters = [object_codec, *([] if isinstance(filters, str) else filters or [])]
+    if dimension_separator is not None:
+        if zarr_format == 3:
+            raise ValueError("dimension_separator is for format 2; use chunk_key_encoding")
+        chunk_key_encoding = ("v2", dimension_separator)
+    metadata = build_metadata(
+        shape=shape,
+        dtype="float64" if dtype is None else dtype,
+        chunks=chunks if chunk_shape is None else chunk_shape,
+        shards=shards,
+        filters=filters,
+        compressors=compressors,
+        serializer=serializer,
+        fill_value=fill_value,
+        order=order,
+        zarr_format=zarr_format,
+        attributes=attributes,
+        chunk_key_encoding=chunk_key_encoding,
+        dimension_names=dimension_names,
+    )
+    made = create_array_at(place, metadata, options, overwrite=overwrite or mode == "w")
+    if data is not None:
+        copy_data(data if hasattr(data, "__array__") else np.asarray(data), made)
+    if read_only:
+        return Array(metadata, StorePath(place.store.with_read_only(True), place.path), options)
+    return made
+
+
+def _split_codecs(codecs: Iterable[Any], zarr_format: ZarrFormat) -> tuple[Any, Any, Any]:
+    """Return filters, serializer and compressors of a whole chain of format 3."""
+    if zarr_format == 2:
+        raise ValueError("codecs are for format 3; use filters and compressor for format 2")
+    chain = [c if isinstance(c, Codec) else codec_from_dict(_as_dict(c)) for c in codecs]
+    filters = [c for c in chain if isinstance(c, ArrayArrayCodec)]
+    compressors = [c for c in chain if isinstance(c, BytesBytesCodec)]
+    serializers = [c for c in chain if c not in filters and c not in compressors]
+    if len(serializers) != 1 or chain != [*filters, *serializers, *compressors]:
+        raise ValueError(
+            "codecs are array-to-array codecs, one array-to-bytes codec and bytes-to-bytes codecs, "
+            "in this order"
+        )
+    return filters, serializers[0], compressors
+
+
+def _as_dict(codec: Any) -> Any:
+    return codec.to_dict() if hasattr(codec, "to_dict") else {"name": codec} if isinstance(codec, str) else codec
+
+
+def array(data: npt.ArrayLike, **kwargs: Any) -> Array:
+    """Create an array filled with data; other parameters are those of `create`."""
+    if isinstance(data, Array):
+        metadata = data.metadata
+        if metadata.chunk_grid.chunk_shape is not None:
+            kwargs.setdefault("chunks", data.chunks)
+        kwargs.setdefault("fill_value", data.fill_value)
+        kwargs.setdefault("dtype", data.dtype)
+        kwargs.setdefault("shape", data.shape)
+        kwargs.setdefault("zarr_format", metadata.zarr_format)
+        return create(data=data, **kwargs)
+    values = data if isinstance(data, np.ndarray) else np.asarray(data)
+    if values.dtype.kind == "U" and "dtype" not in kwargs and not isinstance(data, np.ndarray):
+        kwargs["dtype"] = str
+    return create(values.shape, data=values, **{"dtype": values.dtype, **kwargs})
+
+
+def asarray(data: Any, **kwargs: Any) -> Array:
+    """Return a Zarr array as it is, and anything else as a new one; see `array`."""
+    return data if isinstance(data, Array) and not kwargs else array(data, **kwargs)
+
+
+def open_array(
+    store: StoreLike = None,
+    *,
+    zarr_format: ZarrFormat | None = None,
+    path: str | None = "",
+    storage_options: dict[str, Any] | None = None,
+    config: ArrayConfigLike | None = None,
+    mode: AccessMode | None = None,
+    **kwargs: Any,
+) -> Array:
+    """Open an array, or create it with the parameters of `create`, as `mode` allows.
+
+    `"r"` and `"r+"` need an existing array and raise `ArrayNotFoundError` without one; `"a"` (the
+    default) creates it when there is none; `"w"` removes what is there and creates it; `"w-"`
+    creates it and raises `ContainsArrayError` when there is one.
+    """
+    warn_ignored(**{k: kwargs.pop(k) for k in list(kwargs) if k in IGNORED_ON_OPEN})
+    write_empty = kwargs.pop("write_empty_chunks", None)
+    options = array_config(config)
+    if write_empty is not None:
+        options = options.with_(write_empty_chunks=write_empty)
+    place, mode = place_and_mode(store, path, mode, storage_options)
+    if mode not in ("w", "w-"):
+        try:
+            return Array(read_array(place, zarr_format), place, options)
+        except NodeNotFoundError:
+            if mode != "a" or "shape" not in kwargs:
+                raise
+    return create(
+        store=place, zarr_format=zarr_format, config=options, overwrite=mode == "w", **kwargs
+    )
+
+
+IGNORED_ON_OPEN = frozenset(
+    {"synchronizer", "chunk_store", "cache_metadata", "cache_attrs", "meta_array", "object_codec"}
+)
+
+
+def zeros(shape: ShapeLike, **kwargs: Any) -> Array:
+    """Create an array that reads as zeros; other parameters are those of `create`."""
+    return create(shape, **_filled(0, kwargs))
+
+
+def ones(shape: ShapeLike, **kwargs: Any) -> Array:
+    """Create an array that reads as ones; other parameters are those of `create`."""
+    return create(shape, **_filled(1, kwargs))
+
+
+def _filled(number: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments with a fill value that is the data type's own zero or one."""
+    dtype = parse_dtype(kwargs.get("dtype") or "float64", kwargs.get("zarr_format") or default_format())
+    if dtype.is_variable or dtype.dtype.kind in "SU":
+        fill: Any = dtype.default_fill if not number else "1" if dtype.dtype.kind in "TU" else b"1"
+    elif dtype.dtype.kind in "mM" or dtype.dtype.kind == "V":
+        fill = (np.zeros if not number else np.ones)((), dtype.dtype)[()]
+    else:
+        fill = number
+    return {**kwargs, "fill_value": fill}
+
+
+def empty(shape: ShapeLike, **kwargs: Any) -> Array:
+    """Create an array without saying what it is filled with; other parameters as for `create`."""
+    return create(shape, **kwargs)
+
+
+def full(shape: ShapeLike, fill_value: Any, **kwargs: Any) -> Array:
+    """Create an array that reads as `fill_value`; other parameters are those of `create`."""
+    if kwargs.get("dtype") is None:
+        found = np.asarray(fill_value).dtype
+        kwargs["dtype"] = str if found.kind == "U" else found
+    return create(shape, fill_value=fill_value, **kwargs)
+
+
+def _like(a: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments with those properties of an array that were not given."""
+    like: dict[str, Any] = {"shape": np.shape(a) if not hasattr(a, "shape") else a.shape}
+    like["dtype"] = a.dtype if hasattr(a, "dtype") else np.asarray(a).dtype
+    if isinstance(a, Array):
+        metadata = a.metadata
+        regular = metadata.chunk_grid.chunk_shape is not None
+        like |= {
+            "zarr_format": metadata.zarr_format,
+            "chunks": a.chunks if regular else metadata.chunk_grid,
+            "fill_value": a.fill_value,
+        }
+        if kwargs.get("zarr_format") in (None, metadata.zarr_format):
+            like |= {"filters": a.filters, "compressors": a.compressors}
+            if metadata.zarr_format == 2:
+                like["order"] = a.order
+            else:
+                like |= {"serializer": a.serializer, "shards": a.shards if regular else None}
+    elif hasattr(a, "chunks") and isinstance(a.chunks, tuple):
+        like["chunks"] = a.chunks
+    return like | {k: v for k, v in kwargs.items() if v is not None or k not in like}
+
+
+def empty_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
+    """Create an empty array like another one; see `empty`."""
+    return empty(**_like(a, {"zarr_format": zarr_format, **kwargs}))
+
+
+def zeros_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
+    """Create an array of zeros like another one; see `zeros`."""
+    return zeros(**_like(a, {"zarr_format": zarr_format, **kwargs}))
+
+
+def ones_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
+    """Create an array of ones like another one; see `ones`."""
+    return ones(**_like(a, {"zarr_format": zarr_format, **kwargs}))
+
+
+def full_like(
+    a: Any, fill_value: Any = None, *, zarr_format: ZarrFormat | None = None, **kwargs: Any
+) -> Array:
+    """Create an array full of a value like another one; its own fill value by default."""
+    arguments = _like(a, {"zarr_format": zarr_format, **kwargs})
+    if fill_value is not None:
+        arguments["fill_value"] = fill_value
+    arguments.setdefault("fill_value", 0)
+    return full(**arguments)
+
+
+def open_like(a: Any, path: str, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
+    """Open the array at a path, or create it like another one; see `open_array`."""
+    return open_array(path=path, **_like(a, {"zarr_format": zarr_format, **kwargs}))
+
+
+create_array_async = async_twin(create_array, snapshot="data")
+from_array_async = async_twin(from_array, snapshot="data")
+create_async = async_twin(create, snapshot="data")
+array_async = async_twin(array, snapshot="data")
+asarray_async = async_twin(asarray, snapshot="data")
+open_array_async = async_twin(open_array)
+zeros_async = async_twin(zeros)
+ones_async = async_twin(ones)
+empty_async = async_twin(empty)
+full_async = async_twin(full)
+empty_like_async = async_twin(empty_like)
+zeros_like_async = async_twin(zeros_like)
+ones_like_async = async_twin(ones_like)
+full_like_async = async_twin(full_like)
+open_like_async = async_twin(open_like)

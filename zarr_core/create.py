@@ -1,0 +1,443 @@
+"""Arrays are created here: what users may write for chunks, codecs and fill values, and defaults.
+
+Everything is checked before anything is stored. The defaults, the same on every path and in both
+formats: format 3; zstd level 0 without checksum; chunk shapes as zarr-python 3.4.2 chooses them;
+the data type's own zero (NaT for times) as fill value.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core.array import Array
+from zarr_core.codecs import codec_from_dict, codec_from_numcodecs
+from zarr_core.codecs.base import Codec
+from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config, config
+from zarr_core.dtypes import DataType, parse_dtype
+from zarr_core.errors import MetadataValidationError, ZarrRuntimeWarning, ZarrUserWarning, describe
+from zarr_core.grid import (
+    ChunkGrid,
+    ChunkKeyEncoding,
+    RectilinearAxis,
+    RegularAxis,
+    Shape,
+    expand_edges,
+    parse_key_encoding,
+)
+from zarr_core.metadata import (
+    JSON,
+    ArrayMetadata,
+    NamedConfig,
+    NodeMetadata,
+    ZarrFormat,
+    check_attributes,
+    make_v2_codecs,
+)
+from zarr_core.nodes import check_absent, create_ancestors, erase_node, write_node
+from zarr_core.storage import StoreLike, StorePath, store_from
+from zarr_core.twins import async_twin
+
+Auto: TypeAlias = Literal["auto"]
+ShapeLike: TypeAlias = int | Sequence[int]
+ChunksLike: TypeAlias = Any
+CodecLike: TypeAlias = Any
+FillDefault = type("FillDefault", (), {"__repr__": lambda self: "<default>"})
+DEFAULT_FILL_VALUE: Any = FillDefault()
+"""Stands for "the data type's own", as None means undefined in format 2."""
+
+DEFAULT_COMPRESSOR_V3 = NamedConfig("zstd", {"level": 0, "checksum": False})
+DEFAULT_COMPRESSOR_V2: Mapping[str, JSON] = {"id": "zstd", "level": 0}
+
+
+# --- shapes ----------------------------------------------------------------------------------------
+
+
+def as_shape(shape: ShapeLike) -> Shape:
+    """Return a shape as a tuple; raise `ValueError` for lengths that are negative or no integers."""
+    lengths = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    try:
+        checked = tuple(n.__index__() for n in lengths)
+    except AttributeError:
+        raise ValueError(f"a shape has integers, found {describe(shape)}") from None
+    if any(not 0 <= n < 1 << 63 for n in checked):
+        raise ValueError(f"a shape has lengths between 0 and 2**63 - 1, found {describe(shape)}")
+    return checked
+
+
+def guess_chunks(shape: Shape, itemsize: int) -> Shape:
+    """Return a chunk shape for arrays of a shape, the same that zarr-python 3.4.2 chooses.
+
+    A chunk aims at 256 KiB for an array of 1 MiB and doubles with every factor of ten, between
+    128 KiB and 64 MiB; starting from the whole array, dimensions are halved in turn.
+    """
+    lengths = [max(n, 1) for n in shape]
+    if itemsize == 0 or not lengths:
+        return tuple(lengths)
+    megabytes = math.prod(map(float, lengths)) * itemsize / 2**20
+    target = min(max(2**18 * 2 ** math.log10(megabytes), 2**17), 2**26)
+    turn = 0
+    while True:
+        size = math.prod(map(float, lengths)) * itemsize
+        near = size < target or abs(size - target) / target < 0.5
+        if (near and size < 2**26) or max(lengths) == 1:
+            return tuple(lengths)
+        dim = turn % len(lengths)
+        lengths[dim] = math.ceil(lengths[dim] / 2)
+        turn += 1
+
+
+def _axis(entry: Any, length: int, dim: int, unit: int) -> RegularAxis | RectilinearAxis:
+    if isinstance(entry, int | np.integer) and not isinstance(entry, bool):
+        if entry == -1:
+            return RegularAxis(length, -(-max(length, 1) // unit) * unit)
+        if entry < 1:
+            raise ValueError(f"chunks have lengths of at least 1 (or -1 for all), found {entry}")
+        return RegularAxis(length, int(entry))
+    if not isinstance(entry, Iterable) or isinstance(entry, str):
+        raise TypeError(f"a chunk length is an integer, found {describe(entry)} for dimension {dim}")
+    edges = [e if isinstance(e, list | tuple) else int(e) for e in entry]
+    axis = expand_edges(edges, length, f"chunks of dimension {dim}")
+    assert isinstance(axis, RectilinearAxis)
+    if length and sum(axis.edges) != length:
+        raise ValueError(
+            f"chunk lengths of dimension {dim} sum up to {sum(axis.edges)}, not to {length}"
+        )
+    return axis
+
+
+def as_grid(chunks: ChunksLike, shape: Shape, itemsize: int, unit: Shape | None = None) -> ChunkGrid:
+    """Return the chunk grid that a user means.
+
+    `"auto"`, None and True choose a shape; False and -1 mean one chunk; an int is for all
+    dimensions; a list of lengths for a dimension makes the grid rectilinear. `unit` is what the
+    lengths chosen for -1 are multiples of.
+    """
+    if isinstance(chunks, ChunkGrid):
+        return chunks.resized(shape)
+    if chunks is None or chunks is True or (isinstance(chunks, str) and chunks == "auto"):
+        return ChunkGrid.regular(shape, guess_chunks(shape, itemsize))
+    if chunks is False:
+        chunks = -1
+    if isinstance(chunks, int | np.integer):
+        chunks = (chunks,) * len(shape)
+    if isinstance(chunks, str) or not isinstance(chunks, Iterable):
+        raise TypeError(f"chunks are lengths or 'auto', found {describe(chunks)}")
+    entries = tuple(chunks)
+    if len(entries) != len(shape):
+        raise ValueError(f"chunks has {len(entries)} dimensions but shape has {len(shape)} dimensions")
+    units = unit or (1,) * len(shape)
+    return ChunkGrid(
+        tuple(
+            _axis(entry, length, dim, u)
+            for dim, (entry, length, u) in enumerate(zip(entries, shape, units, strict=True))
+        )
+    )
+
+
+def _auto_shards(shape: Shape, chunk_shape: Shape, itemsize: int, target: int | None) -> Shape:
+    warnings.warn(
+        "Automatic shard shape inference is experimental and may change without notice.",
+        ZarrUserWarning,
+        stacklevel=5,
+    )
+    if target is None:
+        return tuple(c * 2 if n // c > 8 else c for n, c in zip(shape, chunk_shape, strict=True))
+    size = math.prod(chunk_shape) * itemsize
+    n = 1
+    while (
+        size
+        and chunk_shape
+        and size * (n + 1) ** len(chunk_shape) <= target
+        and all(c * (n + 1) <= length for c, length in zip(chunk_shape, shape, strict=True))
+    ):
+        n += 1
+    return tuple(c * n for c in chunk_shape)
+
+
+def _shard_layout(
+    shards: Any, chunks: ChunkGrid, shape: Shape, itemsize: int
+) -> tuple[ChunkGrid, str]:
+    """Return the grid of shards and where their indexes are."""
+    chunk_shape = chunks.chunk_shape
+    if chunk_shape is None:
+        raise ValueError("inner chunks of a sharded array all have one shape")
+    location = "end"
+    if isinstance(shards, Mapping):
+        location = shards.get("index_location") or "end"
+        shards = shards["shape"]
+    if isinstance(shards, str) and shards == "auto":
+        target = config.get("array.target_shard_size_bytes")
+        shards = _auto_shards(shape, chunk_shape, itemsize, target)
+    grid = as_grid(shards, shape, itemsize, chunk_shape)
+    for dim, (axis, inner) in enumerate(zip(grid.axes, chunk_shape, strict=True)):
+        edges = {axis.size} if isinstance(axis, RegularAxis) else set(axis.edges)
+        for edge in edges:
+            if edge % inner:
+                raise ValueError(
+                    f"shard length {edge} of dimension {dim} is not a multiple of the inner "
+                    f"chunk's length {inner}"
+                )
+    return grid, location
+
+
+# --- codecs ----------------------------------------------------------------------------------------
+
+
+def _named(codec: CodecLike, dtype: np.dtype[Any]) -> NamedConfig:
+    """Return a codec that a user gave, as it stands in a format 3 document."""
+    resolve = getattr(codec, "resolve", None)
+    if isinstance(codec, Codec):
+        data = (resolve(dtype) if resolve else codec).to_dict()
+    elif isinstance(codec, NamedConfig):
+        return codec
+    elif hasattr(codec, "codec_id"):
+        data = codec_from_numcodecs(codec).to_dict()
+    elif isinstance(codec, Mapping) and "id" in codec:
+        import numcodecs
+
+        data = codec_from_numcodecs(numcodecs.get_codec(dict(codec))).to_dict()
+    elif isinstance(codec, str):
+        data = {"name": codec}
+    elif isinstance(codec, Mapping) and isinstance(codec.get("name"), str):
+        data = dict(codec)
+    elif hasattr(codec, "to_dict"):
+        data = codec.to_dict()
+    else:
+        raise TypeError(f"{describe(codec)} is not a codec")
+    # Read it once: this fills in defaults and refuses unknown settings before anything is stored.
+    made = codec_from_dict(data)
+    resolve = getattr(made, "resolve", None)
+    data = (resolve(dtype) if resolve else made).to_dict()
+    return NamedConfig(data["name"], data.get("configuration") or {})
+
+
+def _listed(codecs: Any) -> list[Any]:
+    if codecs is None:
+        return []
+    if isinstance(codecs, Mapping | Codec | str) or hasattr(codecs, "codec_id"):
+        return [codecs]
+    if isinstance(codecs, NamedConfig) or hasattr(codecs, "to_dict"):
+        return [codecs]
+    return list(codecs)
+
+
+def _v3_codecs(
+    data_type: DataType, filters: Any, serializer: Any, compressors: Any
+) -> tuple[NamedConfig, ...]:
+    dtype = data_type.dtype
+    chain = [] if isinstance(filters, str) else [_named(c, dtype) for c in _listed(filters)]
+    if isinstance(serializer, str) and serializer == "auto":
+        if data_type.is_variable:
+            chain.append(NamedConfig("vlen-utf8" if dtype.kind == "T" else "vlen-bytes"))
+        else:
+            chain.append(NamedConfig("bytes", {"endian": "little"} if data_type.needs_endian else {}))
+    else:
+        chain.append(_named(serializer, dtype))
+    if isinstance(compressors, str) and compressors == "auto":
+        chain.append(DEFAULT_COMPRESSOR_V3)
+    else:
+        chain.extend(_named(c, dtype) for c in _listed(compressors))
+    return tuple(chain)
+
+
+def _v2_config(codec: CodecLike) -> dict[str, JSON]:
+    """Return a codec that a user gave, as it stands in a format 2 document."""
+    if hasattr(codec, "codec_id"):
+        return dict(codec.get_config())
+    if isinstance(codec, Mapping) and isinstance(codec.get("id"), str):
+        return dict(codec)
+    if isinstance(codec, Codec):
+        data = codec.to_dict()
+        name = data["name"].removeprefix("numcodecs.")
+        settings = dict(data.get("configuration") or {})
+        if name == "blosc":
+            shuffles = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+            settings["shuffle"] = shuffles.get(settings.get("shuffle", ""), -1)
+            settings.pop("typesize", None)
+        if name == "zstd" and not settings.get("checksum"):
+            settings.pop("checksum", None)
+        if name in ("blosc", "zstd", "gzip") or data["name"].startswith("numcodecs."):
+            return {"id": name, **settings}
+    raise TypeError(f"{describe(codec)} is not a codec of format 2 (a numcodecs codec or its config)")
+
+
+def _v2_codecs(
+    data_type: DataType, filters: Any, compressors: Any
+) -> tuple[tuple[dict[str, JSON], ...] | None, dict[str, JSON] | None]:
+    listed = [] if isinstance(filters, str) else [_v2_config(c) for c in _listed(filters)]
+    if data_type.is_variable:
+        needed = "vlen-utf8" if data_type.dtype.kind == "T" else "vlen-bytes"
+        if not listed or listed[0]["id"] != needed:
+            listed.insert(0, {"id": needed})
+    if isinstance(compressors, str):
+        if compressors != "auto":
+            raise TypeError(f"{compressors!r} is not a codec")
+        return tuple(listed) or None, dict(DEFAULT_COMPRESSOR_V2)
+    compressor = [_v2_config(c) for c in _listed(compressors)]
+    if len(compressor) > 1:
+        raise ValueError("format 2 has at most one compressor; others go into filters")
+    return tuple(listed) or None, compressor[0] if compressor else None
+
+
+def as_key_encoding(like: Any, zarr_format: ZarrFormat) -> ChunkKeyEncoding:
+    """Return the chunk key encoding that a user means."""
+    if like is None:
+        return ChunkKeyEncoding() if zarr_format == 3 else ChunkKeyEncoding("v2", ".")
+    if isinstance(like, ChunkKeyEncoding):
+        return like
+    if isinstance(like, str):
+        return parse_key_encoding(like, {})
+    if isinstance(like, tuple | list):
+        name, separator = like
+        return parse_key_encoding(name, {"separator": separator})
+    if hasattr(like, "to_dict"):
+        like = like.to_dict()
+    if not isinstance(like, Mapping) or "name" not in like:
+        raise TypeError(f"{describe(like)} is not a chunk key encoding")
+    settings = like.get("configuration") or {k: v for k, v in like.items() if k != "name"}
+    return parse_key_encoding(like["name"], settings)
+
+
+def build_metadata(
+    *,
+    shape: ShapeLike,
+    dtype: Any,
+    chunks: ChunksLike = "auto",
+    shards: Any = None,
+    filters: Any = "auto",
+    compressors: Any = "auto",
+    serializer: Any = "auto",
+    fill_value: Any = DEFAULT_FILL_VALUE,
+    order: Literal["C", "F"] | None = None,
+    zarr_format: ZarrFormat = 3,
+    attributes: Mapping[str, JSON] | None = None,
+    chunk_key_encoding: Any = None,
+    dimension_names: Iterable[str | None] | None = None,
+) -> ArrayMetadata:
+    """Return the metadata of an array as a user describes it; see `create_array`."""
+    if zarr_format not in (2, 3):
+        raise ValueError(f"zarr_format must be 2 or 3, not {zarr_format!r}")
+    lengths = as_shape(shape)
+    data_type = parse_dtype(dtype, zarr_format)
+    itemsize = data_type.dtype.itemsize
+    if isinstance(shards, str | Mapping) or shards is not None:
+        inner = as_grid(chunks, lengths, itemsize)
+        if isinstance(chunks, str) and not isinstance(shards, str | Mapping):
+            # chunks chosen here must fit into the shards that were asked for
+            inner = as_grid(chunks, as_shape(shards), itemsize)
+            inner = ChunkGrid.regular(lengths, _divisors(inner.chunk_shape or (), as_shape(shards)))
+    else:
+        inner = as_grid(chunks, lengths, itemsize)
+    keys = as_key_encoding(chunk_key_encoding, zarr_format)
+    checked = check_attributes(attributes or {})
+    if fill_value is DEFAULT_FILL_VALUE or (fill_value is None and zarr_format == 3):
+        fill = data_type.default_fill
+    else:
+        fill = None if fill_value is None else data_type.cast_fill(fill_value)
+    if zarr_format == 2:
+        return _v2_metadata(
+            data_type, inner, keys, fill, filters, compressors, serializer, shards, order, checked,
+            dimension_names,
+        )
+    if order is not None:
+        warnings.warn(
+            "The `order` keyword argument has no effect for Zarr format 3 arrays. To choose the "
+            "memory layout of results, pass `config={'order': ...}`.",
+            ZarrRuntimeWarning,
+            stacklevel=4,
+        )
+    codecs = _v3_codecs(data_type, filters, serializer, compressors)
+    grid = inner
+    if shards is not None:
+        grid, location = _shard_layout(shards, inner, lengths, itemsize)
+        codecs = (_sharding(inner.chunk_shape or (), codecs, location),)
+    names = None if dimension_names is None else tuple(dimension_names)
+    if names is not None and (
+        len(names) != len(lengths) or not all(n is None or isinstance(n, str) for n in names)
+    ):
+        raise ValueError(f"dimension_names has {len(names)} names for {len(lengths)} dimensions")
+    return ArrayMetadata(3, data_type, grid, keys, fill, codecs, checked, names)
+
+
+def _divisors(chunk_shape: Shape, shard_shape: Shape) -> Shape:
+    """Return lengths close to those of a chunk shape that divide those of a shard shape."""
+    return tuple(
+        next((c for c in range(min(chunk, shard), 0, -1) if shard % c == 0), 1)
+        for chunk, shard in zip(chunk_shape, shard_shape, strict=True)
+    )
+
+
+def _sharding(chunk_shape: Shape, codecs: Sequence[NamedConfig], location: str) -> NamedConfig:
+    index_codecs = [NamedConfig("bytes", {"endian": "little"}), NamedConfig("crc32c")]
+    return NamedConfig(
+        "sharding_indexed",
+        {
+            "chunk_shape": list(chunk_shape),
+            "codecs": [codec.to_json() for codec in codecs],
+            "index_codecs": [codec.to_json() for codec in index_codecs],
+            "index_location": location,
+        },
+    )
+
+
+def _v2_metadata(
+    data_type: DataType,
+    grid: ChunkGrid,
+    keys: ChunkKeyEncoding,
+    fill: Any,
+    filters: Any,
+    compressors: Any,
+    serializer: Any,
+    shards: Any,
+    order: Literal["C", "F"] | None,
+    attributes: Mapping[str, JSON],
+    dimension_names: Any,
+) -> ArrayMetadata:
+    if shards is not None:
+        raise ValueError("Zarr format 2 has no shards")
+    if not isinstance(serializer, str) and serializer is not None:
+        raise ValueError("Zarr format 2 has no serializer")
+    if dimension_names is not None:
+        raise ValueError("Zarr format 2 has no dimension names")
+    if grid.chunk_shape is None:
+        raise ValueError("Zarr format 2 has no rectilinear chunk grids")
+    if keys.name != "v2":
+        keys = ChunkKeyEncoding("v2", keys.separator)
+    v2_filters, v2_compressor = _v2_codecs(data_type, filters, compressors)
+    layout = order or config.get("array.order")
+    if layout not in ("C", "F"):
+        raise ValueError(f"order must be 'C' or 'F', not {order!r}")
+    return ArrayMetadata(
+        2,
+        data_type,
+        grid,
+        keys,
+        fill,
+        make_v2_codecs(layout, len(grid.axes), v2_filters, v2_compressor),
+        attributes,
+        order=layout,
+        v2_filters=v2_filters,
+        v2_compressor=v2_compressor,
+    )
+
+
+# --- nodes -----------------------------------------------------------------------------------------
+
+
+def create_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = False) -> None:
+    """Store a new node and the groups above it that are missing.
+
+    With `overwrite` what was at the place is removed first: documents and chunks, never files that
+    belong to no node. Without, an existing node of either format is an error.
+    """
+    place.store._check_writable()
+    if overwrite:
+        erase_node(place, metadata if isinstance(metadata, ArrayMetadata) else None)
+    else:
+        check_absent(place)
+    create_ancestors(place, metadata.zarr_format)
+    write_node(place, metadata)

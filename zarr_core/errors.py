@@ -1,0 +1,202 @@
+"""Every exception and warning that zarr_core raises.
+
+Each error is also the builtin that a caller would catch, so that code written for zarr-python,
+or for plain dictionaries and files, keeps working. Messages say what was asked and what was found.
+"""
+
+from typing import Any
+
+__all__ = [
+    "ArrayIndexError",
+    "ArrayNotFoundError",
+    "BaseZarrError",
+    "BoundsCheckError",
+    "ChunkDecodeError",
+    "ChunkEncodeError",
+    "ChunkNotFoundError",
+    "CodecError",
+    "ConflictError",
+    "ContainsArrayAndGroupError",
+    "ContainsArrayError",
+    "ContainsGroupError",
+    "DataTypeValidationError",
+    "GroupNotFoundError",
+    "InvalidKeyError",
+    "MetadataValidationError",
+    "NegativeStepError",
+    "NodeNotFoundError",
+    "NodeTypeValidationError",
+    "OperationTimeoutError",
+    "PickleCodecDisabledError",
+    "ReadOnlyError",
+    "StoppedError",
+    "StoreError",
+    "UnknownCodecError",
+    "UnstableSpecificationWarning",
+    "VindexInvalidSelectionError",
+    "ZarrDeprecationWarning",
+    "ZarrFutureWarning",
+    "ZarrRuntimeWarning",
+    "ZarrUserWarning",
+]
+
+
+class BaseZarrError(ValueError):
+    """Base of the errors about nodes, metadata and codecs."""
+
+
+# --- nodes ---------------------------------------------------------------------------------------
+
+
+class NodeNotFoundError(BaseZarrError, FileNotFoundError):
+    """No node exists at a path of a store."""
+
+
+class ArrayNotFoundError(NodeNotFoundError):
+    """No array exists at a path of a store."""
+
+
+class GroupNotFoundError(NodeNotFoundError):
+    """No group exists at a path of a store."""
+
+
+class ContainsArrayError(BaseZarrError, FileExistsError):
+    """An array exists where something else was to be created."""
+
+
+class ContainsGroupError(BaseZarrError, FileExistsError):
+    """A group exists where something else was to be created."""
+
+
+class ContainsArrayAndGroupError(BaseZarrError):
+    """Format 2 documents of an array and of a group exist at one path."""
+
+
+class ConflictError(BaseZarrError):
+    """A stored document changed since this handle read it, in a way that cannot be merged."""
+
+
+# --- metadata ------------------------------------------------------------------------------------
+
+
+class MetadataValidationError(BaseZarrError, TypeError):
+    """A metadata document, or a value meant for one, is not valid.
+
+    Also a `TypeError`, as values of a wrong type (an attribute that JSON cannot express) are
+    reported through it.
+    """
+
+
+class NodeTypeValidationError(MetadataValidationError):
+    """A document describes another type of node than the one asked for."""
+
+
+class DataTypeValidationError(MetadataValidationError):
+    """A data type is unknown, or its parameters are not valid."""
+
+
+# --- codecs and chunks -----------------------------------------------------------------------------
+
+
+class UnknownCodecError(BaseZarrError, KeyError):
+    """A codec is not known here; the array can be opened, its data cannot be read or written."""
+
+    def __str__(self) -> str:
+        return ValueError.__str__(self)  # KeyError would show the message's repr
+
+
+class PickleCodecDisabledError(BaseZarrError):
+    """Data would have to be unpickled, which needs an explicit argument."""
+
+
+class CodecError(BaseZarrError):
+    """Encoded data is damaged, or data cannot be encoded as asked."""
+
+
+class ChunkDecodeError(CodecError, OSError):
+    """A stored chunk cannot be decoded. Names array, key, chunk coordinates, codec and store."""
+
+
+class ChunkEncodeError(CodecError):
+    """A chunk cannot be encoded. Names array, key, chunk coordinates, codec and store."""
+
+
+class ChunkNotFoundError(BaseZarrError, KeyError):
+    """A chunk is not stored and `read_missing_chunks` is off."""
+
+    def __str__(self) -> str:
+        return ValueError.__str__(self)
+
+
+# --- stores --------------------------------------------------------------------------------------
+
+
+class StoreError(OSError):
+    """A store failed. Never used for a key that does not exist."""
+
+
+class InvalidKeyError(ValueError):
+    """A key that a store must not touch: absolute, with `..`, NUL or a backslash, or reserved."""
+
+
+class ReadOnlyError(PermissionError, ValueError):
+    """Something was to be written through a read-only store, view or handle."""
+
+
+class OperationTimeoutError(TimeoutError):
+    """A call did not end in time; the message says what was done until then."""
+
+
+class StoppedError(RuntimeError):
+    """A call was told to stop (its awaiting task was cancelled)."""
+
+
+# --- selections ----------------------------------------------------------------------------------
+
+
+class ArrayIndexError(IndexError):
+    """A selection does not fit the array."""
+
+
+class BoundsCheckError(ArrayIndexError):
+    """An index is outside the array."""
+
+
+class VindexInvalidSelectionError(ArrayIndexError):
+    """A coordinate selection is neither integer arrays nor a mask."""
+
+
+class NegativeStepError(ArrayIndexError):
+    """Kept for code that catches it: zarr_core reads and writes negative steps."""
+
+
+# --- warnings ------------------------------------------------------------------------------------
+
+
+class ZarrFutureWarning(FutureWarning):
+    """Something will change."""
+
+
+class UnstableSpecificationWarning(ZarrFutureWarning):
+    """Something without a stable specification is written; other readers may refuse it."""
+
+
+class ZarrDeprecationWarning(DeprecationWarning):
+    """Something should no longer be used."""
+
+
+class ZarrRuntimeWarning(RuntimeWarning):
+    """Something was asked for that has no effect."""
+
+
+class ZarrUserWarning(UserWarning):
+    """Something is probably not what the user wants."""
+
+
+def describe(value: Any, limit: int = 80) -> str:
+    """Return `repr(value)` cut to `limit` characters, for messages about hostile input."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  nested too deeply, for instance
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,337 @@
+"""Which chunk holds which region of an array, and under which key a chunk is stored.
+
+A grid is one `Axis` per dimension. Regular axes have chunks of one length; rectilinear axes list
+their lengths. A chunk may reach beyond the end of the array and is stored at its full shape.
+
+Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#chunk-grids
+and, for rectilinear grids, the chunk grid of that name in zarr-extensions.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any, Literal, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core.errors import MetadataValidationError, describe
+
+Shape: TypeAlias = tuple[int, ...]
+Coords: TypeAlias = tuple[int, ...]
+
+MAX_LISTED_EDGES = 1 << 24
+"""A rectilinear dimension with more chunks than this is refused (a short document can ask for it)."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegularAxis:
+    """A dimension of `length` elements in chunks of `size`."""
+
+    length: int
+    size: int
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return -(-self.length // self.size)
+
+    def find(self, index: int) -> int:
+        """Return the chunk that holds an element."""
+        return index // self.size
+
+    def find_many(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the chunks that hold elements."""
+        return indices // self.size
+
+    def start(self, chunk: int) -> int:
+        """Return the first element of a chunk."""
+        return chunk * self.size
+
+    def starts(self, chunks: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the first elements of chunks."""
+        return chunks * self.size
+
+    def stored_size(self, chunk: int) -> int:  # noqa: ARG002 - same for all, see RectilinearAxis
+        """Return the length of a chunk as it is stored."""
+        return self.size
+
+    def sizes(self) -> Shape:
+        """Return the lengths of all chunks, the last one cut at the end of the array."""
+        whole, rest = divmod(self.length, self.size)
+        return (self.size,) * whole + ((rest,) if rest else ())
+
+    def resized(self, length: int) -> "RegularAxis":
+        """Return the axis with another length."""
+        return RegularAxis(length, self.size)
+
+
+@final
+@dataclass(frozen=True)
+class RectilinearAxis:
+    """A dimension whose chunks have the lengths `edges`, which sum up to `length` or more."""
+
+    length: int
+    edges: Shape
+
+    @cached_property
+    def _bounds(self) -> npt.NDArray[np.intp]:
+        return np.concatenate(([0], np.cumsum(self.edges, dtype=np.intp)))
+
+    @cached_property
+    def count(self) -> int:
+        """Number of chunks that hold elements of the array."""
+        return int(np.searchsorted(self._bounds, self.length)) if self.length else 0
+
+    def find(self, index: int) -> int:
+        """Return the chunk that holds an element."""
+        return int(np.searchsorted(self._bounds, index, side="right")) - 1
+
+    def find_many(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the chunks that hold elements."""
+        return np.searchsorted(self._bounds, indices, side="right") - 1
+
+    def start(self, chunk: int) -> int:
+        """Return the first element of a chunk."""
+        return int(self._bounds[chunk])
+
+    def starts(self, chunks: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the first elements of chunks."""
+        return self._bounds[chunks]
+
+    def stored_size(self, chunk: int) -> int:
+        """Return the length of a chunk as it is stored."""
+        return self.edges[chunk]
+
+    def sizes(self) -> Shape:
+        """Return the lengths of all chunks, the last one cut at the end of the array."""
+        if not self.count:
+            return ()
+        last = self.count - 1
+        return (*self.edges[:last], self.length - self.start(last))
+
+    def resized(self, length: int) -> "RectilinearAxis":
+        """Return the axis with another length; what the edges do not cover becomes one more chunk."""
+        missing = length - sum(self.edges)
+        return RectilinearAxis(length, (*self.edges, missing) if missing > 0 else self.edges)
+
+
+Axis: TypeAlias = RegularAxis | RectilinearAxis
+
+
+@final
+@dataclass(frozen=True)
+class ChunkGrid:
+    """The chunks of an array; one axis per dimension."""
+
+    axes: tuple[Axis, ...]
+
+    @classmethod
+    def regular(cls, shape: Shape, chunk_shape: Shape) -> "ChunkGrid":
+        """Return the grid of `shape` in chunks of `chunk_shape`."""
+        return cls(tuple(map(RegularAxis, shape, chunk_shape)))
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Shape of the array."""
+        return tuple(axis.length for axis in self.axes)
+
+    @cached_property
+    def chunk_shape(self) -> Shape | None:
+        """Shape of every chunk; None when the grid is rectilinear."""
+        sizes = [axis.size for axis in self.axes if isinstance(axis, RegularAxis)]
+        return tuple(sizes) if len(sizes) == len(self.axes) else None
+
+    @cached_property
+    def counts(self) -> Shape:
+        """Number of chunks along each dimension."""
+        return tuple(axis.count for axis in self.axes)
+
+    @property
+    def nchunks(self) -> int:
+        """Number of chunks."""
+        return math.prod(self.counts)
+
+    def stored_shape(self, coords: Coords) -> Shape:
+        """Return the shape in which a chunk is stored, beyond the array's end included."""
+        if self.chunk_shape is not None:
+            return self.chunk_shape
+        return tuple(axis.stored_size(k) for axis, k in zip(self.axes, coords, strict=True))
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        """Return the elements of the array that a chunk holds."""
+        return tuple(
+            slice(start, min(start + axis.stored_size(k), axis.length))
+            for axis, k, start in (
+                (axis, k, axis.start(k)) for axis, k in zip(self.axes, coords, strict=True)
+            )
+        )
+
+    def all_coords(self) -> Iterator[Coords]:
+        """Yield the coordinates of every chunk, in C order."""
+        return product(*map(range, self.counts))
+
+    def resized(self, shape: Sequence[int]) -> "ChunkGrid":
+        """Return the grid of an array of another shape, in the same chunks."""
+        return ChunkGrid(tuple(axis.resized(n) for axis, n in zip(self.axes, shape, strict=True)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `chunk_grid` of a format 3 document."""
+        if self.chunk_shape is not None:
+            return {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+        shapes = [
+            axis.size if isinstance(axis, RegularAxis) else _run_lengths(axis.edges)
+            for axis in self.axes
+        ]
+        return {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": shapes}}
+
+
+def _run_lengths(edges: Shape) -> list[int | list[int]]:
+    """Return edges with repeated lengths as `[length, count]`."""
+    runs: list[list[int]] = []
+    for edge in edges:
+        if runs and runs[-1][0] == edge:
+            runs[-1][1] += 1
+        else:
+            runs.append([edge, 1])
+    return [run if run[1] > 1 else run[0] for run in runs]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def expand_edges(entry: object, length: int, what: str) -> Axis:
+    """Return the axis that an entry of `chunk_shapes` means: an int, or edges and run lengths."""
+    if _is_int(entry):
+        if entry < 1:  # type: ignore[operator]
+            raise MetadataValidationError(f"{what}: chunk lengths must be at least 1, found {entry}")
+        return RegularAxis(length, entry)  # type: ignore[arg-type]
+    if not isinstance(entry, list | tuple) or not entry:
+        raise MetadataValidationError(
+            f"{what}: expected a chunk length or a list of them, found {describe(entry)}"
+        )
+    edges: list[int] = []
+    for item in entry:
+        pair = item if isinstance(item, list | tuple) else (item, 1)
+        if len(pair) != 2 or not all(_is_int(n) and n >= 1 for n in pair):
+            raise MetadataValidationError(
+                f"{what}: expected lengths or [length, count] of at least 1, found {describe(item)}"
+            )
+        if len(edges) + pair[1] > MAX_LISTED_EDGES:
+            raise MetadataValidationError(f"{what}: more than {MAX_LISTED_EDGES} chunks")
+        edges.extend([pair[0]] * pair[1])
+    if sum(edges) < length:
+        raise MetadataValidationError(
+            f"{what}: chunk lengths sum up to {sum(edges)}, the dimension has {length} elements"
+        )
+    return RectilinearAxis(length, tuple(edges))
+
+
+def parse_grid(name: str, configuration: Mapping[str, Any], shape: Shape) -> ChunkGrid:
+    """Return the grid that a format 3 document describes; raise `MetadataValidationError`."""
+    match name:
+        case "regular":
+            _check_fields(configuration, {"chunk_shape"})
+            entries = configuration.get("chunk_shape")
+            if not isinstance(entries, list) or not all(_is_int(n) and n >= 1 for n in entries):
+                raise MetadataValidationError(
+                    f"chunk_grid.chunk_shape: expected lengths of at least 1, found {describe(entries)}"
+                )
+        case "rectilinear":
+            _check_fields(configuration, {"kind", "chunk_shapes"})
+            if configuration.get("kind") != "inline":
+                raise MetadataValidationError(
+                    f"chunk_grid.kind: expected 'inline', found {describe(configuration.get('kind'))}"
+                )
+            entries = configuration.get("chunk_shapes")
+        case _:
+            raise MetadataValidationError(
+                f"chunk_grid: expected 'regular' or 'rectilinear', found {describe(name)}"
+            )
+    if not isinstance(entries, list) or len(entries) != len(shape):
+        raise MetadataValidationError(
+            f"chunk_grid: expected {len(shape)} entries, one per dimension, found {describe(entries)}"
+        )
+    return ChunkGrid(
+        tuple(
+            expand_edges(entry, length, f"chunk_grid, dimension {dim}")
+            for dim, (entry, length) in enumerate(zip(entries, shape, strict=True))
+        )
+    )
+
+
+def _check_fields(configuration: Mapping[str, Any], allowed: set[str]) -> None:
+    if unknown := configuration.keys() - allowed:
+        raise MetadataValidationError(f"chunk_grid: unknown field {describe(sorted(unknown)[0])}")
+
+
+# --- chunk keys ------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChunkKeyEncoding:
+    """How chunk coordinates become keys: `c/0/1` (default) or `0.1` (v2)."""
+
+    name: Literal["default", "v2"] = "default"
+    separator: Literal["/", "."] = "/"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the coordinates of an array with dimensions."""
+        return f"c{self.separator}" if self.name == "default" else ""
+
+    @property
+    def scalar_key(self) -> str:
+        """The key of the only chunk of an array without dimensions."""
+        return "c" if self.name == "default" else "0"
+
+    def encode(self, coords: Iterable[int]) -> str:
+        """Return the key of a chunk, relative to its array."""
+        text = self.separator.join(map(str, coords))
+        return f"{self.prefix}{text}" if text else self.scalar_key
+
+    def decode(self, key: str, ndim: int) -> Coords | None:
+        """Return the coordinates that a relative key stands for, or None when it is no chunk."""
+        if ndim == 0:
+            return () if key == self.scalar_key else None
+        if not key.startswith(self.prefix):
+            return None
+        numbers = key.removeprefix(self.prefix).split(self.separator)
+        if len(numbers) != ndim or not all(map(_NUMBER.fullmatch, numbers)):
+            return None
+        return tuple(map(int, numbers))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `chunk_key_encoding` of a format 3 document."""
+        return {"name": self.name, "configuration": {"separator": self.separator}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `chunk_key_encoding` of a format 3 document."""
+        return self.to_json()
+
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
+
+
+def parse_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyEncoding:
+    """Return the encoding that a format 3 document describes; raise `MetadataValidationError`."""
+    if name not in ("default", "v2"):
+        raise MetadataValidationError(
+            f"chunk_key_encoding: expected 'default' or 'v2', found {describe(name)}"
+        )
+    if unknown := configuration.keys() - {"separator"}:
+        raise MetadataValidationError(
+            f"chunk_key_encoding: unknown field {describe(sorted(unknown)[0])}"
+        )
+    separator = configuration.get("separator", "/" if name == "default" else ".")
+    if separator not in ("/", "."):
+        raise MetadataValidationError(
+            f"chunk_key_encoding.separator: expected '/' or '.', found {describe(separator)}"
+        )
+    return ChunkKeyEncoding(name, separator)  # type: ignore[arg-type]

@@ -1,0 +1,723 @@
+"""`Group`: a node that contains arrays and groups."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, final
+
+import numpy as np
+
+from zarr_core.array import Array
+from zarr_core.attributes import Attributes
+from zarr_core.config import ArrayConfigLike
+from zarr_core import constructors
+from zarr_core.constructors import create_array
+from zarr_core.create import DEFAULT_FILL_VALUE, as_shape, create_node
+from zarr_core.errors import (
+    ArrayNotFoundError,
+    ContainsArrayError,
+    GroupNotFoundError,
+    NodeNotFoundError,
+    ReadOnlyError,
+)
+from zarr_core.hierarchy import (
+    Consolidation,
+    Tree,
+    child_metadata,
+    child_names,
+    consolidate,
+    create_nodes,
+    move_node,
+    walk,
+)
+from zarr_core.info import GroupInfo
+from zarr_core.metadata import (
+    JSON,
+    ArrayMetadata,
+    ConsolidatedMetadata,
+    GroupMetadata,
+    NodeMetadata,
+    ZarrFormat,
+    check_attributes,
+)
+from zarr_core.nodes import erase_node, read_group, read_node, update_node
+from zarr_core.storage import Store, StoreLike, StorePath, store_from
+from zarr_core.storage.paths import normalize_path
+from zarr_core.twins import async_twin
+from zarr_core.warn import warn
+
+D = TypeVar("D")
+
+
+@final
+class Group:
+    """A Zarr group.
+
+    Parameters
+    ----------
+    metadata
+        What the group's documents say.
+    store_path
+        Where the group is.
+
+    Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
+    """
+
+    __slots__ = ("_consolidation", "_metadata", "store_path")
+
+    def __init__(
+        self, metadata: GroupMetadata | Mapping[str, Any], store_path: StorePath | Store
+    ) -> None:
+        if not isinstance(metadata, GroupMetadata):
+            metadata = GroupMetadata.from_dict(metadata)
+        self.store_path = store_from(store_path)
+        self._metadata = metadata
+        self._consolidation: Consolidation | None = None
+
+    @staticmethod
+    def from_metadata(
+        metadata: GroupMetadata, place: StorePath, *, use_consolidated: bool | str | None = None
+    ) -> "Group":
+        """Return a group that uses its consolidated metadata unless told not to; no I/O.
+
+        Raises `ValueError` when `use_consolidated` is true and there is none.
+        """
+        group = Group(metadata, place)
+        nodes = metadata.consolidated_metadata
+        if use_consolidated is False:
+            return group
+        if nodes is not None:
+            group._consolidation = Consolidation(place, metadata.zarr_format, nodes)
+        elif use_consolidated:
+            raise ValueError(
+                f"Consolidated metadata requested with 'use_consolidated=True' but not found in {place}"
+            )
+        return group
+
+    @staticmethod
+    def create_at(
+        place: StorePath,
+        zarr_format: ZarrFormat,
+        attributes: Mapping[str, Any] | None,
+        *,
+        overwrite: bool,
+    ) -> "Group":
+        """Create a group at a place and the groups above it."""
+        metadata = GroupMetadata(check_attributes(attributes or {}), zarr_format)
+        create_node(place, metadata, overwrite=overwrite)
+        return Group(metadata, place)
+
+    @staticmethod
+    def from_store(
+        store: StoreLike,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        zarr_format: ZarrFormat = 3,
+        overwrite: bool = False,
+    ) -> "Group":
+        """Create a group."""
+        return Group.create_at(store_from(store), zarr_format, attributes, overwrite=overwrite)
+
+    @staticmethod
+    def open(
+        store: StoreLike,
+        zarr_format: ZarrFormat | None = 3,
+        use_consolidated: bool | str | None = None,
+    ) -> "Group":
+        """Open an existing group; raise `GroupNotFoundError` if there is none."""
+        place = store_from(store)
+        metadata = read_group(place, zarr_format, consolidated=use_consolidated is not False)
+        return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
+
+    # --- what it is --------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> GroupMetadata:
+        """What the group's documents say."""
+        if self._consolidation is None:
+            return self._metadata
+        nodes = self._consolidation.nodes
+        relative = self._relative("")
+        return GroupMetadata(
+            self._metadata.attributes,
+            self._metadata.zarr_format,
+            nodes.below(relative) if relative else nodes,
+            self._metadata.extra_fields,
+        )
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the group."""
+        return self.store_path.store
+
+    @property
+    def path(self) -> str:
+        """Path of the group in its store; `""` is the root."""
+        return self.store_path.path
+
+    @property
+    def name(self) -> str:
+        """Path with a leading slash."""
+        return f"/{self.path}"
+
+    @property
+    def basename(self) -> str:
+        """Last segment of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether changing anything raises `ReadOnlyError`."""
+        return self.store_path.read_only
+
+    @property
+    def synchronizer(self) -> None:
+        """Always None: writes of one process are synchronised without one."""
+        return
+
+    @property
+    def attrs(self) -> Attributes:
+        """User attributes; every change is stored."""
+        return Attributes(self)
+
+    @property
+    def _current_attributes(self) -> Mapping[str, Any]:
+        return self._metadata.attributes
+
+    def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._check_writable()
+        self._metadata = update_node(
+            self.store_path,
+            self._metadata,
+            lambda old: old.update_attributes(change(dict(old.attributes))),
+        )
+        if self._consolidation is not None:
+            if relative := self._relative(""):
+                self._consolidation.record({relative: self._metadata})
+            else:
+                self._consolidation.record_root(self._metadata)
+
+    def update_attributes(self, new_attributes: Mapping[str, Any]) -> "Group":
+        """Set attributes, keeping the others; return this group."""
+        self.attrs.update(new_attributes)
+        return self
+
+    def refresh(self) -> "Group":
+        """Read the metadata again, for a node that others may have changed; return this group."""
+        consolidated = self._consolidation is not None
+        fresh = read_group(self.store_path, self._metadata.zarr_format, consolidated=consolidated)
+        self._metadata = fresh
+        nodes = fresh.consolidated_metadata
+        if self._consolidation is not None and nodes is not None and not self._relative(""):
+            self._consolidation = Consolidation(self.store_path, fresh.zarr_format, nodes)
+        return self
+
+    @property
+    def info(self) -> GroupInfo:
+        """What is known without I/O, as a table."""
+        return self._info()
+
+    def info_complete(self) -> GroupInfo:
+        """Return a table that also counts all nodes below."""
+        nodes = [metadata for _, metadata in self._walk(None)]
+        arrays = sum(isinstance(metadata, ArrayMetadata) for metadata in nodes)
+        return self._info(len(nodes), arrays)
+
+    def _info(self, members: int | None = None, arrays: int | None = None) -> GroupInfo:
+        return GroupInfo(
+            _name=self.path,
+            _zarr_format=self._metadata.zarr_format,
+            _read_only=self.read_only,
+            _store_type=type(self.store).__name__,
+            _count_members=members,
+            _count_arrays=arrays,
+            _count_groups=None if members is None or arrays is None else members - arrays,
+        )
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnlyError(f"{self!r} is read-only")
+
+    def _twin_lane(self) -> tuple[bool, int | None, object]:
+        return bool(self.store.high_latency), None, self
+
+    # --- finding members ---------------------------------------------------------------------------
+
+    def _relative(self, path: str) -> str:
+        """Return a path below this group as one below the group that is consolidated."""
+        assert self._consolidation is not None
+        root = self._consolidation.place.path
+        own = self.path.removeprefix(root).strip("/") if root else self.path
+        return f"{own}/{path}" if own and path else own or path
+
+    def _node(self, path: str, metadata: NodeMetadata) -> "Array | Group":
+        """Return the handle of a node below this group."""
+        place = self.store_path / path
+        consolidation = self._consolidation
+        if isinstance(metadata, GroupMetadata):
+            if consolidation is None:
+                return Group.from_metadata(metadata, place)
+            group = Group(metadata, place)
+            group._consolidation = consolidation
+            return group
+        array = Array(metadata, place)
+        if consolidation is not None:
+            relative = self._relative(path)
+            array._node.on_change = lambda new: consolidation.record({relative: new})
+        return array
+
+    def _find(self, path: str) -> NodeMetadata | None:
+        if self._consolidation is not None:
+            return self._consolidation.nodes.get(self._relative(path))
+        try:
+            return read_node(self.store_path / path, self._metadata.zarr_format, consolidated=True)
+        except NotADirectoryError:
+            return None
+
+    def _walk(self, max_depth: int | None) -> Iterator[tuple[str, NodeMetadata]]:
+        if max_depth is not None and max_depth < 0:
+            raise ValueError(f"max_depth must be None or >= 0. Got {max_depth} instead")
+        if self._consolidation is None:
+            yield from walk(self.store_path, self._metadata.zarr_format, max_depth)
+            return
+        consolidation = self._consolidation
+
+        def below(path: str, depth: int | None) -> Iterator[tuple[str, NodeMetadata]]:
+            for name in consolidation.children(self._relative(path)):
+                child = f"{path}/{name}" if path else name
+                metadata = consolidation.nodes.get(self._relative(child))
+                assert metadata is not None
+                yield child, metadata
+                if isinstance(metadata, GroupMetadata) and depth != 0:
+                    yield from below(child, None if depth is None else depth - 1)
+
+        yield from below("", max_depth)
+
+    def __getitem__(self, path: str) -> "Array | Group":
+        """Return the array or group at a path below; raise `KeyError` if there is none."""
+        normal = normalize_path(path)
+        metadata = self._find(normal) if normal else None
+        if metadata is None:
+            raise KeyError(path)
+        return self._node(normal, metadata)
+
+    def get(self, path: str, default: D | None = None) -> "Array | Group | D | None":
+        """Return the array or group at a path below, or `default`."""
+        try:
+            return self[path]
+        except KeyError:
+            return default
+
+    def get_array(self, path: str) -> Array:
+        """Return the array at a path below; raise `ArrayNotFoundError` if there is none."""
+        node = self.get(path)
+        if isinstance(node, Array):
+            return node
+        raise ArrayNotFoundError(f"no array at {self.store_path / path}")
+
+    def get_group(self, path: str) -> "Group":
+        """Return the group at a path below; raise `GroupNotFoundError` if there is none."""
+        node = self.get(path)
+        if isinstance(node, Group):
+            return node
+        raise GroupNotFoundError(f"no group at {self.store_path / path}")
+
+    def __contains__(self, path: object) -> bool:
+        if not isinstance(path, str):
+            return False
+        try:
+            normal = normalize_path(path)
+        except ValueError:
+            return False
+        return bool(normal) and self._find(normal) is not None
+
+    def keys(self) -> Iterator[str]:
+        """Yield the names of the members; their documents are not read."""
+        if self._consolidation is not None:
+            yield from self._consolidation.children(self._relative(""))
+        else:
+            yield from child_names(self.store_path, self._metadata.zarr_format)
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __len__(self) -> int:
+        return self.nmembers()
+
+    def nmembers(self, max_depth: int | None = 0) -> int:
+        """Return the number of members, of those below them too up to a depth (None: all)."""
+        if max_depth == 0:
+            return sum(1 for _ in self.keys())
+        return sum(1 for _ in self._walk(max_depth))
+
+    def members(
+        self, max_depth: int | None = 0, *, use_consolidated_for_children: bool = True
+    ) -> "tuple[tuple[str, Array | Group], ...]":
+        """Return pairs of relative path and node, of those below members too up to a depth."""
+        group = self
+        if not use_consolidated_for_children and self._consolidation is not None:
+            group = Group(self._metadata, self.store_path)
+        return tuple((path, group._node(path, metadata)) for path, metadata in group._walk(max_depth))
+
+    def _children(self) -> "Iterator[tuple[str, Array | Group]]":
+        pairs = (
+            self._walk(0)
+            if self._consolidation is not None
+            else child_metadata(self.store_path, self._metadata.zarr_format)
+        )
+        for name, metadata in pairs:
+            yield name, self._node(name, metadata)
+
+    def arrays(self) -> Iterator[tuple[str, Array]]:
+        """Yield pairs of name and array."""
+        for name, node in self._children():
+            if isinstance(node, Array):
+                yield name, node
+
+    def groups(self) -> "Iterator[tuple[str, Group]]":
+        """Yield pairs of name and group."""
+        for name, node in self._children():
+            if isinstance(node, Group):
+                yield name, node
+
+    def array_keys(self) -> Iterator[str]:
+        """Yield the names of the arrays."""
+        return (name for name, _ in self.arrays())
+
+    def array_values(self) -> Iterator[Array]:
+        """Yield the arrays."""
+        return (array for _, array in self.arrays())
+
+    def group_keys(self) -> Iterator[str]:
+        """Yield the names of the groups."""
+        return (name for name, _ in self.groups())
+
+    def group_values(self) -> "Iterator[Group]":
+        """Yield the groups."""
+        return (group for _, group in self.groups())
+
+    def tree(
+        self,
+        expand: bool | None = None,  # noqa: ARG002 - accepted as zarr-python does
+        level: int | None = None,
+        *,
+        max_nodes: int = 500,
+        plain: bool = False,
+    ) -> Tree:
+        """Return a drawing of what is below, `level` deep."""
+        nodes = self._walk(None if level is None else max(0, level - 1))
+        return Tree.of(self.name, nodes, max_nodes=max_nodes, plain=plain)
+
+    # --- changing members --------------------------------------------------------------------------
+
+    def _place(self, name: str) -> StorePath:
+        """Return the place of a new member; warn of names that the specification reserves."""
+        self._check_writable()
+        normal = normalize_path(name)
+        if not normal:
+            raise ValueError(f"invalid name {name!r}: a member's name is not empty")
+        for segment in normal.split("/"):
+            if segment == "zarr.json" or segment.startswith("__"):
+                warn("reserved name", segment, stacklevel=3)
+        return self.store_path / normal
+
+    def _record(self, path: str, metadata: NodeMetadata | None) -> None:
+        """Keep the consolidated copy true after a member was created, changed or removed."""
+        if self._consolidation is None:
+            return
+        changes: dict[str, NodeMetadata | None] = {self._relative(path): metadata}
+        if metadata is not None:
+            parent = path
+            while parent := parent.rpartition("/")[0]:
+                relative = self._relative(parent)
+                if self._consolidation.nodes.get(relative) is None:
+                    changes[relative] = GroupMetadata(zarr_format=metadata.zarr_format)
+        self._consolidation.record(changes)
+
+    def _created(self, name: str, metadata: NodeMetadata) -> Any:
+        path = normalize_path(name)
+        self._record(path, metadata)
+        return self._node(path, metadata)
+
+    def create_array(
+        self,
+        name: str,
+        *,
+        shape: Any = None,
+        dtype: Any = None,
+        data: Any = None,
+        chunks: Any = "auto",
+        shards: Any = None,
+        filters: Any = "auto",
+        compressors: Any = "auto",
+        compressor: Any = "auto",
+        serializer: Any = "auto",
+        fill_value: Any = DEFAULT_FILL_VALUE,
+        order: Any = None,
+        attributes: Mapping[str, JSON] | None = None,
+        chunk_key_encoding: Any = None,
+        dimension_names: Any = None,
+        storage_options: dict[str, Any] | None = None,
+        overwrite: bool = False,
+        config: ArrayConfigLike | None = None,
+        write_data: bool = True,
+    ) -> Array:
+        """Create an array below this group, in its format; see `zarr_core.create_array`."""
+        if not (isinstance(compressor, str) and compressor == "auto"):
+            warn("compressor")
+            compressors = compressor
+        made = create_array(
+            self._place(name),
+            shape=shape,
+            dtype=dtype,
+            data=data,
+            chunks=chunks,
+            shards=shards,
+            filters=filters,
+            compressors=compressors,
+            serializer=serializer,
+            fill_value=fill_value,
+            order=order,
+            zarr_format=self._metadata.zarr_format,
+            attributes=attributes,
+            chunk_key_encoding=chunk_key_encoding,
+            dimension_names=dimension_names,
+            storage_options=storage_options,
+            overwrite=overwrite,
+            config=config,
+            write_data=write_data,
+        )
+        return self._with_config(self._created(name, made.metadata), made)
+
+    @staticmethod
+    def _with_config(array: Array, made: Array) -> Array:
+        return array.with_config(made.config)
+
+    def create(self, name: str, **kwargs: Any) -> Array:
+        """Create an array below this group; parameters are those of `create_array`."""
+        return self.create_array(name, **kwargs)
+
+    def create_group(
+        self, name: str, *, overwrite: bool = False, attributes: Mapping[str, Any] | None = None
+    ) -> "Group":
+        """Create a group below this group; raise `ContainsGroupError` if there is one."""
+        place = self._place(name)
+        made = Group.create_at(place, self._metadata.zarr_format, attributes, overwrite=overwrite)
+        if overwrite and self._consolidation is not None:
+            self._consolidation.nodes.put(self._relative(normalize_path(name)), None)
+        created: Group = self._created(name, made._metadata)
+        return created
+
+    def require_group(self, name: str, *, overwrite: bool = False) -> "Group":
+        """Return the group of a name, created if there is none; `overwrite` always creates it."""
+        if overwrite:
+            return self.create_group(name, overwrite=True)
+        node = self.get(name)
+        if node is None:
+            return self.create_group(name)
+        if isinstance(node, Array):
+            raise ContainsArrayError(f"there is an array at {node.store_path}")
+        return node
+
+    def require_groups(self, *names: str) -> "tuple[Group, ...]":
+        """Return the groups of several names, created where there are none."""
+        return tuple(self.require_group(name) for name in names)
+
+    def require_array(
+        self,
+        name: str,
+        *,
+        shape: Any,
+        dtype: Any = None,
+        exact: bool = False,
+        config: ArrayConfigLike | None = None,
+        **kwargs: Any,
+    ) -> Array:
+        """Return the array of a name, created if there is none.
+
+        An existing one must have the shape and a data type to which `dtype` can be cast (with
+        `exact` the same); `TypeError` otherwise.
+        """
+        node = self.get(name)
+        if node is None:
+            dtype = "float64" if dtype is None else dtype
+            return self.create_array(name, shape=shape, dtype=dtype, config=config, **kwargs)
+        if isinstance(node, Group):
+            raise TypeError(f"there is a group at {node.store_path}, not an array")
+        if as_shape(shape) != node.shape:
+            raise TypeError(f"Incompatible shape ({node.shape} vs {as_shape(shape)})")
+        if dtype is not None:
+            wanted = np.dtypes.StringDType() if dtype is str else np.dtype(dtype)
+            if wanted != node.dtype if exact else not np.can_cast(wanted, node.dtype):
+                raise TypeError(f"Incompatible dtype ({node.dtype} vs {wanted})")
+        return node if config is None else node.with_config(config)
+
+    def create_hierarchy(
+        self, nodes: Mapping[str, NodeMetadata], *, overwrite: bool = False
+    ) -> "Iterator[tuple[str, Array | Group]]":
+        """Create several nodes below this group at once; yield pairs of path and node.
+
+        Groups in between are created as needed. Everything is created before the first pair.
+        """
+        self._check_writable()
+        for path, metadata in nodes.items():
+            if metadata.zarr_format != self._metadata.zarr_format:
+                raise ValueError(f"node {path!r} has another format than the group")
+            self._place(path)
+        made = create_nodes(self.store_path, nodes, overwrite=overwrite)
+        made.pop("", None)
+        if self._consolidation is not None:
+            self._consolidation.record({self._relative(p): m for p, m in made.items()})
+        return iter([(path, self._node(path, metadata)) for path, metadata in made.items()])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Store an array under a name, replacing what is there."""
+        values = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+        self.create_array(key, data=values, overwrite=True)
+
+    def __delitem__(self, key: str) -> None:
+        """Remove a member and all below it; files that belong to no node stay."""
+        self._check_writable()
+        normal = normalize_path(key)
+        if not normal or read_node(self.store_path / normal, self._metadata.zarr_format) is None:
+            raise KeyError(key)
+        erase_node(self.store_path / normal)
+        self._record(normal, None)
+
+    def move(self, source: str, dest: str) -> None:
+        """Rename a member; raise `NodeNotFoundError`, or `ContainsGroupError` if `dest` exists."""
+        self._check_writable()
+        old, new = normalize_path(source), normalize_path(dest)
+        if not old or not new:
+            raise NodeNotFoundError("the group itself cannot be moved")
+        move_node(self.store_path, old, new)
+        if self._consolidation is not None:
+            fresh = Group(self._metadata, self.store_path)
+            changes: dict[str, NodeMetadata | None] = {self._relative(old): None}
+            found = read_node(self.store_path / new, self._metadata.zarr_format)
+            changes[self._relative(new)] = found
+            if isinstance(found, GroupMetadata):
+                below = walk(fresh.store_path / new, self._metadata.zarr_format, None)
+                changes |= {self._relative(f"{new}/{path}"): metadata for path, metadata in below}
+            self._consolidation.record(changes)
+
+    def consolidate(self) -> "Group":
+        """Consolidate the metadata of all nodes below; return a group that uses it."""
+        self._check_writable()
+        return Group.from_metadata(
+            consolidate(self.store_path, self._metadata.zarr_format), self.store_path
+        )
+
+    def _api(self, function: str, name: str, *args: Any, **kwargs: Any) -> Array:
+        self._place(name)
+        kwargs.setdefault("zarr_format", self._metadata.zarr_format)
+        made: Array = getattr(constructors, function)(*args, store=self.store_path, path=name, **kwargs)
+        return self._with_config(self._created(name, made.metadata), made)
+
+    def empty(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
+        """Create an array; see `zarr_core.empty`."""
+        return self._api("empty", name, shape, **kwargs)
+
+    def zeros(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
+        """Create an array of zeros; see `zarr_core.zeros`."""
+        return self._api("zeros", name, shape, **kwargs)
+
+    def ones(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
+        """Create an array of ones; see `zarr_core.ones`."""
+        return self._api("ones", name, shape, **kwargs)
+
+    def full(self, *, name: str, shape: Any, fill_value: Any, **kwargs: Any) -> Array:
+        """Create an array full of a value; see `zarr_core.full`."""
+        return self._api("full", name, shape, fill_value, **kwargs)
+
+    def empty_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
+        """Create an array like another one; see `zarr_core.empty_like`."""
+        return self._api("empty_like", name, data, **kwargs)
+
+    def zeros_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
+        """Create an array of zeros like another one; see `zarr_core.zeros_like`."""
+        return self._api("zeros_like", name, data, **kwargs)
+
+    def ones_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
+        """Create an array of ones like another one; see `zarr_core.ones_like`."""
+        return self._api("ones_like", name, data, **kwargs)
+
+    def full_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
+        """Create an array full of a value like another one; see `zarr_core.full_like`."""
+        return self._api("full_like", name, data, **kwargs)
+
+    # --- as a Python object ------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return self.store_path == other.store_path and self._metadata == other._metadata
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._metadata, self.store_path, self._consolidated_root())
+
+    def _consolidated_root(self) -> tuple[Any, ...] | None:
+        found = self._consolidation
+        return None if found is None else (found.place, found.zarr_format, found.nodes.nodes)
+
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        return "zarr_core.Group", str(self.store_path), repr(self._metadata.to_dict())
+
+    def __repr__(self) -> str:
+        return f"<Group {self.store_path}>"
+
+    def _repr_html_(self) -> str:
+        return self.info._repr_html_()
+
+    # --- twins: each awaits the method of its name in a worker thread ----------------------------------
+
+    open_async = staticmethod(async_twin(open))
+    from_store_async = staticmethod(async_twin(from_store))
+    refresh_async = async_twin(refresh)
+    update_attributes_async = async_twin(update_attributes)
+    info_complete_async = async_twin(info_complete)
+    getitem_async = async_twin(__getitem__)
+    get_async = async_twin(get)
+    get_array_async = async_twin(get_array)
+    get_group_async = async_twin(get_group)
+    contains_async = async_twin(__contains__)
+    keys_async = async_twin(keys)
+    nmembers_async = async_twin(nmembers)
+    members_async = async_twin(members)
+    arrays_async = async_twin(arrays)
+    groups_async = async_twin(groups)
+    array_keys_async = async_twin(array_keys)
+    array_values_async = async_twin(array_values)
+    group_keys_async = async_twin(group_keys)
+    group_values_async = async_twin(group_values)
+    tree_async = async_twin(tree)
+    create_array_async = async_twin(create_array, snapshot="data")
+    create_async = async_twin(create)
+    create_group_async = async_twin(create_group)
+    require_group_async = async_twin(require_group)
+    require_groups_async = async_twin(require_groups)
+    require_array_async = async_twin(require_array)
+    create_hierarchy_async = async_twin(create_hierarchy)
+    setitem_async = async_twin(__setitem__, snapshot="value")
+    delitem_async = async_twin(__delitem__)
+    move_async = async_twin(move)
+    consolidate_async = async_twin(consolidate)
+    empty_async = async_twin(empty)
+    zeros_async = async_twin(zeros)
+    ones_async = async_twin(ones)
+    full_async = async_twin(full)
+    empty_like_async = async_twin(empty_like)
+    zeros_like_async = async_twin(zeros_like)
+    ones_like_async = async_twin(ones_like)
+    full_like_async = async_twin(full_like)
+
+
+def _restore(
+    metadata: GroupMetadata, place: StorePath, consolidated: tuple[Any, ...] | None
+) -> Group:
+    """Return an unpickled group, with the consolidated metadata it used."""
+    group = Group(metadata, place)
+    if consolidated is not None:
+        root, zarr_format, nodes = consolidated
+        group._consolidation = Consolidation(root, zarr_format, ConsolidatedMetadata(nodes))
+    return group

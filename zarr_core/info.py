@@ -1,0 +1,162 @@
+"""What `array.info` and `group.info` show."""
+
+from dataclasses import dataclass, fields
+from html import escape
+from typing import Any, Self, final
+
+from zarr_core.metadata import ZarrFormat
+
+
+def human_bytes(size: int) -> str:
+    """Return a size such as `1.5 KiB` after the plain number, when that is shorter to read."""
+    if size < 1 << 10:
+        return str(size)
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size >= 1 << power:
+            return f"{size} ({size / (1 << power):.1f} {unit})"
+    return str(size)
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}} : {value}" for name, value in rows)
+
+
+def _html(rows: list[tuple[str, str]]) -> str:
+    body = "".join(
+        f"<tr><th style='text-align:left'>{escape(n)}</th>"
+        f"<td style='text-align:left'>{escape(v)}</td></tr>"
+        for n, v in rows
+    )
+    return f"<table><tbody>{body}</tbody></table>"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ArrayInfo:
+    """A table about an array."""
+
+    _zarr_format: ZarrFormat
+    _data_type: str
+    _shape: tuple[int, ...]
+    _chunk_shape: tuple[int, ...] | None
+    _shard_shape: tuple[int, ...] | None
+    _order: str
+    _read_only: bool
+    _store_type: str
+    _fill_value: Any
+    _filters: tuple[Any, ...]
+    _serializer: Any
+    _compressors: tuple[Any, ...]
+    _count_bytes: int
+    _count_bytes_stored: int | None = None
+    _count_chunks_initialized: int | None = None
+    _count_chunks: int
+
+    @classmethod
+    def of(cls, array: Any, initialized: int | None = None, stored: int | None = None) -> Self:
+        """Return the table about an array; with counts that need I/O when they are given."""
+        regular = array.metadata.chunk_grid.chunk_shape is not None
+        codecs = [codec.to_json() for codec in array.metadata.codecs]
+        try:
+            filters, serializer, compressors = array.filters, array.serializer, array.compressors
+        except ValueError:  # a codec that is not known here is shown as it stands
+            filters, serializer, compressors = (), codecs, ()
+        return cls(
+            _zarr_format=array.metadata.zarr_format,
+            _data_type=str(array.dtype),
+            _shape=array.shape,
+            _chunk_shape=array.chunks if regular else None,
+            _shard_shape=array.shards if regular else None,
+            _order=array.order,
+            _read_only=array.read_only,
+            _store_type=type(array.store).__name__,
+            _fill_value=array.fill_value,
+            _filters=filters,
+            _serializer=serializer,
+            _compressors=compressors,
+            _count_bytes=array.nbytes,
+            _count_bytes_stored=stored,
+            _count_chunks_initialized=initialized,
+            _count_chunks=array.nchunks,
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the table as pairs of name and text."""
+        rows = [
+            ("Type", "Array"),
+            ("Zarr format", str(self._zarr_format)),
+            ("Data type", self._data_type),
+            ("Fill value", str(self._fill_value)),
+            ("Shape", str(self._shape)),
+        ]
+        if self._shard_shape is not None:
+            rows.append(("Shard shape", str(self._shard_shape)))
+        rows += [
+            ("Chunk shape", "rectilinear" if self._chunk_shape is None else str(self._chunk_shape)),
+            ("Order", self._order),
+            ("Read-only", str(self._read_only)),
+            ("Store type", self._store_type),
+            ("Filters", str(self._filters)),
+        ]
+        if self._serializer is not None:
+            rows.append(("Serializer", str(self._serializer)))
+        rows += [
+            ("Compressors", str(self._compressors)),
+            ("No. bytes", human_bytes(self._count_bytes)),
+        ]
+        if self._count_bytes_stored is not None:
+            rows.append(("No. bytes stored", human_bytes(self._count_bytes_stored)))
+            if self._count_bytes_stored:
+                rows.append(("Storage ratio", f"{self._count_bytes / self._count_bytes_stored:.1f}"))
+        if self._count_chunks_initialized is not None:
+            rows.append(
+                ("Chunks initialized", f"{self._count_chunks_initialized}/{self._count_chunks}")
+            )
+        else:
+            rows.append(("No. chunks", str(self._count_chunks)))
+        return rows
+
+    def __repr__(self) -> str:
+        return _table(self.rows())
+
+    def _repr_html_(self) -> str:
+        return _html(self.rows())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GroupInfo:
+    """A table about a group."""
+
+    _name: str
+    _zarr_format: ZarrFormat
+    _read_only: bool
+    _store_type: str
+    _count_members: int | None = None
+    _count_arrays: int | None = None
+    _count_groups: int | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the table as pairs of name and text."""
+        names = {
+            "_name": "Name",
+            "_zarr_format": "Zarr format",
+            "_read_only": "Read-only",
+            "_store_type": "Store type",
+            "_count_members": "No. members",
+            "_count_arrays": "No. arrays",
+            "_count_groups": "No. groups",
+        }
+        rows = [("Type", "Group")]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                rows.append((names[field.name], str(value)))
+        return rows
+
+    def __repr__(self) -> str:
+        return _table(self.rows())
+
+    def _repr_html_(self) -> str:
+        return _html(self.rows())

@@ -1,0 +1,373 @@
+"""The `Store` contract: synchronous, honest about latency, batched.
+
+A store maps keys to bytes. Only "no such key" is `None`; every other failure is an error, because
+a chunk that cannot be read must never look like fill values. `set` replaces a value atomically.
+The `*_many` calls are what makes a synchronous library right for slow stores: they overlap
+requests, yield results as they complete and never start work after they were closed.
+
+Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#abstract-store-interface
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+
+from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
+from zarr_core.workers import overlap
+
+Value: TypeAlias = bytes | memoryview
+"""What a store returns: bytes, or a flat read-only view of bytes that nobody will change."""
+
+Writable: TypeAlias = bytes | bytearray | memoryview
+"""What a store accepts; it takes a copy (or writes it out) before `set` returns."""
+
+
+class RangeByteRequest(NamedTuple):
+    """Bytes `start` to `end`, `end` not included."""
+
+    start: int
+    end: int
+
+
+class OffsetByteRequest(NamedTuple):
+    """All bytes from `offset` on."""
+
+    offset: int
+
+
+class SuffixByteRequest(NamedTuple):
+    """The last `suffix` bytes; the whole value when it is shorter."""
+
+    suffix: int
+
+
+ByteRequest: TypeAlias = RangeByteRequest | OffsetByteRequest | SuffixByteRequest
+
+
+class Request(NamedTuple):
+    """One item of `Store.get_many`."""
+
+    key: str
+    byte_range: ByteRequest | None = None
+
+
+class Result(NamedTuple):
+    """One answer of a `*_many` call: the position of its request, and a value or an error."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    value: Value | None
+    error: Exception | None = None
+
+
+class OpenValue(Protocol):
+    """A snapshot of one stored value, from which parts can be read consistently."""
+
+    size: int | None
+    version: str | None
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value as it was when it was opened, or raise."""
+        ...
+
+    def close(self) -> None:
+        """Give up what the snapshot holds (an open file)."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """Return `key`, or raise `InvalidKeyError` when it could leave the store's root."""
+    if (
+        not key
+        or key[0] == "/"
+        or key[-1] == "/"
+        or "\0" in key
+        or "\\" in key
+        or "//" in key
+        # every dangerous segment contains "./" or ends in "."
+        or (("./" in key or key[-1] == ".") and not {".", ".."}.isdisjoint(key.split("/")))
+    ):
+        raise InvalidKeyError(
+            f"invalid key {key!r}: a key is relative, with non-empty segments that are not '.' or "
+            "'..', without NUL and backslash"
+        )
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` without a trailing slash; `""` is the root."""
+    prefix = prefix.removesuffix("/")
+    return check_key(prefix) if prefix else ""
+
+
+def slice_value(value: Value, byte_range: ByteRequest | None) -> Value:
+    """Return the part of a whole value that `byte_range` asks for; raise if it is too short."""
+    match byte_range:
+        case None:
+            return value
+        case RangeByteRequest(start, end):
+            if not 0 <= start <= end <= len(value):
+                raise StoreError(
+                    f"bytes {start} to {end} were asked for, the value has {len(value)}"
+                )
+            return memoryview(value)[start:end].toreadonly()
+        case OffsetByteRequest(offset):
+            if not 0 <= offset <= len(value):
+                raise StoreError(f"bytes from {offset} were asked for, the value has {len(value)}")
+            return memoryview(value)[offset:].toreadonly()
+        case SuffixByteRequest(suffix):
+            return memoryview(value)[max(0, len(value) - suffix) :].toreadonly()
+
+
+class ValueSnapshot:
+    """An `OpenValue` over a value that is in memory already."""
+
+    __slots__ = ("_value", "size", "version")
+
+    def __init__(self, value: Value, version: str | None = None) -> None:
+        self._value = value
+        self.size: int | None = len(value)
+        self.version = version
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value."""
+        return slice_value(self._value, byte_range)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to give up."""
+
+
+class Store(ABC):
+    """A mapping from keys to bytes.
+
+    To write a store, implement `get`, `set`, `delete`, `list_prefix`, `list_dir` and, when two
+    objects can mean the same place, `lock_key` and `__eq__`; override the rest where the backend
+    does better. Stores hold no event loop, pickle as location plus options, and are safe to use
+    from many threads.
+    """
+
+    high_latency: bool = False
+    """Is a request slow enough (about 1 ms or more) to be worth overlapping with others?"""
+
+    supports_consolidated_metadata: bool = True
+    supports_writes: bool = True
+    supports_deletes: bool = True
+    supports_listing: bool = True
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        self._read_only = read_only
+
+    # --- one key ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
+        """Return the value of `key` (or part of it), or None when there is no such key.
+
+        Raises `InvalidKeyError` for keys outside the store, and `OSError` when the value exists
+        but cannot be read or is shorter than asked for (a long suffix gives the whole value).
+        """
+
+    @abstractmethod
+    def set(self, key: str, value: Writable) -> None:
+        """Store a copy of `value` under `key`; readers see the old value or the new one."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it does not exist."""
+
+    def set_if_not_exists(self, key: str, value: Writable) -> bool:
+        """Store `value` unless `key` exists; return whether it was stored."""
+        if self.exists(key):
+            return False
+        self.set(key, value)
+        return True
+
+    def open_value(self, key: str) -> OpenValue | None:
+        """Return a snapshot of a value to read parts from, or None when there is no such key."""
+        value = self.get(key)
+        return None if value is None else ValueSnapshot(value)
+
+    def exists(self, key: str) -> bool:
+        """Return whether `key` has a value."""
+        return self.get(key) is not None
+
+    def getsize(self, key: str) -> int:
+        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
+        value = self.get(key)
+        if value is None:
+            raise FileNotFoundError(f"no key {key!r} in {self}")
+        return len(value)
+
+    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
+        """Return a value and a token that changes whenever the value does (None: no such key)."""
+        value = self.get(key)
+        return value, None if value is None else content_version(value)
+
+    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
+        """Store `value` if the value still has `version` (None: does not exist); say whether."""
+        if self.get_versioned(key)[1] != version:
+            return False
+        self.set(key, value)
+        return True
+
+    # --- many keys -------------------------------------------------------------------------------
+
+    def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
+        """Yield a `Result` per request, as they complete, lazily and with bounded overlap.
+
+        Like those of the other `*_many` methods, the iterator must be advanced by one thread, and
+        closed (exhausting it does) before the call that uses it returns: `contextlib.closing`.
+        """
+        return self._each(lambda request: self.get(*request), requests, _size_of_range)
+
+    def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
+        """Store values; yield a `Result` per item as they complete."""
+        return self._each(lambda item: self.set(*item), items, _size_of_item)
+
+    def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
+        """Remove keys; yield a `Result` per key as they complete."""
+        return self._each(self.delete, keys)
+
+    def _each(
+        self,
+        call: Callable[[Any], Any],
+        items: Iterable[Any],
+        size_of: Callable[[Any], int | None] | None = None,
+    ) -> Generator[Result, None, None]:
+        """Call something with every item: one after the other, or overlapped on threads."""
+        return _overlapped(call, items, size_of) if self.high_latency else _one_by_one(call, items)
+
+    # --- listing ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        """Yield every key below `prefix` (a path; `""` is the root), in no particular order.
+
+        `prefix` is a path, not a string prefix: `list_prefix("foo")` does not yield `"foobar/a"`.
+        The listing is of a snapshot: keys may be deleted while it is read.
+        """
+
+    @abstractmethod
+    def list_dir(self, prefix: str) -> Iterator[str]:
+        """Yield the names directly below `prefix`: last segments of keys, and first segments below."""
+
+    def list(self) -> Iterator[str]:
+        """Yield every key."""
+        return self.list_prefix("")
+
+    def getsize_prefix(self, prefix: str) -> int:
+        """Return the total size in bytes of the values below `prefix`."""
+        keys = self.list_prefix(prefix)
+        if not self.high_latency:
+            return sum(map(self._size_or_zero, keys))
+        total = 0
+        with closing(overlap(self._size_or_zero, keys)) as sizes:
+            for _, size, error in sizes:
+                if error is not None:
+                    raise error
+                total += size or 0
+        return total
+
+    def _size_or_zero(self, key: str) -> int:
+        try:
+            return self.getsize(key)
+        except FileNotFoundError:  # deleted since it was listed
+            return 0
+
+    def is_empty(self, prefix: str = "") -> bool:
+        """Return whether there is no key below `prefix`."""
+        return next(iter(self.list_prefix(prefix)), None) is None
+
+    def delete_dir(self, prefix: str) -> None:
+        """Remove every key below `prefix`."""
+        self._check_writable()
+        with closing(self.delete_many(list(self.list_prefix(prefix)))) as results:
+            for result in results:
+                if result.error is not None:
+                    raise result.error
+
+    def clear(self) -> None:
+        """Remove every key of the store."""
+        self.delete_dir("")
+
+    # --- the store itself ------------------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writing through this object raises `ReadOnlyError`."""
+        return self._read_only
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise ReadOnlyError(f"{self} is read-only")
+
+    @abstractmethod
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """Return a store for the same place with another `read_only`."""
+
+    def lock_key(self, key: str) -> Hashable:
+        """Return the absolute identity of a stored key, the same through every handle."""
+        return (id(self), key)
+
+    def close(self) -> None:
+        """Release what this object itself opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _one_by_one(call: Callable[[Any], Any], items: Iterable[Any]) -> Generator[Result, None, None]:
+    for index, item in enumerate(items):
+        try:
+            value = call(item)
+        except Exception as error:  # noqa: BLE001 - reported per item, as the contract says
+            yield Result(index, None, error)
+        else:
+            yield Result(index, value)
+
+
+def _overlapped(
+    call: Callable[[Any], Any], items: Iterable[Any], size_of: Callable[[Any], int | None] | None
+) -> Generator[Result, None, None]:
+    with closing(overlap(call, items, size_of=size_of)) as answers:
+        for index, value, error in answers:
+            yield Result(index, value, error)
+
+
+def _size_of_range(request: Request) -> int | None:
+    """Return how many bytes a request asks for, where that is known beforehand."""
+    match request[1]:
+        case RangeByteRequest(start, end):
+            return end - start
+        case SuffixByteRequest(suffix):
+            return suffix
+    return None
+
+
+def _size_of_item(item: tuple[str, Writable]) -> int:
+    return memoryview(item[1]).nbytes
+
+
+def content_version(value: Any) -> str:
+    """Return a version token computed from the bytes of a value."""
+    import hashlib
+
+    return hashlib.blake2b(value, digest_size=16).hexdigest()

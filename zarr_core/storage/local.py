@@ -1,0 +1,675 @@
+"""Stores in a directory of the local file system.
+
+A value is one file. It is written beside its place under a temporary name and then renamed, so a
+reader, or whoever comes after a crash, sees the old value or the new one. Values are never changed
+in place, so an open file is a snapshot of its value.
+
+The errors of the operating system are passed on; only "no such file" is a missing key.
+"""
+
+import errno
+import itertools
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.storage.base import (
+    ByteRequest,
+    OffsetByteRequest,
+    OpenValue,
+    RangeByteRequest,
+    Store,
+    Value,
+    Writable,
+    check_key,
+    check_prefix,
+    content_version,
+)
+
+__all__ = ["TEMP_SUFFIX", "LocalStore"]
+
+TEMP_SUFFIX = ".zarr-tmp~"
+"""Ends the names of files that are being written; such names are never keys."""
+
+LOCK_NAME = f"lock{TEMP_SUFFIX}"
+"""A file to lock where a directory itself cannot be locked."""
+
+# O_NONBLOCK: opening a FIFO must not wait for a writer
+_READ = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+)
+_CREATE = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"))
+)
+
+
+class _TempNames:
+    """Names that no other process and no other thread uses."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._token = os.urandom(6).hex()
+        self._count = itertools.count()
+
+    def __call__(self, directory: str) -> str:
+        return f"{directory}/{self._token}-{next(self._count)}{TEMP_SUFFIX}"
+
+
+_temp_name = _TempNames()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_temp_name.renew)
+
+
+class LocalStore(Store):
+    """A store in a directory.
+
+    Args:
+        root: The directory; it is made by the first write.
+        read_only: Refuse to write.
+        fsync: Have every write (file and directory) on the disk before `set` returns. Without it
+            a value survives the end of the process, but perhaps not the loss of power.
+
+    Symbolic links below the root are followed, except by `delete_dir`, which removes the link.
+    `list_dir` also yields directories without any file below them.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, read_only: bool = False, fsync: bool = False
+    ) -> None:
+        super().__init__(read_only=read_only)
+        if not isinstance(root, str | os.PathLike):
+            raise TypeError(f"root must be a string or a path, not {type(root).__name__}")
+        self.root = Path(root).absolute()
+        self.fsync = fsync
+        self._root = self.root.as_posix().rstrip("/")
+        self._real: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle_local, (type(self), str(self.root), self._read_only, self.fsync)
+
+    def _path(self, key: str) -> str:
+        if TEMP_SUFFIX in key:
+            raise InvalidKeyError(f"invalid key {key!r}: {TEMP_SUFFIX!r} marks unfinished files")
+        return f"{self._root}/{check_key(key)}"
+
+    def _directory(self, prefix: str) -> str:
+        prefix = check_prefix(prefix)
+        return self._path(prefix) if prefix else self._root or "/"
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
+        """Return the value of `key` (or part of it), or None when there is no such file.
+
+        Raises `NotADirectoryError` when a parent of the key is a file: an error for a chunk, while
+        whoever asks whether a node exists takes it as "no". Raises `StoreError` for directories,
+        devices and the like in a value's place, and for files shorter than asked for.
+        """
+        path = self._path(key)
+        try:
+            fd = os.open(path, _READ)
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            _raise_if_directory(path, error)
+            raise
+        try:
+            size = _size_of_value(fd, path)
+            if byte_range is not None:
+                return _read_range(fd, path, size, byte_range)
+            data = pread(fd, size, 0)
+            return data if len(data) == size else data + _read_at(fd, path, len(data), size)
+        except OSError as error:
+            _raise_with_path(error, path)
+        finally:
+            os.close(fd)
+
+    def open_value(self, key: str) -> OpenValue | None:
+        """Return a snapshot that keeps the file open: replacing the value does not change it."""
+        path = self._path(key)
+        try:
+            fd = os.open(path, _READ)
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            _raise_if_directory(path, error)
+            raise
+        try:
+            return _OpenFile(fd, path)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def exists(self, key: str) -> bool:
+        """Return whether `key` has a value; a directory is not a value."""
+        try:
+            return not stat.S_ISDIR(os.stat(self._path(key)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def getsize(self, key: str) -> int:
+        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
+        path = self._path(key)
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            _raise_not_a_file(path, status)
+        return status.st_size
+
+    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
+        """Return a value and a token computed from its bytes (times of files are too coarse)."""
+        value = self.get(key)
+        return value, None if value is None else content_version(value)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def set(self, key: str, value: Writable) -> None:
+        """Store `value` under `key`: write a temporary file, then rename it."""
+        if self._read_only:
+            self._check_writable()
+        path = self._path(key)
+        temp = self._write_temp(path, value)
+        try:
+            _replace(temp, path)
+        except BaseException:
+            _remove(temp)
+            raise
+        if self.fsync:
+            _fsync_directory(os.path.dirname(path))
+
+    def set_if_not_exists(self, key: str, value: Writable) -> bool:
+        """Store `value` unless `key` exists, atomically between processes too."""
+        self._check_writable()
+        path = self._path(key)
+        if self.exists(key):
+            return False
+        temp = self._write_temp(path, value)
+        try:
+            stored = _link(temp, path)
+        finally:
+            _remove(temp)
+        if stored is None:  # no hard links here
+            with self._locked(path):
+                if self.exists(key):
+                    return False
+                self.set(key, value)
+                return True
+        if stored and self.fsync:
+            _fsync_directory(os.path.dirname(path))
+        return stored
+
+    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
+        """Store `value` if the value still has `version` (None: does not exist); say whether.
+
+        Atomic against other conditional writes, of other processes too.
+        """
+        self._check_writable()
+        path = self._path(key)
+        with self._locked(path):
+            if self.get_versioned(key)[1] != version:
+                return False
+            self.set(key, value)
+            return True
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it does not exist."""
+        if self._read_only:
+            self._check_writable()
+        path = self._path(key)
+        try:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (IsADirectoryError, PermissionError) as error:
+            if os.path.isdir(path) and not os.path.islink(path):
+                raise StoreError(f"{path} is a directory, not a value") from error
+            raise
+        if self.fsync:
+            _fsync_directory(os.path.dirname(path))
+
+    def delete_dir(self, prefix: str) -> None:
+        """Remove every key below `prefix`, and the directories that are empty then.
+
+        Links are removed, not followed; files that others are writing right now stay.
+        """
+        self._check_writable()
+        directory = self._directory(prefix)
+        if prefix and os.path.islink(directory):
+            if os.path.isdir(directory):
+                os.unlink(directory)
+            return
+        _delete_below(directory)
+        if directory not in (self._root, "/"):
+            _rmdir(directory)
+
+    def _write_temp(self, path: str, value: Writable) -> str:
+        """Write `value` into a new file in the directory of `path`; return its name."""
+        parent = path.rpartition("/")[0]
+        fd, temp = _create_temp(parent, path)
+        try:
+            try:
+                _write_all(fd, value)
+                if self.fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            _remove(temp)
+            _raise_with_path(error, path)
+        except BaseException:
+            _remove(temp)
+            raise
+        return temp
+
+    @contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        """Hold the lock of the directory of `path`, against threads and other processes."""
+        parent = path.rpartition("/")[0]
+        fd = _lock_directory(parent)
+        try:
+            yield
+        finally:
+            _unlock(fd)
+
+    def clean_temp(self, older_than: float = 3600.0) -> int:
+        """Remove unfinished files that killed processes left; return how many.
+
+        Args:
+            older_than: Age in seconds from which a file counts as left behind.
+        """
+        self._check_writable()
+        latest, removed = time.time() - older_than, 0
+        for directory, _, names in os.walk(self._root):
+            for name in names:
+                path = f"{directory}/{name}"
+                with suppress(FileNotFoundError):
+                    if name.endswith(TEMP_SUFFIX) and os.lstat(path).st_mtime <= latest:
+                        os.unlink(path)
+                        removed += 1
+        return removed
+
+    def move(self, dest_root: str | os.PathLike[str]) -> None:
+        """Move the directory to `dest_root`, which must not exist; this store follows it."""
+        import shutil
+
+        self._check_writable()
+        target = Path(dest_root).absolute()
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "the destination exists", str(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(str(self.root), str(target))
+        self.root, self._root, self._real = target, target.as_posix().rstrip("/"), None
+
+    # --- listing ---------------------------------------------------------------------------------
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        """Yield every key below the path `prefix`, in no particular order.
+
+        Each directory is read whole before its first key is yielded, so keys may be deleted
+        meanwhile. Links to directories are followed, but not back into themselves.
+        """
+        directory = self._directory(prefix)
+        return _walk(directory, f"{check_prefix(prefix)}/".removeprefix("/"))
+
+    def list_dir(self, prefix: str) -> Iterator[str]:
+        """Yield the names of files and directories directly below `prefix`."""
+        directory = self._directory(prefix)
+        return (entry.name for entry in _entries(directory))
+
+    def is_empty(self, prefix: str = "") -> bool:
+        """Return whether there is no key below `prefix`."""
+        return next(self.list_prefix(prefix), None) is None
+
+    # --- the store itself ------------------------------------------------------------------------
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """Return a store for the same directory with another `read_only`."""
+        return type(self)(self.root, read_only=read_only, fsync=self.fsync)
+
+    def lock_key(self, key: str) -> Hashable:
+        """Return the absolute path of the key's file, links in the root resolved."""
+        if self._real is None:
+            self._real = os.path.realpath(self._root or "/").rstrip("/")
+        return f"{self._real}/{key}"
+
+    def __str__(self) -> str:
+        return f"file://{self._root or '/'}"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, LocalStore)
+            and self._root == other._root
+            and self._read_only == other._read_only
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._root, self._read_only))
+
+
+def _unpickle_local(kind: type[LocalStore], root: str, read_only: bool, fsync: bool) -> LocalStore:
+    return kind(root, read_only=read_only, fsync=fsync)
+
+
+# --- reading files -------------------------------------------------------------------------------
+
+
+_SURELY_A_FILE = 1 << 31
+"""Directories of some file systems claim to be longer than this."""
+
+
+def _size_of_value(fd: int, path: str) -> int:
+    """Return the size of an open file; raise for whatever else can be opened.
+
+    `lseek` takes 0.4 µs where `fstat` takes 1.9. It fails for pipes and gives 0 for devices;
+    reading a directory fails.
+    """
+    try:
+        size = os.lseek(fd, 0, os.SEEK_END)
+    except OSError:
+        size = 0
+    if 0 < size < _SURELY_A_FILE:
+        return size
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        _raise_not_a_file(path, status)
+    return status.st_size
+
+
+def _raise_not_a_file(path: str, status: os.stat_result) -> NoReturn:
+    what = "directory" if stat.S_ISDIR(status.st_mode) else "device, pipe or socket"
+    raise StoreError(f"{path} is a {what}, not a value")
+
+
+def _raise_if_directory(path: str, error: OSError) -> None:
+    if os.path.isdir(path):  # what Windows says of directories
+        raise StoreError(f"{path} is a directory, not a value") from error
+
+
+def _read_range(fd: int, path: str, size: int, byte_range: ByteRequest) -> bytes:
+    if isinstance(byte_range, RangeByteRequest):
+        start, end = byte_range
+    elif isinstance(byte_range, OffsetByteRequest):
+        start, end = byte_range.offset, size
+    else:
+        start, end = max(0, size - byte_range.suffix), size
+    if not 0 <= start <= end <= size:
+        raise StoreError(f"{path} has {size} bytes, too few for {byte_range}")
+    return _read_at(fd, path, start, end)
+
+
+_seek_lock = threading.Lock()
+
+
+def _pread_by_seek(fd: int, count: int, offset: int) -> bytes:
+    """Read like `os.pread`, which Windows has not."""
+    with _seek_lock:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, count)
+
+
+pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread_by_seek)
+
+
+def _read_at(fd: int, path: str, start: int, end: int) -> bytes:
+    """Return the bytes from `start` to `end`; the system may give them in several pieces."""
+    data = pread(fd, end - start, start)
+    if len(data) == end - start:
+        return data
+    parts = [data]
+    start += len(data)
+    while start < end and parts[-1]:
+        parts.append(pread(fd, end - start, start))
+        start += len(parts[-1])
+    if start < end:
+        raise StoreError(f"{path} ends at byte {start}, before byte {end}: it was cut while open")
+    return b"".join(parts)
+
+
+class _OpenFile:
+    """A value whose file stays open."""
+
+    __slots__ = ("_fd", "_path", "size", "version")
+
+    def __init__(self, fd: int, path: str) -> None:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            _raise_not_a_file(path, status)
+        self._fd: int | None = fd
+        self._path = path
+        self.size: int | None = status.st_size
+        self.version: str | None = f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value as it was when it was opened."""
+        if self._fd is None:
+            raise ValueError(f"{self._path} was closed")
+        if byte_range is None:
+            byte_range = OffsetByteRequest(0)
+        try:
+            return _read_range(self._fd, self._path, self.size or 0, byte_range)
+        except OSError as error:
+            _raise_with_path(error, self._path)
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            self.close()
+
+
+# --- writing files -------------------------------------------------------------------------------
+
+
+def _raise_with_path(error: OSError, path: str) -> NoReturn:
+    """Raise an error that names the file of the value: of the same kind, or a `StoreError`."""
+    if isinstance(error, StoreError) or error.errno is None:
+        raise error
+    if error.errno == errno.EISDIR:
+        raise StoreError(f"{path} is a directory, not a value") from error
+    raise OSError(error.errno, os.strerror(error.errno), path) from error
+
+
+def _create_temp(parent: str, path: str) -> tuple[int, str]:
+    for _ in range(10):  # somebody may be removing empty directories meanwhile
+        temp = _temp_name(parent)
+        try:
+            return os.open(temp, _CREATE, 0o666), temp
+        except FileNotFoundError:
+            _make_directory(parent)
+        except OSError as error:
+            _raise_with_path(error, path)
+    raise StoreError(f"{parent} is removed again and again while {path} is written")
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileNotFoundError:
+        pass  # a parent was removed meanwhile; the caller tries again
+    except FileExistsError as error:
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, "a parent is not a directory", path) from error
+
+
+def _write_all(fd: int, value: Writable) -> None:
+    view = memoryview(value)
+    written, size = os.write(fd, view), view.nbytes
+    if written == size:
+        return
+    view = view.cast("B")
+    while written < size:
+        written += os.write(fd, view[written:])
+
+
+_WINDOWS = sys.platform == "win32"
+
+
+def _replace(temp: str, path: str) -> None:
+    """Rename `temp` to `path`; on Windows wait for readers that have `path` open."""
+    delay = 0.001
+    while True:
+        try:
+            os.replace(temp, path)
+        except PermissionError:
+            if not _WINDOWS or delay > 1 or os.path.isdir(path):
+                raise
+            time.sleep(delay)
+            delay *= 2
+        else:
+            return
+
+
+_NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+
+
+def _link(temp: str, path: str) -> bool | None:
+    """Give `temp` the name `path` too: whether it was free; None where links do not exist."""
+    try:
+        os.link(temp, path)
+    except FileExistsError:
+        if os.path.isdir(path):
+            raise StoreError(f"{path} is a directory, not a value") from None
+        return False
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return None
+        _raise_with_path(error, path)
+    return True
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _fsync_directory(path: str) -> None:
+    if _WINDOWS:
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _lock_directory(path: str) -> int:
+    """Lock a directory, making it if need be; return the descriptor to unlock."""
+    while True:
+        try:
+            fd = _lock_file(path)
+        except FileNotFoundError:
+            _make_directory(path)
+            continue
+        with suppress(FileNotFoundError):
+            there, locked = os.stat(path), os.fstat(fd)
+            if _WINDOWS or not stat.S_ISDIR(locked.st_mode) or os.path.samestat(there, locked):
+                return fd
+        _unlock(fd)  # the directory was removed and made again while we waited
+
+
+def _unlock(fd: int) -> None:
+    """Unlock explicitly: a child forked meanwhile has `fd` too, so closing would not do it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
+def _lock_file(path: str) -> int:
+    if _WINDOWS:
+        return _lock_sidecar(path)
+    import fcntl
+
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError:  # such as NFS, where only files that are open for writing can be locked
+        os.close(fd)
+        return _lock_sidecar(path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock_sidecar(path: str) -> int:
+    fd = os.open(f"{path}/{LOCK_NAME}", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+# --- directories ---------------------------------------------------------------------------------
+
+
+def _entries(directory: str) -> "list[os.DirEntry[str]]":
+    """Return what is in a directory, without unfinished files; nothing if it does not exist."""
+    try:
+        with os.scandir(directory) as found:
+            return [entry for entry in found if not entry.name.endswith(TEMP_SUFFIX)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _walk(directory: str, start: str) -> Iterator[str]:
+    """Yield the paths of all files below a directory, each with `start` in front."""
+    for entry in _entries(directory):
+        try:
+            below = entry.is_dir()
+        except FileNotFoundError:
+            continue
+        if not below:
+            yield start + entry.name
+        elif not (entry.is_symlink() and _leads_up(entry.path)):
+            yield from _walk(entry.path, f"{start}{entry.name}/")
+
+
+def _leads_up(link: str) -> bool:
+    """Return whether a link leads to a directory that contains it."""
+    target = os.path.realpath(link)
+    return f"{os.path.realpath(os.path.dirname(link))}/".startswith(f"{target.rstrip('/')}/")
+
+
+def _delete_below(directory: str) -> None:
+    for entry in _entries(directory):
+        if entry.is_dir(follow_symlinks=False):
+            _delete_below(entry.path)
+            _rmdir(entry.path)
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(entry.path)
+
+
+def _rmdir(directory: str) -> None:
+    """Remove a directory if it is there and empty."""
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise

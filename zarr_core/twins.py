@@ -1,0 +1,467 @@
+"""`async_twin`: a synchronous callable -> its awaitable twin, which runs it in a worker thread.
+
+The whole call makes one hop to a thread of our own, never one per chunk; parallel work happens on
+the synchronous side. Twins belong to no event loop: they work under asyncio (also uvloop, also with
+anyio) and trio, from several loops at once. How many run at once is bounded per kind of store,
+per array, or by `limit`; the others wait in order, without a thread.
+
+No request to a store starts after the await of a twin has returned or raised. So a cancelled twin
+first tells its call to stop, then waits for the thread. Only a read into memory of its own may be
+left alone, once no request of it can still be about to start.
+"""
+
+import math
+import os
+import sys
+import threading
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar, copy_context
+from functools import cache, partial, wraps
+from typing import Any, ParamSpec, TypeVar, final, overload
+
+import numpy as np
+
+from zarr_core import workers
+from zarr_core.config import config
+from zarr_core.errors import StoppedError, ZarrRuntimeWarning
+
+__all__ = ["async_twin", "limit"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+SNAPSHOT_BYTES = 1 << 20
+"""Values up to this size are copied when a twin starts; larger ones must not change meanwhile."""
+
+LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
+
+
+# --- lanes: how many calls run at once -----------------------------------------------------------
+
+
+@final
+class Lane:
+    """Calls that share a limit; those beyond it wait in order, without a thread."""
+
+    __slots__ = ("__weakref__", "_limit", "_lock", "_queue", "_running")
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"a limit must be at least 1, not {limit}")
+        self._limit = limit
+        self.reset()
+        _lanes.add(self)
+
+    def reset(self) -> None:
+        """Start anew, in a forked child: what ran in the parent does not run here."""
+        self._lock = threading.RLock()
+        self._queue: OrderedDict[_Hop, None] = OrderedDict()
+        self._running: set[_Hop] = set()
+
+    def submit(self, hop: "_Hop") -> None:
+        """Run a call on a thread, now or when it is its turn."""
+        with self._lock:
+            if len(self._running) >= self._limit:
+                self._queue[hop] = None
+                return
+            self._running.add(hop)
+        try:
+            if workers.start(partial(self._serve, hop)):
+                return
+            _warn_without_threads()
+        except BaseException:  # an interrupt, or the warning
+            hop.call.stop()
+            with self._lock:
+                self._running.discard(hop)
+            raise
+        self._serve(hop)
+
+    def withdraw(self, hop: "_Hop") -> bool:
+        """Remove a call that waits for its turn; return whether it did."""
+        with self._lock:
+            return self._queue.pop(hop, self) is None
+
+    def _serve(self, hop: "_Hop") -> None:
+        """Run a call, then those that wait: no other thread has to be woken for them."""
+        while True:
+            hop.run()
+            with self._lock:
+                self._running.discard(hop)
+                if not self._queue or len(self._running) >= self._limit:
+                    return
+                hop, _ = self._queue.popitem(last=False)
+                self._running.add(hop)
+
+
+_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+_unlimited = Lane(sys.maxsize)
+_shared: dict[tuple[bool, int], Lane] = {}  # by latency and limit
+_owned: weakref.WeakValueDictionary[tuple[int, int], Lane] = weakref.WeakValueDictionary()
+_owned_lock = threading.RLock()
+
+_chosen: ContextVar[Lane | None] = ContextVar("zarr_core_limit", default=None)
+_inside: ContextVar[bool] = ContextVar("zarr_core_inside_hop", default=False)
+_warned = False
+
+
+@contextmanager
+def limit(calls: int) -> Iterator[None]:
+    """Run at most `calls` of the awaited calls in this context at once.
+
+    Counts for tasks that are started inside, and comes before all other limits.
+    """
+    token = _chosen.set(Lane(calls))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def _lane(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lane:
+    """Return the lane for a call: chosen by `limit`, or by what the call works on."""
+    if _inside.get():
+        return _unlimited  # called by a store, which has a place in a lane: waiting could deadlock
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
+    subject = args[0] if args else kwargs.get("store")
+    describe = getattr(subject, "_twin_lane", None)
+    if describe is None:
+        high_latency = _is_high_latency(subject)
+    else:
+        high_latency, own_limit, owner = describe()
+        if own_limit is not None:
+            return _lane_of(owner, own_limit)
+    key = "async.limit_high_latency" if high_latency else "async.limit"
+    n_calls = config.get(key) or _default_limit()
+    lane = _shared.get((high_latency, n_calls))
+    return lane or _shared.setdefault((high_latency, n_calls), Lane(n_calls))
+
+
+@cache
+def _default_limit() -> int:
+    return max(4, os.cpu_count() or 1)
+
+
+def _lane_of(owner: object, n_calls: int) -> Lane:
+    # While a call is under way the lane lives and so does its owner: then its id is unique.
+    key = (id(owner), n_calls)
+    with _owned_lock:
+        lane = _owned.get(key)
+        if lane is None:
+            lane = _owned[key] = Lane(n_calls)
+        return lane
+
+
+def _is_high_latency(store: Any) -> bool:
+    """Return whether a Store, a StorePath or a URL is slow enough to overlap many requests."""
+    if isinstance(store, str):
+        scheme, found, _ = store.partition("://")
+        return bool(found) and ("::" in store or scheme not in LOCAL_SCHEMES)
+    own = getattr(store, "high_latency", None)
+    return bool(
+        getattr(getattr(store, "store", None), "high_latency", False) if own is None else own
+    )
+
+
+def _warn_without_threads() -> None:
+    global _warned  # noqa: PLW0603 - once per process
+    if not _warned and not sys.is_finalizing():
+        _warned = True
+        warnings.warn(
+            "no thread can be started: awaited calls run on the event loop's own thread",
+            ZarrRuntimeWarning,
+            stacklevel=5,
+        )
+
+
+# --- one hop to a thread and back ----------------------------------------------------------------
+
+
+@final
+class _Mailbox:
+    """Calls that have ended, on their way to one event loop: many wake it once."""
+
+    __slots__ = ("__weakref__", "_ended", "_lock", "_post", "loop")
+
+    def __init__(self, loop: object, post: Callable[[Callable[[], None]], object]) -> None:
+        self.loop, self._post = loop, post
+        self._lock = threading.Lock()
+        self._ended: list[_Hop] = []
+
+    def put(self, hop: "_Hop") -> None:
+        with self._lock:
+            self._ended.append(hop)
+            if len(self._ended) > 1:
+                return
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._post(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            hops, self._ended = self._ended, []
+        for hop in hops:
+            hop.done = True
+            hop.wake()
+
+
+class _Local(threading.local):
+    mailbox: weakref.ref[_Mailbox] | None = None
+    """That of the loop which this thread ran last."""
+
+
+_local = _Local()
+
+
+def _mailbox(loop: object, post: Callable[[Callable[[], None]], object]) -> _Mailbox:
+    box = None if _local.mailbox is None else _local.mailbox()
+    if box is None or box.loop is not loop:
+        box = _Mailbox(loop, post)
+        _local.mailbox = weakref.ref(box)
+    return box
+
+
+class _Hop(ABC):
+    """One call of a twin: made on a thread, awaited on an event loop."""
+
+    __slots__ = ("_box", "_context", "_job", "_result", "call", "done", "error")
+
+    def __init__(self, box: _Mailbox, job: Callable[[], Any], call: workers.Call) -> None:
+        self._box, self.call = box, call
+        self._job: Callable[[], Any] | None = job
+        self._context = copy_context()
+        self._result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+
+    def run(self) -> None:
+        """Make the call, on a thread, and tell the event loop; never raises."""
+        try:
+            self._result = self._context.run(self._enter)
+        except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
+            if not self.call.stopped:
+                self.error = error
+        self._job = None  # a call that nobody waits for any more must not keep its arguments
+        self._box.put(self)
+
+    def _enter(self) -> Any:
+        _inside.set(True)
+        workers._current.set(self.call)
+        self.call.check()
+        assert self._job is not None
+        result = self._job()
+        # A lazy result would do its work on the thread of the event loop.
+        return tuple(result) if hasattr(result, "__next__") else result
+
+    def outcome(self) -> Any:
+        """Return or raise what the call did."""
+        error, self.error = self.error, None  # its frames name this object: no cycles
+        try:
+            if error is None:
+                return self._result
+            raise error
+        finally:
+            del error
+
+    @abstractmethod
+    def wake(self) -> None:
+        """End `wait` or `settle`; called by the event loop."""
+
+    @abstractmethod
+    async def wait(self) -> None:
+        """Wait until the call has ended, or is cancelled."""
+
+    @abstractmethod
+    async def settle(self, seconds: float | None) -> None:
+        """Wait until the call has ended or `seconds` have passed, through all cancellations.
+
+        Raises the last of those that came meanwhile.
+        """
+
+
+@final
+class _AsyncioHop(_Hop):
+    """Awaited under asyncio, or anyio on asyncio."""
+
+    __slots__ = ("_expired", "_future", "_loop")
+
+    def __init__(self, loop: Any, job: Callable[[], Any], call: workers.Call) -> None:
+        super().__init__(_mailbox(loop, loop.call_soon_threadsafe), job, call)
+        self._loop, self._future = loop, loop.create_future()
+        self._expired = False
+
+    def wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        await self._future
+
+    async def settle(self, seconds: float | None) -> None:
+        from asyncio import CancelledError
+
+        timer = None if seconds is None else self._loop.call_later(seconds, self._expire)
+        # A cancelled scope of anyio would cancel again at every turn of the loop.
+        scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+        again = None
+        try:
+            with nullcontext() if scope is None else scope(shield=True):
+                while not (self.done or self._expired):
+                    self._future = self._loop.create_future()
+                    try:
+                        await self._future
+                    except CancelledError as error:
+                        again = error
+            if again is not None:
+                raise again
+        finally:
+            del again
+            if timer is not None:
+                timer.cancel()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self.wake()
+
+
+@final
+class _TrioHop(_Hop):
+    """Awaited under trio, or anyio on trio."""
+
+    __slots__ = ("_event", "_trio")
+
+    def __init__(self, trio: Any, job: Callable[[], Any], call: workers.Call) -> None:
+        token = trio.lowlevel.current_trio_token()
+        super().__init__(_mailbox(token, token.run_sync_soon), job, call)
+        self._trio, self._event = trio, trio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def settle(self, seconds: float | None) -> None:
+        now = self._trio.current_time
+        until = math.inf if seconds is None else now() + seconds
+        again = None
+        try:
+            while not self._event.is_set() and now() < until:
+                try:
+                    with self._trio.CancelScope(shield=True, deadline=until):
+                        await self._event.wait()
+                except KeyboardInterrupt as error:
+                    again = error
+            if again is not None:
+                raise again
+        finally:
+            del again
+
+
+def _hop(job: Callable[[], Any], call: workers.Call) -> _Hop:
+    """Return a hop for the event loop that runs here; neither is imported for this."""
+    trio = sys.modules.get("trio.lowlevel")
+    if trio is not None and getattr(trio, "in_trio_task", bool)():
+        return _TrioHop(sys.modules["trio"], job, call)
+    from asyncio import get_running_loop
+
+    return _AsyncioHop(get_running_loop(), job, call)
+
+
+async def _make(hop: _Hop, lane: Lane, private: bool) -> Any:
+    """Make a call in its lane and return or raise its outcome; see the module on cancellation."""
+    lane.submit(hop)
+    try:
+        await hop.wait()
+    except BaseException as cancelled:
+        hop.call.stop()
+        # After GeneratorExit (the loop is gone) nothing can be awaited.
+        if not lane.withdraw(hop) and not isinstance(cancelled, GeneratorExit):
+            seconds = hop.call.starting() if private else None
+            if seconds != 0:
+                await hop.settle(seconds)
+        if hop.error is not None and not isinstance(hop.error, StoppedError):
+            cancelled.__cause__ = hop.error
+        hop.error = None
+        raise
+    return hop.outcome()
+
+
+# --- twins ---------------------------------------------------------------------------------------
+
+
+@overload
+def async_twin(
+    sync: Callable[P, Iterator[Item]], *, private: bool = ..., snapshot: str | None = ...
+) -> Callable[P, Coroutine[Any, Any, tuple[Item, ...]]]: ...
+@overload
+def async_twin(
+    sync: Callable[P, T], *, private: bool = ..., snapshot: str | None = ...
+) -> Callable[P, Coroutine[Any, Any, T]]: ...
+def async_twin(
+    sync: Callable[..., Any], *, private: bool = False, snapshot: str | None = None
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return a coroutine function that takes exactly `sync`'s arguments and runs it in a thread.
+
+    An iterator that `sync` returns is read to its end there; its twin returns a tuple.
+
+    Args:
+        sync: a function, or a method (not a classmethod) of a class without subclasses.
+        private: `sync` stores nothing and, unless it is given `out`, changes no memory of others.
+            Then a cancelled twin does not wait for a request that is under way.
+        snapshot: the name of an argument. NumPy arrays and other buffers up to 1 MB are copied
+            when the twin starts, so that the caller may change them right after.
+    """
+    value_at = -1 if snapshot is None else _position(sync, snapshot)
+
+    @wraps(sync)
+    async def twin(*args: Any, **kwargs: Any) -> Any:
+        if snapshot in kwargs:
+            kwargs[snapshot] = _snapshot(kwargs[snapshot])
+        elif 0 <= value_at < len(args):
+            args = (*args[:value_at], _snapshot(args[value_at]), *args[value_at + 1 :])
+        hop = _hop(partial(sync, *args, **kwargs), workers.Call(config.get("async.timeout")))
+        return await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)
+
+    # Pickle finds the twin by this name: `__getitem__` becomes `getitem_async`.
+    owner, dot, name = sync.__qualname__.rpartition(".")
+    twin.__name__ = f"{name.strip('_')}_async"
+    twin.__qualname__ = f"{owner}{dot}{twin.__name__}"
+    twin.__doc__ = f"Await `{name}` in a worker thread: same arguments, same result."
+    if snapshot is not None:
+        twin.__doc__ += f" If `{snapshot}` is larger than 1 MB, do not change it meanwhile."
+    return twin
+
+
+def _position(sync: Callable[..., Any], name: str) -> int:
+    """Return the position of a parameter, -1 if it cannot be given by position."""
+    code = sync.__code__
+    names = code.co_varnames[: code.co_argcount]
+    return names.index(name) if name in names else -1
+
+
+def _snapshot(value: Any) -> Any:
+    """Return a copy of a small array or buffer, anything else as it is."""
+    if isinstance(value, np.ndarray | bytearray | memoryview | array):
+        view = np.asanyarray(value)
+        if view.nbytes <= SNAPSHOT_BYTES:
+            return view.copy("K")
+    return value
+
+
+def _after_fork_in_child() -> None:
+    global _local, _owned_lock  # threads of the parent may hold locks for ever
+    _local, _owned_lock = _Local(), threading.RLock()
+    for lane in list(_lanes):
+        lane.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
