@@ -164,15 +164,18 @@ def main() -> None:
     args = parse()
     warnings.simplefilter("ignore")  # the peers' own
     runners, versions = connect(args.threads, args.directory, args.peers)
-    about = {
+    about: dict[str, Any] = {
         "machine": machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "versions": versions,
         "rounds": args.rounds,
         "threads": args.threads,
+        "load": os.getloadavg()[0],
     }
     print(json.dumps(about, indent=2))
+    if about["load"] > 0.5:
+        print("other programs are running here: these figures are rough", file=sys.stderr)
     for group, found in results(args.rows, runners, args):
         if found and not args.dry:
             write_group(group, about, found, complete=not args.only and not args.peers)

@@ -116,7 +116,10 @@ def verify(root: zarr.Group, variable: Variable) -> None:
     assert isinstance(array, zarr.Array)
     np.testing.assert_array_equal(array[...], variable.values)
     attributes = array.attrs.asdict()
-    names = attributes.pop("_ARRAY_DIMENSIONS", None) or array.metadata.dimension_names
+    if root.metadata.zarr_format == 2:
+        names = attributes.pop("_ARRAY_DIMENSIONS")
+    else:
+        names = array.metadata.dimension_names
     assert tuple(names) == variable.dimensions
     assert attributes == variable.attributes, (attributes, variable.attributes)
     if variable.fill_value is not None:

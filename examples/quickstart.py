@@ -90,7 +90,7 @@ def draw(array: zarr.Array, picture: Path) -> None:
     )
     figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
     axes.imshow(shaded)
-    axes.set(title="Elevation, read back from zarr_core", xlabel="longitude", ylabel="latitude")
+    axes.set(title="Elevation, read back from zarr_core", xlabel="column", ylabel="row")
     figure.savefig(picture, dpi=100)
     plt.close(figure)
 

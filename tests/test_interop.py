@@ -296,7 +296,8 @@ def assert_same_array(found: Any, expected: Any) -> None:
     if found.fill_value is None or expected.fill_value is None:
         assert found.fill_value is expected.fill_value
     else:
-        assert_same(found.fill_value, expected.fill_value)
+        fills = [np.asarray(array.fill_value, dtype=array.dtype) for array in (found, expected)]
+        assert_same(*fills)
     if found.metadata.zarr_format == 3:
         assert found.metadata.dimension_names == expected.metadata.dimension_names
     assert_same(found[...], expected[...])

@@ -33,9 +33,10 @@ LAYERS = (
     "views",
     "info",
     "array",
-    "group",
     "create",
+    "constructors",
     "hierarchy",
+    "group",
     "copying",
     "api",
 )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from zarr_core import chunk_io
 from zarr_core.attributes import Attributes
 from zarr_core.chunk_io import ChunkSpace
-from zarr_core.codecs import CodecChain, codec_from_dict
+from zarr_core.codecs import CodecChain, codecs_from_configs
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, ChunkSpec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.errors import ArrayIndexError, ConflictError, ReadOnlyError
@@ -35,6 +35,7 @@ from zarr_core.selection import (
     plan_selection,
     split_fields,
 )
+from zarr_core.sharding import ShardingCodec
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
 from zarr_core.views import BlockIndex, OIndex, VIndex
@@ -80,12 +81,10 @@ def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> Co
     """Return the codec chain for chunks of one shape; raise `UnknownCodecError`."""
     fill = effective_fill(metadata)
     spec = ChunkSpec(shape, metadata.data_type, metadata.dtype, fill)
-    codecs = [codec_from_dict(codec.to_json()) for codec in metadata.codecs]
-    for codec in codecs:
-        configure = getattr(codec, "configured", None)
-        if configure is not None:
-            codecs[codecs.index(codec)] = configure(config)
-    return CodecChain(codecs, spec)
+    codecs = codecs_from_configs(metadata.codecs)
+    return CodecChain(
+        [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
+    )
 
 
 def effective_fill(metadata: ArrayMetadata) -> Any:
@@ -371,10 +370,12 @@ class Array:
             raise TypeError("arrays of format 3 have 'compressors', not one 'compressor'")
         return self.compressors[0] if self.compressors else None
 
-    def _codecs(self) -> list[Any]:
+    def _codecs(self) -> tuple[Any, ...]:
         """Return the codecs of chunks: of the inner ones when the array is sharded."""
-        codecs = [codec_from_dict(codec.to_json()) for codec in self.metadata.codecs]
-        return list(codecs[0].codecs) if self.metadata.sharding is not None else codecs
+        codecs = codecs_from_configs(self.metadata.codecs)
+        if self.metadata.sharding is not None:
+            return codecs[0].codecs  # type: ignore[attr-defined, no-any-return]
+        return codecs
 
     @property
     def oindex(self) -> OIndex:

@@ -22,6 +22,7 @@ from zarr_core.errors import (
     ChunkDecodeError,
     ChunkEncodeError,
     ChunkNotFoundError,
+    CodecError,
     OperationTimeoutError,
     StoppedError,
 )
@@ -127,6 +128,14 @@ class ChunkSpace:
         if not dtype.hasobject and dtype.kind != "T":
             self._fill_bytes = np.full((), fill_value, dtype).tobytes()
             self._fill_block = self._fill_bytes * max(1, (64 << 10) // max(1, dtype.itemsize))
+
+    def over(self, store: ChunkBytes) -> "ChunkSpace":
+        """Return the same space over other bytes: another shard."""
+        other = object.__new__(ChunkSpace)
+        for name in ChunkSpace.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.store = store
+        return other
 
     def chain_for(self, coords: Coords) -> CodecChain:
         """Return the codec chain of a chunk."""
@@ -504,12 +513,12 @@ def _kept(part: Part, plan: Plan, array: NDArray) -> tuple[tuple[Any, ...], NDAr
     """
     inside, into = part.chunk, part.out
     basic = not any(isinstance(o, np.ndarray) for o in into)
-    target = array[into] if basic else array[plan.index(into)]
+    # With an ellipsis the result is a view even where nothing else is selected.
+    target = array[(*into, ...)] if basic else array[plan.index(into)]
     if plan.pointwise:
         return inside, target, basic
     axes = tuple(d for d, s in enumerate(inside) if isinstance(s, int))
     inside = tuple(slice(s, s + 1) if isinstance(s, int) else s for s in inside)
-    target = np.asarray(target)
     return inside, np.expand_dims(target, axes) if axes else target, basic
 
 
@@ -542,10 +551,10 @@ def _read_inside(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part:
             inside = tuple(inside[a] for a in axes)
             ordered = target if plan.pointwise else target.transpose(axes)
         try:
-            chain.partial.read(reader, inside, plan.pointwise, ordered, space.where(coords, key))
-        except ChunkDecodeError as error:
-            if error.args and str(error).startswith("chunk "):
-                raise
+            chain.partial.read(
+                reader, inside, plan.pointwise, ordered, key, high_latency=store.high_latency
+            )
+        except CodecError as error:
             raise ChunkDecodeError(f"{space.where(coords, key)} in {store}: {error}") from error
     if not direct:
         result = target if fields is None else target[fields]
@@ -566,10 +575,8 @@ def _write_inside(
         inside = tuple(inside[a] for a in axes)
         piece = piece if plan.pointwise else piece.transpose(axes)
     try:
-        encoded = chain.partial.write(
-            old, inside, plan.pointwise, piece, fields, space.where(coords, key)
-        )
-    except ChunkDecodeError as error:
+        encoded = chain.partial.write(old, inside, plan.pointwise, piece, fields)
+    except CodecError as error:
         raise ChunkDecodeError(f"{space.where(coords, key)} in {space.store}: {error}") from error
     if encoded is None:
         space.store.delete(key)

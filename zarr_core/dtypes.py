@@ -74,10 +74,11 @@ class DataType:
 
     def __post_init__(self) -> None:
         dtype = _packed(self.dtype)
+        has_order = dtype.kind not in "TO" and dtype.newbyteorder("S") != dtype
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "name", _name(dtype))
         object.__setattr__(self, "item_bytes", None if dtype.kind in "TO" else dtype.itemsize)
-        object.__setattr__(self, "needs_endian", _is_multi_byte(dtype))
+        object.__setattr__(self, "needs_endian", has_order)
 
     @property
     def is_variable(self) -> bool:
@@ -164,8 +165,6 @@ def _packed(dtype: Dtype, depth: int = 1) -> Dtype:
     if dtype.names is not None:
         _check_depth(depth)
         return _struct([(name, _packed(base, depth + 1), s) for name, base, s in _fields(dtype)])
-    if dtype.kind == "O":
-        return np.dtype(object)
     if isinstance(dtype, np.dtypes.StringDType) and not hasattr(dtype, "na_object"):
         return np.dtypes.StringDType()
     # Types of other packages, such as bfloat16, pose as kinds of NumPy's.
@@ -217,12 +216,6 @@ def _name(dtype: Dtype) -> str:
     return _NAMES[dtype.type] if dtype.names is None else "struct"
 
 
-def _is_multi_byte(dtype: Dtype) -> bool:
-    if dtype.names is not None:
-        return any(_is_multi_byte(base) for _, base, _ in _fields(dtype))
-    return dtype.kind in "iufcmMU" and dtype.itemsize > 1
-
-
 # --- data types in documents and as users write them ---------------------------------------------
 
 
@@ -235,7 +228,10 @@ def parse_v3(data: Any) -> DataType:
 def _v3_dtype(data: Any, depth: int) -> Dtype:
     name, configuration = _name_and_configuration(data)
     raw = _RAW_BITS.fullmatch(name)
-    if name not in _PLAIN and name not in _CONFIGURED and raw is None:
+    if raw is not None and not configuration:
+        length, rest = divmod(int(raw[1]), 8)
+        name, configuration = "raw_bytes", {"length_bytes": None if rest else length}
+    if name not in _PLAIN and name not in _CONFIGURED:
         raise _invalid("data type", name, ", ".join((*_PLAIN, "r<N>", *_CONFIGURED)))
     keys = _CONFIGURED.get(name, frozenset())
     if configuration.keys() != keys:
@@ -245,12 +241,7 @@ def _v3_dtype(data: Any, depth: int) -> Dtype:
         return _PLAIN[name].dtype
     if "struct" in name:  # or structured, a legacy name that is read and never written
         return _v3_struct(name, configuration["fields"], depth)
-    if "time" in name:
-        return _v3_time(name, **configuration)
-    if raw is None:
-        return _v3_fixed(name, configuration["length_bytes"])
-    bits = int(raw[1])
-    return _v3_fixed(name, bits / 8 if bits % 8 else bits // 8)
+    return _v3_time(name, **configuration) if "time" in name else _v3_fixed(name, **configuration)
 
 
 def _name_and_configuration(data: Any) -> tuple[str, Mapping[str, Any]]:
@@ -266,13 +257,17 @@ def _name_and_configuration(data: Any) -> tuple[str, Mapping[str, Any]]:
     return entry["name"], entry.get("configuration", {})
 
 
-def _v3_fixed(name: str, length: Any) -> Dtype:
+def _v3_fixed(name: str, length_bytes: Any) -> Dtype:
     code = {"fixed_length_utf32": "U", "null_terminated_bytes": "S"}.get(name, "V")
     unit = 4 if code == "U" else 1
-    if type(length) is not int or not 1 <= length <= MAX_ITEM_BYTES or length % unit:
+    if (
+        type(length_bytes) is not int
+        or not 1 <= length_bytes <= MAX_ITEM_BYTES
+        or length_bytes % unit
+    ):
         allowed = f"whole bytes, 1 to {MAX_ITEM_BYTES}, multiples of {unit}"
-        raise _invalid(f"length of {name} in bytes", length, allowed)
-    return np.dtype(f"{code}{length // unit}")
+        raise _invalid(f"length of {name} in bytes", length_bytes, allowed)
+    return np.dtype(f"{code}{length_bytes // unit}")
 
 
 def _v3_time(name: str, unit: Any, scale_factor: Any) -> Dtype:
@@ -330,7 +325,8 @@ def _v2_dtype(data: Any, depth: int) -> Dtype:
             raise _invalid("field", entry, "a list of name, dtype and, for a subarray, shape")
         # zarr 2 stores padding as a field without a name, and NumPy reads it under this one.
         name = f"f{index}" if entry[0] == "" else entry[0]
-        shape = _shape(entry[2]) if len(entry) == 3 else ()
+        shape = entry[2] if len(entry) == 3 else ()
+        shape = tuple(shape) if isinstance(shape, list | tuple) else (shape,)
         fields.append((name, _v2_dtype(entry[1], depth + 1), shape))
     return _struct(fields)
 
@@ -352,14 +348,14 @@ def parse_dtype(spec: Any, zarr_format: int) -> DataType:
 def _parse_any(spec: Any) -> DataType:
     if isinstance(spec, DataType):
         return spec
-    aliases: Mapping[Any, str] = {str: "string", "str": "string", bytes: "bytes"}
-    name = aliases.get(spec, spec) if isinstance(spec, str | type) else None
+    name = _ALIASES.get(spec, spec) if isinstance(spec, str | type) else None
     if isinstance(name, str) and (name in {**_PLAIN, **_CONFIGURED} or _RAW_BITS.fullmatch(name)):
         return parse_v3(name)
-    if isinstance(spec, Mapping) and "object_codec_id" in spec:
-        return parse_v2(spec.get("name"), spec["object_codec_id"])
     if isinstance(spec, Mapping) and "formats" not in spec:  # NumPy's dtypes have formats
-        return parse_v3(spec)
+        is_v2 = "object_codec_id" in spec
+        return parse_v2(spec.get("name"), spec["object_codec_id"]) if is_v2 else parse_v3(spec)
+    if isinstance(spec, list) and all(isinstance(entry, list) for entry in spec):
+        return parse_v2(spec)
     dtype = _numpy_dtype(spec)
     if dtype.kind == "O" and getattr(spec, "object_codec_id", None) != "vlen-bytes":
         raise _invalid("dtype of any objects", spec, "str for text, bytes, types of fixed size")
@@ -373,21 +369,10 @@ def _numpy_dtype(spec: Any) -> Dtype:
     try:
         if hasattr(spec, "to_native_dtype"):  # a data type object of zarr-python
             spec = spec.to_native_dtype()
-        found: Dtype = np.dtype(_tuples(spec))
+        found: Dtype = np.dtype(spec)
     except Exception as error:  # NumPy's parser raises whatever it likes
         raise _invalid("dtype", spec, allowed) from error
     return found
-
-
-def _tuples(spec: Any) -> Any:
-    """Return documents' lists of fields as the lists of tuples that NumPy wants."""
-    if not isinstance(spec, list):
-        return spec
-    return [(e[0], _tuples(e[1]), *map(_shape, e[2:])) for e in spec]
-
-
-def _shape(data: Any) -> tuple[Any, ...]:
-    return tuple(data) if isinstance(data, list | tuple) else (data,)
 
 
 # --- fill values ---------------------------------------------------------------------------------
@@ -500,7 +485,7 @@ def _to_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
             return str(value)
         case "S" if zarr_format == 2:
             value = value.ljust(dtype.itemsize, b"\0")  # tensorstore wants all bytes
-    return binascii.b2a_base64(bytes(value), newline=False).decode("ascii")
+    return binascii.b2a_base64(_as_bytes(value), newline=False).decode("ascii")
 
 
 def _fitting_int(dtype: Dtype, value: Any) -> Any:
@@ -548,14 +533,20 @@ def _is_text(value: Any) -> bool:
 
 
 def _fitting_bytes(dtype: Dtype, value: Any) -> Any:
-    value = value.encode() if isinstance(value, str) and value.isascii() else value
-    if not isinstance(value, _BYTES):
-        return None
-    data = bytes(value).rstrip(b"\0") if dtype.kind == "S" else bytes(value)
-    if dtype.kind == "O":
+    data = _as_bytes(value)
+    if data is None or dtype.kind == "O":
         return data
+    data = data.rstrip(b"\0") if dtype.kind == "S" else data
     fits = len(data) <= dtype.itemsize
     return np.frombuffer(data.ljust(dtype.itemsize, b"\0"), dtype)[0] if fits else None
+
+
+def _as_bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode() if value.isascii() else None
+    if isinstance(value, np.void | memoryview):
+        return value.tobytes()
+    return bytes(value) if isinstance(value, bytes | bytearray) else None
 
 
 def _bytes_from_json(value: Any) -> bytes | None:
@@ -621,8 +612,8 @@ def _fitting_struct(dtype: Dtype, value: Any) -> Any:
     names = dtype.names or ()
     if isinstance(value, np.void) and value.dtype.names is not None:
         value = [value[name] for name in value.dtype.names]
-    if isinstance(value, _BYTES):
-        return _record(dtype, bytes(value), dtype)
+    if isinstance(value, bytes | bytearray | memoryview | np.void):
+        return _record(dtype, _as_bytes(value), dtype)
     if isinstance(value, _REAL) and value == 0:
         return np.zeros((), dtype)[()]
     if isinstance(value, list | tuple) and len(value) == len(names):
@@ -644,10 +635,10 @@ def _fitting_field(base: Dtype, shape: tuple[int, ...], value: Any) -> Any:
 # --- tables --------------------------------------------------------------------------------------
 
 _NAT = -(2**63)
-_BYTES: tuple[Any, ...] = (bytes, bytearray, memoryview, np.void)
 _REAL: tuple[Any, ...] = (bool, int, float, np.bool_, np.integer, np.floating)
 _NUMBER: tuple[Any, ...] = (*_REAL, complex, np.complexfloating)
 _UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "μs", "ns", "ps", "fs", "as", "generic")
+_ALIASES: dict[Any, str] = {str: "string", "str": "string", bytes: "bytes"}
 _RAW_BITS = re.compile(r"r([1-9][0-9]{0,10})")
 _TYPESTR = re.compile(r"[<>|=]?[biufcSUVmM][0-9]{1,10}(\[[0-9]{0,10}[A-Za-zμ]{1,7}\])?")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,400}(\.[0-9]{0,400})?([eE][+-]?[0-9]{1,4})?")

@@ -190,8 +190,12 @@ def _range_entries(axis: Axis, item: range) -> list[Entry]:
 def _array_entries(axis: Axis, item: IntArray) -> list[Entry]:
     entries = []
     for k, start, members, local in _groups_along(axis, item):
-        size = axis.stored_size(k)
-        cover = FULL if size == 1 else WHOLE if axis.length - start == 1 else PARTIAL
+        once = len(local) == 1  # the only element of a chunk, and not twice
+        cover = PARTIAL
+        if once and axis.length - start == 1:
+            cover = WHOLE
+        if once and axis.stored_size(k) == 1:
+            cover = FULL
         entries.append(Entry(k, local, members, cover))
     return entries
 

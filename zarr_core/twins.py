@@ -15,15 +15,14 @@ import os
 import sys
 import threading
 import warnings
-import weakref
-from abc import ABC, abstractmethod
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from functools import cache, partial, wraps
-from typing import Any, ParamSpec, TypeVar, final, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, final, overload
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
@@ -53,20 +52,13 @@ class Lane:
     __slots__ = ("__weakref__", "_limit", "_lock", "_queue", "_running")
 
     def __init__(self, limit: int) -> None:
-        if limit < 1:
-            raise ValueError(f"a limit must be at least 1, not {limit}")
         self._limit = limit
-        self.reset()
-        _lanes.add(self)
-
-    def reset(self) -> None:
-        """Start anew, in a forked child: what ran in the parent does not run here."""
         self._lock = threading.RLock()
         self._queue: OrderedDict[_Hop, None] = OrderedDict()
         self._running: set[_Hop] = set()
 
     def submit(self, hop: "_Hop") -> None:
-        """Run a call on a thread, now or when it is its turn."""
+        """Make a call on a thread, now or when it is its turn."""
         with self._lock:
             if len(self._running) >= self._limit:
                 self._queue[hop] = None
@@ -89,7 +81,7 @@ class Lane:
             return self._queue.pop(hop, self) is None
 
     def _serve(self, hop: "_Hop") -> None:
-        """Run a call, then those that wait: no other thread has to be woken for them."""
+        """Make a call, then those that wait: no other thread has to be woken for them."""
         while True:
             hop.run()
             with self._lock:
@@ -100,49 +92,35 @@ class Lane:
                 self._running.add(hop)
 
 
-_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
-_unlimited = Lane(sys.maxsize)
-_shared: dict[tuple[bool, int], Lane] = {}  # by latency and limit
-_owned: weakref.WeakValueDictionary[tuple[int, int], Lane] = weakref.WeakValueDictionary()
-_owned_lock = threading.RLock()
+@final
+class _Lanes:
+    """The lanes of one process."""
 
-_chosen: ContextVar[Lane | None] = ContextVar("zarr_core_limit", default=None)
+    def __init__(self) -> None:
+        self.unlimited = Lane(sys.maxsize)
+        self._shared: dict[tuple[str, int], Lane] = {}
+        self._owned: WeakValueDictionary[tuple[int, int], Lane] = WeakValueDictionary()
+        self._lock = threading.RLock()
+
+    def shared(self, key: str) -> Lane:
+        """Return the lane of all stores of one latency class, named by its setting."""
+        n_calls = config.get(key) or _default_limit()
+        lane = self._shared.get((key, n_calls))
+        return lane or self._shared.setdefault((key, n_calls), Lane(n_calls))
+
+    def owned(self, owner: object, n_calls: int) -> Lane:
+        """Return the lane of one object."""
+        key = (id(owner), n_calls)  # unique: the owner lives while calls are in its lane
+        with self._lock:
+            lane = self._owned.get(key)
+            if lane is None:
+                lane = self._owned[key] = Lane(n_calls)
+            return lane
+
+
+_lanes = _Lanes()
+_limit: ContextVar[tuple[object, int] | None] = ContextVar("zarr_core_limit", default=None)
 _inside: ContextVar[bool] = ContextVar("zarr_core_inside_hop", default=False)
-_warned = False
-
-
-@contextmanager
-def limit(calls: int) -> Iterator[None]:
-    """Run at most `calls` of the awaited calls in this context at once.
-
-    Counts for tasks that are started inside, and comes before all other limits.
-    """
-    token = _chosen.set(Lane(calls))
-    try:
-        yield
-    finally:
-        _chosen.reset(token)
-
-
-def _lane(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lane:
-    """Return the lane for a call: chosen by `limit`, or by what the call works on."""
-    if _inside.get():
-        return _unlimited  # called by a store, which has a place in a lane: waiting could deadlock
-    chosen = _chosen.get()
-    if chosen is not None:
-        return chosen
-    subject = args[0] if args else kwargs.get("store")
-    describe = getattr(subject, "_twin_lane", None)
-    if describe is None:
-        high_latency = _is_high_latency(subject)
-    else:
-        high_latency, own_limit, owner = describe()
-        if own_limit is not None:
-            return _lane_of(owner, own_limit)
-    key = "async.limit_high_latency" if high_latency else "async.limit"
-    n_calls = config.get(key) or _default_limit()
-    lane = _shared.get((high_latency, n_calls))
-    return lane or _shared.setdefault((high_latency, n_calls), Lane(n_calls))
 
 
 @cache
@@ -150,14 +128,37 @@ def _default_limit() -> int:
     return max(4, os.cpu_count() or 1)
 
 
-def _lane_of(owner: object, n_calls: int) -> Lane:
-    # While a call is under way the lane lives and so does its owner: then its id is unique.
-    key = (id(owner), n_calls)
-    with _owned_lock:
-        lane = _owned.get(key)
-        if lane is None:
-            lane = _owned[key] = Lane(n_calls)
-        return lane
+@contextmanager
+def limit(calls: int) -> Iterator[None]:
+    """Let at most `calls` of the awaited calls in this context run at once.
+
+    Tasks that are started inside share the limit, which comes before all others.
+    """
+    if calls < 1:
+        raise ValueError(f"a limit must be at least 1, not {calls}")
+    token = _limit.set((object(), calls))
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def _lane(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lane:
+    """Return the lane for a call: chosen by `limit`, or by what the call works on."""
+    if _inside.get():
+        return _lanes.unlimited  # a store calls, which has its place already: it must not wait
+    chosen = _limit.get()
+    if chosen is not None:
+        return _lanes.owned(*chosen)
+    subject = args[0] if args else kwargs.get("store")
+    describe = getattr(subject, "_twin_lane", None)
+    if describe is None:
+        high_latency = _is_high_latency(subject)
+    else:
+        high_latency, own_limit, owner = describe()
+        if own_limit is not None:
+            return _lanes.owned(owner, own_limit)
+    return _lanes.shared("async.limit_high_latency" if high_latency else "async.limit")
 
 
 def _is_high_latency(store: Any) -> bool:
@@ -171,15 +172,11 @@ def _is_high_latency(store: Any) -> bool:
     )
 
 
+@cache
 def _warn_without_threads() -> None:
-    global _warned  # noqa: PLW0603 - once per process
-    if not _warned and not sys.is_finalizing():
-        _warned = True
-        warnings.warn(
-            "no thread can be started: awaited calls run on the event loop's own thread",
-            ZarrRuntimeWarning,
-            stacklevel=5,
-        )
+    if not sys.is_finalizing():
+        message = "no thread can be started: awaited calls run on the thread of the event loop"
+        warnings.warn(message, ZarrRuntimeWarning, stacklevel=5)
 
 
 # --- one hop to a thread and back ----------------------------------------------------------------
@@ -194,9 +191,9 @@ class _Mailbox:
     def __init__(self, loop: object, post: Callable[[Callable[[], None]], object]) -> None:
         self.loop, self._post = loop, post
         self._lock = threading.Lock()
-        self._ended: list[_Hop] = []
+        self._ended: list[_BaseHop] = []
 
-    def put(self, hop: "_Hop") -> None:
+    def put(self, hop: "_BaseHop") -> None:
         with self._lock:
             self._ended.append(hop)
             if len(self._ended) > 1:
@@ -208,12 +205,11 @@ class _Mailbox:
         with self._lock:
             hops, self._ended = self._ended, []
         for hop in hops:
-            hop.done = True
-            hop.wake()
+            hop.ended()
 
 
 class _Local(threading.local):
-    mailbox: weakref.ref[_Mailbox] | None = None
+    mailbox: ref[_Mailbox] | None = None
     """That of the loop which this thread ran last."""
 
 
@@ -224,11 +220,11 @@ def _mailbox(loop: object, post: Callable[[Callable[[], None]], object]) -> _Mai
     box = None if _local.mailbox is None else _local.mailbox()
     if box is None or box.loop is not loop:
         box = _Mailbox(loop, post)
-        _local.mailbox = weakref.ref(box)
+        _local.mailbox = ref(box)
     return box
 
 
-class _Hop(ABC):
+class _BaseHop:
     """One call of a twin: made on a thread, awaited on an event loop."""
 
     __slots__ = ("_box", "_context", "_job", "_result", "call", "done", "error")
@@ -260,6 +256,10 @@ class _Hop(ABC):
         # A lazy result would do its work on the thread of the event loop.
         return tuple(result) if hasattr(result, "__next__") else result
 
+    def ended(self) -> None:
+        """Note, on the event loop, that the call has ended."""
+        self.done = True
+
     def outcome(self) -> Any:
         """Return or raise what the call did."""
         error, self.error = self.error, None  # its frames name this object: no cycles
@@ -270,24 +270,9 @@ class _Hop(ABC):
         finally:
             del error
 
-    @abstractmethod
-    def wake(self) -> None:
-        """End `wait` or `settle`; called by the event loop."""
-
-    @abstractmethod
-    async def wait(self) -> None:
-        """Wait until the call has ended, or is cancelled."""
-
-    @abstractmethod
-    async def settle(self, seconds: float | None) -> None:
-        """Wait until the call has ended or `seconds` have passed, through all cancellations.
-
-        Raises the last of those that came meanwhile.
-        """
-
 
 @final
-class _AsyncioHop(_Hop):
+class _AsyncioHop(_BaseHop):
     """Awaited under asyncio, or anyio on asyncio."""
 
     __slots__ = ("_expired", "_future", "_loop")
@@ -297,14 +282,23 @@ class _AsyncioHop(_Hop):
         self._loop, self._future = loop, loop.create_future()
         self._expired = False
 
-    def wake(self) -> None:
+    def ended(self) -> None:
+        super().ended()
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
+        """Wait until the call has ended, or is cancelled."""
         await self._future
 
     async def settle(self, seconds: float | None) -> None:
+        """Wait until the call has ended or `seconds` have passed, through all cancellations.
+
+        Raises the last of those that came meanwhile.
+        """
         from asyncio import CancelledError
 
         timer = None if seconds is None else self._loop.call_later(seconds, self._expire)
@@ -328,11 +322,11 @@ class _AsyncioHop(_Hop):
 
     def _expire(self) -> None:
         self._expired = True
-        self.wake()
+        self._wake()
 
 
 @final
-class _TrioHop(_Hop):
+class _TrioHop(_BaseHop):
     """Awaited under trio, or anyio on trio."""
 
     __slots__ = ("_event", "_trio")
@@ -342,7 +336,8 @@ class _TrioHop(_Hop):
         super().__init__(_mailbox(token, token.run_sync_soon), job, call)
         self._trio, self._event = trio, trio.Event()
 
-    def wake(self) -> None:
+    def ended(self) -> None:
+        super().ended()
         self._event.set()
 
     async def wait(self) -> None:
@@ -363,6 +358,9 @@ class _TrioHop(_Hop):
                 raise again
         finally:
             del again
+
+
+_Hop: TypeAlias = _AsyncioHop | _TrioHop
 
 
 def _hop(job: Callable[[], Any], call: workers.Call) -> _Hop:
@@ -457,10 +455,8 @@ def _snapshot(value: Any) -> Any:
 
 
 def _after_fork_in_child() -> None:
-    global _local, _owned_lock  # threads of the parent may hold locks for ever
-    _local, _owned_lock = _Local(), threading.RLock()
-    for lane in list(_lanes):
-        lane.reset()
+    global _local, _lanes  # the calls of the parent are not made here
+    _local, _lanes = _Local(), _Lanes()
 
 
 if hasattr(os, "register_at_fork"):

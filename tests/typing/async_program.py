@@ -33,9 +33,9 @@ async def read(place: str) -> None:
     task: asyncio.Task[None] = asyncio.create_task(array.resize_async((5,)))
     await task
     shapes: list[tuple[int, ...]] = await asyncio.gather(
-        array.append_async([1]), array.append_async([2], axis=0)
+        *(array.append_async([number], axis=0) for number in range(3))
     )
-    assert len(shapes) == 2
+    assert len(shapes) == 3
 
     resize: Callable[[tuple[int, ...]], Coroutine[Any, Any, None]] = array.resize_async
     await resize((3,))

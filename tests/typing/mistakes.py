@@ -7,7 +7,7 @@ import zarr_core as zarr
 def synchronous(array: zarr.Array) -> None:
     zarr.create_array("a.zarr", shap=(1,), dtype="i4")  # wrong: misspelt
     zarr.open_array("a.zarr", mode="read")  # wrong: no such mode
-    zarr.open_array(3.5)  # wrong: not a place
+    zarr.open_array("a.zarr", zarr_format=4)  # wrong: no such format
     array.resize("large")  # wrong: not a shape
     array.append([1], axis="0")  # wrong: not a dimension
     array.reshape((1,))  # wrong: no such method
@@ -18,7 +18,7 @@ def synchronous(array: zarr.Array) -> None:
 
 async def asynchronous(array: zarr.Array) -> None:
     await zarr.create_array_async("a.zarr", shap=(1,), dtype="i4")  # wrong: misspelt
-    await zarr.open_array_async(3.5)  # wrong: not a place
+    await zarr.open_array_async("a.zarr", zarr_format=4)  # wrong: no such format
     await array.resize_async("large")  # wrong: not a shape
     await array.append_async([1], axs=0)  # wrong: misspelt
     await array.getitem_async()  # wrong: what?

@@ -231,6 +231,10 @@ class NumcodecsCodec(ByValue, Codec):
         """The codec's name in metadata documents."""
         return self.name
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration in numcodecs, with the `id`, as its own codecs do."""
+        return dict(self.codec_config)
+
     def configuration(self) -> Mapping[str, Any]:
         """Return the configuration as JSON."""
         return {key: value for key, value in self.codec_config.items() if key != "id"}

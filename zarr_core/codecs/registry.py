@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
+from zarr_core.codecs.numcodecs_codecs import PREFIX, fast_codec, numcodecs_object
 from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
 from zarr_core.metadata import NamedConfig
@@ -153,15 +154,15 @@ def codecs_from_configs(configs: Iterable[NamedConfig]) -> tuple[Codec, ...]:
 
 
 def codec_from_numcodecs(codec: Any) -> Codec:
-    """Return the codec of format 3 for an object of numcodecs, or anything with `get_config`.
+    """Return the codec of format 3 for an object of numcodecs, or for its configuration.
 
     zstd, gzip and blosc become the codecs that the specification names, the others those of
     `zarr_core.codecs.numcodecs`. Raises `UnknownCodecError`.
     """
-    from zarr_core.codecs.numcodecs_codecs import PREFIX, fast_codec
-
-    config = dict(codec.get_config())
-    codec_id = config["id"]
+    config = dict(codec if isinstance(codec, Mapping) else codec.get_config())
+    codec_id = config.get("id")
+    if codec_id == "pickle":
+        numcodecs_object(config)  # raises
     if codec_id in ("zstd", "gzip", "blosc"):
         return fast_codec(config)
     del config["id"]

@@ -87,6 +87,132 @@ class ZstdCodec(BytesBytesCodec):
         )
 
 
+# --- frames --------------------------------------------------------------------------------------
+
+
+class _Frame(NamedTuple):
+    end: int
+    content_size: int | None  # None when it is not stored
+    bound: int  # its blocks cannot decode to more
+
+
+_MAGIC = 0xFD2FB528
+_MAX_BLOCK = 128 << 10
+_DICTIONARY_BYTES = (0, 1, 2, 4)
+
+
+def _read_frame(data: memoryview, start: int) -> _Frame:
+    """Return where the frame at `start` ends and what it can hold.
+
+    Only headers are looked at. Raises `CodecError` for anything but a complete frame.
+    """
+
+    def number(position: int, size: int) -> int:
+        if position + size > len(data):
+            raise CodecError(f"data ends within the frame that starts at byte {start}")
+        return int.from_bytes(data[position : position + size], "little")
+
+    if number(start, 4) != _MAGIC:
+        raise CodecError(f"found {len(data) - start} bytes at byte {start} that are no frame")
+    descriptor = number(start + 4, 1)
+    single_segment = descriptor >> 5 & 1
+    position = start + 6 - single_segment + _DICTIONARY_BYTES[descriptor & 3]
+    size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
+    content_size = number(position, size_bytes) + (256 if size_bytes == 2 else 0)
+    position += size_bytes
+    bound = last = 0
+    while not last:
+        block = number(position, 3)
+        last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        bound += size if kind < 2 else _MAX_BLOCK
+        position += 3 + (1 if kind == 1 else size)
+    position += 4 if descriptor & 4 else 0
+    if position > len(data):
+        raise CodecError(f"data ends within the frame that starts at byte {start}")
+    return _Frame(position, content_size if size_bytes else None, bound)
+
+
+def _skipped_frame(data: memoryview, start: int) -> int:
+    """Return where the skippable frame at `start` ends; `start` if there is none."""
+    header = data[start : start + 8]
+    if len(header) == 8 and 0x50 <= header[0] <= 0x5F and bytes(header[1:4]) == b"\x2a\x4d\x18":
+        return start + 8 + int.from_bytes(header[4:], "little")
+    return start
+
+
+def _decode_frames(
+    data: Buffer,
+    nbytes: int | None,
+    limit: int,
+    decode_frame: Callable[[memoryview, _Frame, int], Buffer],
+) -> bytes:
+    """Return what any sequence of frames decodes to; raise `CodecError` if that is not possible."""
+    view = memoryview(flat_bytes(data))
+    parts: list[Any] = []
+    position, room = 0, limit
+    while position < len(view) or not position:
+        if (after := _skipped_frame(view, position)) > position:
+            position = after
+            continue
+        frame = _read_frame(view, position)
+        if frame.content_size is not None and frame.content_size > frame.bound:
+            raise CodecError(f"{frame.content_size} bytes cannot come from the blocks of the frame")
+        if frame.content_size is not None and frame.content_size > room:
+            raise limit_error(limit)
+        parts.append(decode_frame(view[position : frame.end], frame, room))
+        room -= len(parts[-1])
+        if room < 0:
+            raise limit_error(limit)
+        position = frame.end
+    if position > len(view):
+        raise CodecError("data ends within a frame")
+    if nbytes is not None and limit - room != nbytes:
+        raise size_error(nbytes, limit - room)
+    return b"".join(parts)
+
+
+def _plain_frame_test(nbytes: int) -> Callable[[Buffer], bool]:
+    """Return a test whether data is exactly one frame, complete and with this content size."""
+    width, flag = next(
+        (width, flag)
+        for flag, width, end in ((0, 1, 256), (1, 2, 65792), (2, 4, 1 << 32), (3, 8, 1 << 64))
+        if nbytes < end
+    )
+    content_size = (nbytes - (256 if width == 2 else 0)).to_bytes(width, "little")
+    # What libraries write when they get all data at once.
+    plain = _MAGIC.to_bytes(4, "little") + bytes([flag << 6 | 0x20]) + content_size
+    checked = plain[:4] + bytes([plain[4] | 4]) + content_size
+    header, from_bytes = len(plain), int.from_bytes
+
+    def is_plain(data: Any) -> bool:
+        if isinstance(data, np.ndarray):
+            data = flat_bytes(data)
+        start = data[:header]
+        if start == plain:
+            checksum = 0
+        elif start == checked:
+            checksum = 4
+        else:
+            return is_single(data)
+        position, size = header, len(data)
+        while position < size:
+            block = from_bytes(data[position : position + 3], "little")
+            position += 3 + (1 if block & 6 == 2 else block >> 3)
+            if block & 1:
+                return position + checksum == size
+        return False
+
+    def is_single(data: Any) -> bool:
+        view = memoryview(data)
+        try:
+            frame = _read_frame(view, 0)
+        except CodecError:
+            return False
+        return frame.end == len(view) and frame.content_size == nbytes
+
+    return is_plain
+
+
 # --- with the package zstandard ------------------------------------------------------------------
 
 
@@ -118,6 +244,9 @@ def _decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
     import zstandard
 
     content_size, error, thread = zstandard.frame_content_size, zstandard.ZstdError, _thread
+    # The library allocates whatever the header says. Without a size to compare with, headers of
+    # large frames are first compared with their blocks.
+    most = min(limit, 16 << 20)
 
     def decode(data: Any) -> Buffer:
         try:
@@ -125,9 +254,8 @@ def _decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
         except AttributeError:
             decompress = _new_decompressor()
         try:
-            # The library would allocate whatever the header says.
             size = content_size(data)
-            if size == nbytes or (nbytes is None and 0 <= size <= limit):
+            if size == nbytes or (nbytes is None and 0 <= size <= most):
                 return decompress(data, allow_extra_data=False)  # type: ignore[no-any-return]
         except error:
             pass
@@ -136,7 +264,7 @@ def _decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
     return decode
 
 
-def _decode_frame(data: memoryview, frame: "_Frame", room: int) -> Buffer:
+def _decode_frame(data: memoryview, frame: _Frame, room: int) -> Buffer:
     """Return what the one frame in `data` decodes to, if that is not more than `room` bytes."""
     import zstandard
 
@@ -256,7 +384,7 @@ def _numcodecs_decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buf
     return decode
 
 
-def _decode_frame_numcodecs(data: memoryview, frame: "_Frame", room: int) -> Buffer:
+def _decode_frame_numcodecs(data: memoryview, frame: _Frame, room: int) -> Buffer:
     if frame.content_size == 0:
         return b""  # an error to numcodecs
     decompress = load_numcodecs("numcodecs.zstd").decompress
@@ -267,127 +395,3 @@ def _decode_frame_numcodecs(data: memoryview, frame: "_Frame", room: int) -> Buf
         return decompress(data)  # type: ignore[no-any-return]
     except (RuntimeError, ValueError) as error:
         raise CodecError(str(error)) from error
-
-
-# --- frames --------------------------------------------------------------------------------------
-
-
-class _Frame(NamedTuple):
-    end: int
-    content_size: int | None  # None when it is not stored
-    bound: int  # its blocks cannot decode to more
-
-
-_MAGIC = 0xFD2FB528
-_MAX_BLOCK = 128 << 10
-_DICTIONARY_BYTES = (0, 1, 2, 4)
-
-
-def _read_frame(data: memoryview, start: int) -> _Frame:
-    """Return where the frame at `start` ends and what it can hold.
-
-    Only headers are looked at. Raises `CodecError` for anything but a complete frame.
-    """
-
-    def number(position: int, size: int) -> int:
-        if position + size > len(data):
-            raise CodecError(f"data ends within the frame that starts at byte {start}")
-        return int.from_bytes(data[position : position + size], "little")
-
-    if number(start, 4) != _MAGIC:
-        raise CodecError(f"found {len(data) - start} bytes at byte {start} that are no frame")
-    descriptor = number(start + 4, 1)
-    single_segment = descriptor >> 5 & 1
-    position = start + 6 - single_segment + _DICTIONARY_BYTES[descriptor & 3]
-    size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
-    content_size = number(position, size_bytes) + (256 if size_bytes == 2 else 0)
-    position += size_bytes
-    bound = last = 0
-    while not last:
-        block = number(position, 3)
-        last, kind, size = block & 1, block >> 1 & 3, block >> 3
-        bound += size if kind < 2 else _MAX_BLOCK
-        position += 3 + (1 if kind == 1 else size)
-    position += 4 if descriptor & 4 else 0
-    if position > len(data):
-        raise CodecError(f"data ends within the frame that starts at byte {start}")
-    return _Frame(position, content_size if size_bytes else None, bound)
-
-
-def _skipped_frame(data: memoryview, start: int) -> int:
-    """Return where the skippable frame at `start` ends; `start` if there is none."""
-    header = data[start : start + 8]
-    if len(header) == 8 and 0x50 <= header[0] <= 0x5F and bytes(header[1:4]) == b"\x2a\x4d\x18":
-        return start + 8 + int.from_bytes(header[4:], "little")
-    return start
-
-
-def _decode_frames(
-    data: Buffer,
-    nbytes: int | None,
-    limit: int,
-    decode_frame: Callable[[memoryview, _Frame, int], Buffer],
-) -> bytes:
-    """Return what any sequence of frames decodes to; raise `CodecError` if that is not possible."""
-    view = memoryview(flat_bytes(data))
-    parts: list[Any] = []
-    position, room = 0, limit
-    while position < len(view) or not position:
-        if (after := _skipped_frame(view, position)) > position:
-            position = after
-            continue
-        frame = _read_frame(view, position)
-        if frame.content_size is not None and frame.content_size > room:
-            raise limit_error(limit)
-        parts.append(decode_frame(view[position : frame.end], frame, room))
-        room -= len(parts[-1])
-        if room < 0:
-            raise limit_error(limit)
-        position = frame.end
-    if position > len(view):
-        raise CodecError("data ends within a frame")
-    if nbytes is not None and limit - room != nbytes:
-        raise size_error(nbytes, limit - room)
-    return b"".join(parts)
-
-
-def _plain_frame_test(nbytes: int) -> Callable[[Buffer], bool]:
-    """Return a test whether data is exactly one frame, complete and with this content size."""
-    width, flag = next(
-        (width, flag)
-        for flag, width, end in ((0, 1, 256), (1, 2, 65792), (2, 4, 1 << 32), (3, 8, 1 << 64))
-        if nbytes < end
-    )
-    content_size = (nbytes - (256 if width == 2 else 0)).to_bytes(width, "little")
-    # What libraries write when they get all data at once.
-    plain = _MAGIC.to_bytes(4, "little") + bytes([flag << 6 | 0x20]) + content_size
-    checked = plain[:4] + bytes([plain[4] | 4]) + content_size
-    header, from_bytes = len(plain), int.from_bytes
-
-    def is_plain(data: Any) -> bool:
-        if isinstance(data, np.ndarray):
-            data = flat_bytes(data)
-        start = data[:header]
-        if start == plain:
-            checksum = 0
-        elif start == checked:
-            checksum = 4
-        else:
-            return is_single(data)
-        position, size = header, len(data)
-        while position < size:
-            block = from_bytes(data[position : position + 3], "little")
-            position += 3 + (1 if block & 6 == 2 else block >> 3)
-            if block & 1:
-                return position + checksum == size
-        return False
-
-    def is_single(data: Any) -> bool:
-        view = memoryview(data)
-        try:
-            frame = _read_frame(view, 0)
-        except CodecError:
-            return False
-        return frame.end == len(view) and frame.content_size == nbytes
-
-    return is_plain

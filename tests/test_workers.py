@@ -1,0 +1,1051 @@
+"""Helpers, overlapped requests, stop flags and key locks; also at fork, exit and without threads."""
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from zarr_core import config, workers
+from zarr_core.errors import OperationTimeoutError, StoppedError
+from zarr_core.workers import Call, current_call, deadline, helpers, key_lock, overlap, run
+
+LONG = 20.0
+"""Seconds after which something that must happen has not happened."""
+
+variable: ContextVar[str] = ContextVar("variable", default="")
+
+
+@pytest.fixture(autouse=True)
+def _four_workers() -> Iterator[None]:
+    with config.set({"threading.max_workers": 4}):
+        yield
+
+
+@pytest.fixture(params=["iterator", "lock"])
+def _both_ways_to_share(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_ITERATORS_ARE_ATOMIC", request.param == "iterator")
+
+
+@pytest.fixture
+def _hasty() -> Iterator[None]:
+    """Switch threads as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(workers, "_process", workers._Process())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that must happen."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.001)
+
+
+@contextmanager
+def threads(*functions: Callable[[], object]) -> Iterator[None]:
+    """Run functions on threads of their own; raise what they raise."""
+    errors: list[BaseException] = []
+
+    def guarded(function: Callable[[], object]) -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    started = [threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions]
+    for thread in started:
+        thread.start()
+    yield
+    for thread in started:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def in_new_interpreter(script: str, *, stdout: str) -> None:
+    """Run a script; it must end by itself, print what is expected, and nothing on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert (done.stderr, done.stdout.strip(), done.returncode) == ("", stdout, 0)
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+
+def test_a_plain_call_has_no_state() -> None:
+    assert current_call() is None
+
+
+def test_deadline_raises_a_timeout_that_says_how_long() -> None:
+    with deadline(0):
+        call = current_call()
+        assert call is not None
+        with pytest.raises(OperationTimeoutError, match="within 0 s"):
+            call.check()
+        with pytest.raises(TimeoutError):
+            call.enter()
+    assert current_call() is None
+
+
+def test_deadline_none_is_no_deadline() -> None:
+    with deadline(None):
+        assert current_call() is None
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(0, 1000), (1000, 0)])
+def test_of_nested_deadlines_the_earlier_one_counts(outer: float, inner: float) -> None:
+    with deadline(outer), deadline(inner):
+        call = current_call()
+        assert call is not None
+        with pytest.raises(OperationTimeoutError, match="within 0 s"):
+            call.enter()
+
+
+def test_an_inner_call_stops_with_the_outer_one() -> None:
+    with deadline(1000):
+        outer = current_call()
+        inner = Call()
+        innermost_stopped = Call()
+    assert outer is not None
+    innermost_stopped.stop()
+    inner.check()
+    outer.stop()
+    with pytest.raises(StoppedError):
+        inner.check()
+    with pytest.raises(StoppedError):
+        inner.enter()
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_nobody_is_let_in_after_stop_has_returned() -> None:
+    for _ in range(50):
+        call, stopped, late = Call(), threading.Event(), []
+
+        def work(call: Call = call, stopped: Any = stopped, late: Any = late) -> None:
+            try:
+                while True:
+                    was_stopped = stopped.is_set()
+                    call.enter()
+                    if was_stopped:
+                        late.append(1)
+                        return
+            except StoppedError:
+                pass
+
+        with threads(work, work):
+            call.stop()
+            stopped.set()
+        assert not late
+
+
+def test_starting_is_the_time_in_which_a_request_may_not_have_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = Call()
+    assert call.starting() == 0
+    monkeypatch.setattr(workers, "START_SECONDS", 1000.0)
+    call.enter()
+    assert 0 < call.starting() <= 1000
+    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    assert call.starting() == 0
+
+
+# --- caller plus helpers -------------------------------------------------------------------------
+
+
+def test_helpers_only_where_they_are_worth_it() -> None:
+    assert helpers(1, 10_000) == 0
+    assert helpers(1000, 2) == 0
+    assert helpers(9, 10) == 0
+    assert helpers(2, 1000) == 1
+    assert helpers(10, 10) == 1
+    assert helpers(1000, 1000) == 3
+    with config.set({"threading.max_workers": 1}):
+        assert helpers(1000, 1000) == 0
+    with config.set({"threading.max_workers": None}):
+        assert helpers(1_000_000, 1000) == workers._cores() - 1
+
+
+@pytest.mark.usefixtures("_both_ways_to_share", "_hasty")
+@pytest.mark.parametrize("n_helpers", [0, 1, 3])
+def test_run_does_every_item_once(n_helpers: int) -> None:
+    for n_items in (0, 1, 2, 500):
+        done: list[int] = []
+        run(done.append, iter(range(n_items)), n_helpers)
+        assert sorted(done) == list(range(n_items))
+
+
+def test_run_works_on_the_callers_thread_and_on_helpers_at_once() -> None:
+    together = threading.Barrier(3)
+    names = []
+
+    def work(item: int) -> None:
+        together.wait(LONG)
+        names.append(threading.current_thread())
+
+    run(work, range(3), 2)
+    assert threading.current_thread() in names
+    assert len(set(names)) == 3
+    assert all(thread.daemon for thread in set(names) - {threading.current_thread()})
+
+
+def test_helpers_see_the_context_of_the_caller() -> None:
+    together, seen = threading.Barrier(3), []
+
+    def work(item: int) -> None:
+        together.wait(LONG)
+        seen.append(variable.get())
+        variable.set("changed by a helper")
+
+    token = variable.set("the caller's")
+    run(work, range(3), 2)
+    assert seen == ["the caller's"] * 3
+    variable.reset(token)
+
+
+def test_helpers_have_no_helpers() -> None:
+    together, counts, inner_threads = threading.Barrier(2), [], []
+
+    def work(item: int) -> None:
+        together.wait(LONG)
+        counts.append(helpers(1000, 1000))
+        run(lambda _: inner_threads.append((item, threading.get_ident())), range(50), 3)
+
+    run(work, range(2), 1)
+    assert counts == [0, 0]
+    assert len(set(inner_threads)) == 2
+    assert helpers(1000, 1000) == 3
+
+
+def test_all_callers_share_one_bounded_set_of_helpers() -> None:
+    lock, now, most = threading.Lock(), set(), [0]
+    callers = set()
+
+    def work(item: int) -> None:
+        me = threading.get_ident()
+        with lock:
+            now.add(me)
+            most[0] = max(most[0], len(now - callers))
+        time.sleep(0.0005)
+        with lock:
+            now.discard(me)
+
+    def caller() -> None:
+        callers.add(threading.get_ident())
+        with config.set({"threading.max_workers": 3}):
+            for _ in range(5):
+                run(work, range(10), 8)
+
+    with threads(*[caller] * 8):
+        pass
+    assert 1 <= most[0] <= 2
+
+
+def test_a_helper_that_waits_for_a_thread_joins_when_one_is_free() -> None:
+    two_at_first, two_at_second = threading.Barrier(3), threading.Barrier(2)
+
+    def first() -> None:
+        with config.set({"threading.max_workers": 2}):
+            run(lambda _: two_at_first.wait(LONG), range(2), 1)
+
+    def second() -> None:
+        with config.set({"threading.max_workers": 2}):
+            run(lambda _: two_at_second.wait(LONG), range(2), 1)
+
+    with threads(first):
+        until(lambda: two_at_first.n_waiting == 2)  # the only helper is busy now
+        with threads(second):
+            until(lambda: two_at_second.n_waiting == 1)
+            two_at_first.wait(LONG)
+
+
+def test_a_helper_that_has_not_started_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Any] = []
+    monkeypatch.setattr(workers, "start", lambda job: jobs.append(job) or True)
+    done: list[int] = []
+    run(done.append, range(10), 1)
+    assert done == list(range(10))
+    with threads(*jobs):  # too late: it finds nothing to do
+        pass
+    assert len(jobs) == 1
+    assert done == list(range(10))
+
+
+@pytest.mark.usefixtures("_both_ways_to_share")
+def test_the_first_error_ends_the_rest_and_is_raised_after_running_work() -> None:
+    begun, ended, done = threading.Event(), [], []
+
+    def work(item: object) -> None:
+        if item == "fails":
+            assert begun.wait(LONG)
+            raise ZeroDivisionError
+        if item == "runs":
+            begun.set()
+            time.sleep(0.1)
+            ended.append(item)
+            return
+        done.append(item)
+
+    with pytest.raises(ZeroDivisionError):
+        run(work, ["fails", "runs", *range(1000)], 1)
+    assert ended == ["runs"]
+    assert done == []
+
+
+def test_an_error_of_a_helper_leaves_no_cycles() -> None:
+    together = threading.Barrier(2)
+
+    class Large:
+        pass
+
+    def work(item: int) -> None:
+        large = Large()
+        refs.append(weakref.ref(large))
+        together.wait(LONG)
+        raise ValueError(item)
+
+    refs: list[weakref.ref[Large]] = []
+    gc.disable()
+    try:
+        with pytest.raises(ValueError) as caught:
+            run(work, range(2), 1)
+        names = [entry.name for entry in caught.traceback]
+        assert names[-1] == "work"
+        del caught
+        assert [ref() for ref in refs] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("n_helpers", [0, 2])
+def test_a_stopped_call_ends_the_work(n_helpers: int) -> None:
+    call, done = Call(), []
+
+    def work(item: int) -> None:
+        call.stop()
+        done.append(item)
+
+    with pytest.raises(StoppedError):
+        run(work, range(100), n_helpers, call)
+    assert 1 <= len(done) <= 1 + n_helpers
+
+
+def test_ctrl_c_ends_the_work_of_all_and_waits_for_helpers() -> None:
+    begun, ended, done = threading.Event(), [], []
+    main = threading.get_ident()
+
+    def work(item: int) -> None:
+        if threading.get_ident() == main:
+            assert begun.wait(LONG)
+            signal.raise_signal(signal.SIGINT)
+        begun.set()
+        time.sleep(0.1)
+        ended.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(work, range(1000), 1)
+    done = ended.copy()
+    assert 1 <= len(done) < 100
+    time.sleep(0.02)
+    assert ended == done
+
+
+def test_ctrl_c_while_waiting_for_helpers_does_not_cut_the_wait_short() -> None:
+    main, caller_is_done, ended = threading.get_ident(), threading.Event(), []
+    begun = threading.Event()
+
+    def work(item: int) -> None:
+        if threading.get_ident() == main:
+            assert begun.wait(LONG)
+            caller_is_done.set()
+            return
+        begun.set()
+        assert caller_is_done.wait(LONG)
+        for _ in range(3):
+            time.sleep(0.05)
+            signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.1)
+        ended.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(work, range(2), 1)
+    assert len(ended) == 1
+    assert not workers._local.busy
+
+
+@pytest.mark.usefixtures("_no_threads")
+def test_without_threads_the_caller_does_everything() -> None:
+    done: list[int] = []
+    run(done.append, range(10), 3)
+    assert done == list(range(10))
+    assert [value for _, value, _ in overlap(str, range(3))] == ["0", "1", "2"]
+    assert not workers._process.helping
+    assert not workers._process.threads
+    assert not workers._process.requests
+
+
+# --- the pool ------------------------------------------------------------------------------------
+
+
+def test_threads_end_when_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = workers._Process()
+    monkeypatch.setattr(workers, "_process", process)
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.01)
+    ran = threading.Event()
+    assert workers.start(ran.set)
+    assert ran.wait(LONG)
+    until(lambda: not process.threads)
+    assert not process.idle
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_no_job_is_lost_when_threads_end_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_process", workers._Process())
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.0)
+    done: list[int] = []
+    for number in range(300):
+        assert workers.start(lambda number=number: done.append(number))  # type: ignore[misc]
+        if number % 3 == 0:
+            until(lambda: len(done) > number)  # noqa: B023
+    until(lambda: len(done) == 300)
+    assert sorted(done) == list(range(300))
+
+
+def test_idle_threads_keep_nothing_alive() -> None:
+    class Large:
+        def __call__(self) -> None:
+            ran.set()
+
+    ran = threading.Event()
+    large = Large()
+    ref = weakref.ref(large)
+    assert workers.start(large)
+    del large
+    assert ran.wait(LONG)
+    until(lambda: ref() is None)
+
+
+# --- overlap -------------------------------------------------------------------------------------
+
+
+def test_overlap_gives_values_with_the_positions_of_their_items() -> None:
+    found = sorted(overlap(lambda item: item * 2, iter(range(100)), limit=7))
+    assert found == [(index, index * 2, None) for index in range(100)]
+
+
+def test_overlap_of_nothing_is_nothing() -> None:
+    assert list(overlap(str, [])) == []
+
+
+def test_overlap_yields_in_the_order_of_completion() -> None:
+    release = threading.Event()
+
+    def wait(item: int) -> None:
+        if item == 0:
+            assert release.wait(LONG)
+
+    order = []
+    for index, _, _ in overlap(wait, range(10)):
+        order.append(index)
+        if len(order) == 9:
+            release.set()
+    assert order[-1] == 0
+    assert sorted(order) == list(range(10))
+
+
+def test_overlap_really_overlaps_and_keeps_to_the_limit() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+    four = threading.Barrier(4)
+
+    def work(item: int) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        four.wait(LONG)
+        with lock:
+            now[0] -= 1
+
+    assert len(list(overlap(work, range(40), limit=4))) == 40
+    assert most[0] == 4
+
+
+def test_overlap_takes_items_lazily_on_the_iterating_thread() -> None:
+    taken, thread_ids = [], set()
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            thread_ids.add(threading.get_ident())
+            yield item
+
+    for n_results, _ in enumerate(overlap(str, items(), limit=5), 1):
+        assert len(taken) <= n_results + 5
+    assert thread_ids == {threading.get_ident()}
+
+
+def test_overlap_reports_errors_per_item() -> None:
+    def work(item: int) -> int:
+        if item % 3 == 0:
+            raise OSError(item)
+        return item
+
+    found = sorted(overlap(work, range(9)), key=lambda result: result[0])
+    assert [value for _, value, _ in found] == [None, 1, 2, None, 4, 5, None, 7, 8]
+    assert [type(error) for _, _, error in found[:3]] == [OSError, type(None), type(None)]
+
+
+def test_overlap_raises_what_is_not_an_error_of_an_item() -> None:
+    def work(item: int) -> None:
+        if item == 5:
+            raise SystemExit(5)
+
+    with pytest.raises(SystemExit):
+        list(overlap(work, range(10)))
+
+
+def test_overlap_errors_leave_no_cycles() -> None:
+    class Large:
+        pass
+
+    def work(item: int) -> None:
+        large = Large()
+        refs.append(weakref.ref(large))
+        raise ValueError(item)
+
+    refs: list[weakref.ref[Large]] = []
+    gc.disable()
+    try:
+        results = overlap(work, range(6))
+        next(results)
+        until(lambda: len(refs) == 6)
+        results.close()
+        del results
+        until(lambda: all(ref() is None for ref in refs))
+    finally:
+        gc.enable()
+
+
+def test_closing_overlap_starts_nothing_more_and_waits_for_what_runs() -> None:
+    begun, ended = [], []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item > 0:
+            time.sleep(0.1)
+        ended.append(item)
+
+    results = overlap(work, range(1000), limit=4)
+    assert next(results)[0] == 0
+    results.close()
+    assert sorted(begun) == sorted(ended)
+    assert len(ended) < 10
+    assert not workers._process.requests
+
+
+def test_an_error_of_the_source_closes_overlap() -> None:
+    ended = []
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    def work(item: int) -> None:
+        time.sleep(0.05)
+        ended.append(item)
+
+    with pytest.raises(ZeroDivisionError):
+        list(overlap(work, items()))
+    assert ended in ([], [1])  # taken back, or waited for
+    assert not workers._process.requests
+
+
+def test_all_callers_share_one_budget_of_requests() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def work(item: int) -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.001)
+        with lock:
+            now[0] -= 1
+
+    def caller() -> None:
+        with config.set({"io.max_requests": 3}):
+            assert len(list(overlap(work, range(20)))) == 20
+
+    with threads(*[caller] * 8):
+        pass
+    assert most[0] <= 3 + 8  # one each is always possible
+    assert not workers._process.requests
+
+
+def test_overlap_inside_overlap_does_not_deadlock() -> None:
+    def outer(item: int) -> int:
+        return sum(value or 0 for _, value, _ in overlap(lambda x: x * item, range(5)))
+
+    with config.set({"io.max_requests": 2}):
+        found = sorted(overlap(outer, range(6)))
+    assert found == [(item, 10 * item, None) for item in range(6)]
+
+
+def test_overlap_bounds_the_bytes_of_results_that_were_not_taken() -> None:
+    begun = []
+    with config.set({"io.max_bytes": 25}):
+        results = overlap(begun.append, range(10), size_of=lambda item: 10)
+        next(results)
+        assert len(begun) <= 2
+        assert len(list(results)) == 9
+        assert list(overlap(str, [1, 2], size_of=lambda item: 100))  # larger than the budget
+        assert list(overlap(str, [1, 2], size_of=lambda item: None))
+    assert not workers._process.sizes
+
+
+def test_overlap_sees_the_context_of_the_iterating_thread() -> None:
+    token = variable.set("seen")
+    assert {value for _, value, _ in overlap(lambda item: variable.get(), range(5))} == {"seen"}
+    variable.reset(token)
+
+
+def test_overlap_ends_with_a_stopped_call() -> None:
+    begun = []
+    with deadline(1000):
+        call = current_call()
+        assert call is not None
+
+        def work(item: int) -> None:
+            begun.append(item)
+            if item == 3:
+                call.stop()
+
+        with pytest.raises(StoppedError):
+            list(overlap(work, range(1000), limit=2))
+    assert 3 in begun
+    assert len(begun) < 20
+
+
+def test_overlap_ends_in_time_while_it_waits() -> None:
+    ended = []
+
+    def work(item: int) -> None:
+        time.sleep(0.2)
+        ended.append(item)
+
+    with deadline(0.02), pytest.raises(OperationTimeoutError):
+        list(overlap(work, range(3)))
+    assert len(ended) == 3  # running requests are waited for
+
+
+def test_ctrl_c_in_overlap_waits_for_what_runs() -> None:
+    begun, ended = [], []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.1)
+        ended.append(item)
+
+    def interrupt() -> None:
+        until(lambda: len(begun) == 3)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with threads(interrupt), pytest.raises(KeyboardInterrupt):
+        list(overlap(work, range(100), limit=3))
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) <= 6
+    assert not workers._process.requests
+
+
+# --- locks of keys -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_key_lock_excludes_others_from_the_same_key_only() -> None:
+    counts = {"a": 0, "b": 0}
+
+    def work(key: str) -> Callable[[], None]:
+        def add() -> None:
+            for _ in range(200):
+                with key_lock(("store", key)):
+                    before = counts[key]
+                    time.sleep(0)
+                    counts[key] = before + 1
+
+        return add
+
+    with threads(*[work("a")] * 4, *[work("b")] * 4):
+        pass
+    assert counts == {"a": 800, "b": 800}
+
+
+def test_two_keys_at_once() -> None:
+    with key_lock("a"), key_lock("b"):
+        pass
+
+
+def test_key_lock_again_in_the_same_thread_raises_and_names_the_key() -> None:
+    with key_lock(("root", "c/0/0")):
+        with pytest.raises(RuntimeError, match="c/0/0"), key_lock(("root", "c/0/0")):
+            pass
+        with threads(lambda: pytest.raises(StoppedError, _enter_stopped, ("root", "c/0/0"))):
+            pass  # still held
+    with key_lock(("root", "c/0/0")):
+        pass
+
+
+def _enter_stopped(key: object) -> None:
+    with deadline(1000):
+        call = current_call()
+        assert call is not None
+        call.stop()
+        with key_lock(key):  # type: ignore[arg-type]
+            raise AssertionError("the key was not locked")
+
+
+def test_key_lock_is_released_by_an_error() -> None:
+    with pytest.raises(ZeroDivisionError), key_lock("a"):
+        1 / 0  # noqa: B018
+    with threads(lambda: key_lock("a").__enter__()):
+        pass
+
+
+def test_waiting_for_a_key_ends_in_time() -> None:
+    def wait() -> None:
+        with deadline(0.02), pytest.raises(OperationTimeoutError), key_lock("a"):
+            pass
+
+    with key_lock("a"), threads(wait):
+        pass
+
+
+def test_ctrl_c_while_waiting_for_a_key_takes_nothing() -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with key_lock("a"):
+            held.set()
+            assert release.wait(LONG)
+
+    def interrupt() -> None:
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with threads(hold):
+        assert held.wait(LONG)
+        with threads(interrupt), pytest.raises(KeyboardInterrupt), key_lock("a"):
+            pass
+        release.set()
+    with key_lock("a"):
+        pass
+
+
+def test_unused_keys_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_process", workers._Process())
+    with key_lock("kept"):
+        first = key_lock("kept")
+        for number in range(10_000):
+            with key_lock(number):
+                pass
+        assert len(workers._process.key_locks) <= 1100
+        assert key_lock("kept") is first
+
+
+def test_a_finalizer_may_take_a_lock_at_any_moment() -> None:
+    finalized = []
+
+    class Closes:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            with key_lock(("other", id(self))):
+                finalized.append(1)
+            run(lambda _: None, range(2), 1)
+
+    def work() -> None:
+        old = gc.get_threshold()
+        gc.set_threshold(1)
+        try:
+            for number in range(300):
+                Closes()
+                with key_lock(number):
+                    pass
+                run(lambda _: None, range(2), 1)
+                for _ in overlap(str, range(2)):
+                    pass
+        finally:
+            gc.set_threshold(*old)
+
+    with threads(work):
+        pass
+    assert finalized
+
+
+def test_ctrl_c_at_any_moment_leaves_no_key_locked() -> None:
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("needs interval timers")
+    in_new_interpreter(
+        """
+import random, signal, threading
+from zarr_core.workers import key_lock, run
+
+def is_free():
+    found = []
+    def ask():
+        lock = key_lock("k")
+        if found.append(lock.acquire(blocking=False)) or found[0]:
+            lock.release()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return found[0]
+
+n_interrupts = 0
+while n_interrupts < 300:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 3e-4))
+        while True:
+            with key_lock("k"):
+                pass
+    except KeyboardInterrupt:
+        n_interrupts += 1
+    assert is_free()
+print("free")
+""".replace("n_interrupts = 0\n", "signal.signal(signal.SIGALRM, signal.default_int_handler)\nn_interrupts = 0\n"),
+        stdout="free",
+    )
+
+
+# --- fork and exit -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_its_own_threads_locks_and_budgets() -> None:
+    in_new_interpreter(
+        """
+import os, threading, time, warnings
+from zarr_core import config, workers
+from zarr_core.workers import key_lock, overlap, run
+warnings.simplefilter("ignore")  # that a process with threads forks
+config.set({"threading.max_workers": 3, "io.max_requests": 2})
+release, busy = threading.Event(), threading.Barrier(5)
+
+def block(_):
+    busy.wait()
+    release.wait()
+
+def hold():
+    with key_lock("k"):
+        list(overlap(block, range(2)))
+
+def helped():
+    run(block, range(2), 1)
+
+threads = [threading.Thread(target=hold), threading.Thread(target=helped)]
+for thread in threads:
+    thread.start()
+busy.wait()
+guard = workers._process.lock
+taken = threading.Event()
+def hold_guard():
+    with guard:
+        taken.set()
+        release.wait()
+threads.append(threading.Thread(target=hold_guard))
+threads[-1].start()
+taken.wait()
+
+def works():
+    together = threading.Barrier(2)
+    with key_lock("k"):
+        run(lambda _: together.wait(20), range(2), 1)
+    together = threading.Barrier(2)
+    return len(list(overlap(lambda _: together.wait(20), range(2)))) == 2
+
+def in_child(child):
+    if child == 0:
+        ok = False
+        try:
+            ok = works()
+        finally:
+            os._exit(0 if ok else 1)
+    return os.waitpid(child, 0)[1]
+
+codes = [in_child(os.fork()) for _ in range(5)]
+with key_lock("mine"):
+    # A child that was forked by a helper or with a lock held can do all this too.
+    codes.append(in_child(os.fork()))
+release.set()
+for thread in threads:
+    thread.join()
+codes += [in_child(os.fork()) for _ in range(2)]
+print(codes, works())
+""",
+        stdout="[0, 0, 0, 0, 0, 0, 0, 0] True",
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_was_under_way_at_a_fork_does_not_hang_the_child() -> None:
+    in_new_interpreter(
+        """
+import os, threading, time, warnings
+from zarr_core.workers import key_lock, overlap
+warnings.simplefilter("ignore")
+release = threading.Event()
+results = overlap(lambda item: item and release.wait(20), range(3))
+next(results)
+with key_lock("k"):
+    child = os.fork()
+    # Both leave the lock.
+if child == 0:
+    results.close()
+    with key_lock("k"):
+        os._exit(7)
+release.set()
+results.close()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""",
+        stdout="7",
+    )
+
+
+AT_EXIT = """
+import atexit, sys, threading, time
+from zarr_core import config
+from zarr_core.workers import key_lock, overlap, run, start
+config.set({"threading.max_workers": 3})
+
+def use(word):
+    done = []
+    with key_lock("k"):
+        run(done.append, range(100), 2)
+    assert sorted(done) == list(range(100))
+    assert len(list(overlap(str, range(10)))) == 10
+    sys.stdout.write(word + " ")
+    sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "use('warm')\n"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "atexit.register(use, 'exit')",
+        "threading._register_atexit(use, 'exit')",
+        "class Last:\n    def __del__(self, use=use): use('exit')\nlast = Last()",
+        "import builtins\nclass Last:\n    def __del__(self, use=use): use('exit')\nbuiltins.last = Last()",
+        "def late():\n    time.sleep(0.05)\n    use('exit')\nthreading.Thread(target=late).start()",
+        "def late():\n    time.sleep(0.05)\n    use('exit')\nstart(late)",
+        "start(lambda: time.sleep(1000)); use('exit')",
+        "results = overlap(lambda x: x and time.sleep(1000), range(2)); next(results); use('exit')",
+        "class Last:\n    def __del__(self, use=use): use('exit')\n"
+        "def hold():\n    with key_lock('other'): time.sleep(1000)\nstart(hold)\nlast = Last()",
+    ],
+)
+def test_work_at_exit_is_done_and_nothing_hangs(before: str, script: str) -> None:
+    stdout = "warm exit" if before else "exit"
+    in_new_interpreter(f"{AT_EXIT}{before}{script}", stdout=stdout)
+
+
+def test_waiting_at_exit_for_a_key_of_a_lost_thread_raises() -> None:
+    in_new_interpreter(
+        AT_EXIT
+        + """
+class Last:
+    def __del__(self, key_lock=key_lock, print=print):
+        try:
+            with key_lock("k"):
+                print("locked")
+        except RuntimeError as error:
+            print("shut down" in str(error))
+held = threading.Event()
+def hold():
+    with key_lock("k"):
+        held.set()
+        time.sleep(1000)
+start(hold)
+held.wait()
+last = Last()
+""",
+        stdout="True",
+    )
+
+
+def test_import_starts_no_thread_and_loads_nothing_slow() -> None:
+    in_new_interpreter(
+        """
+import sys, threading
+import numpy
+before = set(sys.modules)
+import zarr_core.twins, zarr_core.workers
+slow = {"asyncio", "anyio", "trio", "concurrent.futures"}
+print(threading.active_count(), sorted(slow & (set(sys.modules) - before)))
+""",
+        stdout="1 []",
+    )
+
+
+# --- all at once ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_both_ways_to_share", "_hasty")
+def test_many_threads_do_everything_at_once() -> None:
+    def work(seed: int) -> Callable[[], None]:
+        def loop() -> None:
+            chance = random.Random(seed)
+            with config.set({"io.max_requests": 4, "threading.max_workers": 3}):
+                for _ in range(15):
+                    n_items, fails = chance.randrange(40), chance.random() < 0.3
+                    done: list[int] = []
+
+                    def step(item: int, done: list[int] = done, fails: bool = fails) -> None:
+                        if fails and item == 7:
+                            raise ZeroDivisionError
+                        with key_lock(item % 3):
+                            done.append(item)
+
+                    try:
+                        run(step, range(n_items), chance.randrange(4))
+                    except ZeroDivisionError:
+                        assert fails
+                    else:
+                        assert sorted(done) == list(range(n_items))
+                    found = sorted(overlap(lambda x: -x, range(n_items), limit=3))
+                    assert found == [(item, -item, None) for item in range(n_items)]
+
+        return loop
+
+    with threads(*map(work, range(8))):
+        pass
+    until(lambda: not workers._process.helping)
+    assert not workers._process.waiting
+    assert not workers._process.requests

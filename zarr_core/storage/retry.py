@@ -1,0 +1,250 @@
+"""Trying again: which errors go away by themselves, how long to wait, and a store that does so.
+
+A request that can be repeated without harm is tried again after errors of the network and of
+servers that are busy (429, 5xx), with growing pauses, until it works or the time is up. A
+conditional write may have succeeded although its answer was lost; then what is stored is compared.
+"""
+
+import asyncio
+import functools
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, final
+
+from zarr_core.errors import ReadOnlyError, StoreError
+from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value, Writable
+from zarr_core.storage.wrappers import WrapperStore
+from zarr_core.workers import POLL_SECONDS, current_call
+
+__all__ = ["NO_RETRIES", "RetryPolicy", "RetryStore", "http_status", "is_transient"]
+
+S = TypeVar("S", bound=Store)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+# Errors of aiohttp, botocore, requests and urllib3 that are not also builtins, by name: the
+# libraries need not be installed.
+_NAMES = frozenset(
+    {
+        "ChunkedEncodingError",
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "ConnectTimeout",
+        "ConnectionClosedError",
+        "HTTPClientError",
+        "IncompleteRead",
+        "ProtocolError",
+        "ReadTimeout",
+        "ReadTimeoutError",
+        "ResponseStreamingError",
+        "ServerDisconnectedError",
+    }
+)
+
+
+def http_status(error: BaseException | None) -> int | None:
+    """Return the status of the HTTP answer that an error is about, if it is about one."""
+    if error is None:
+        return None
+    for place in (error, getattr(error, "response", None)):
+        for name in ("status", "status_code", "code"):
+            status = getattr(place, name, None)
+            if isinstance(status, int) and not isinstance(status, bool):
+                return status
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status if isinstance(status, int) else None
+    return None
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Return whether the same request may well succeed in a moment."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    status = http_status(error)
+    if status is not None and 400 <= status < 600:
+        return status in _STATUSES
+    if any(kind.__name__ in _NAMES for kind in type(error).__mro__):
+        return True
+    return isinstance(error, ShortBodyError)
+
+
+class ShortBodyError(StoreError):
+    """Fewer bytes arrived than were announced or asked for."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often, and for how long, a request is tried again."""
+
+    attempts: int = 6
+    """Tries altogether; 1 is never again."""
+    first_delay: float = 0.1
+    """Seconds before the second try; later pauses are twice as long each, and random by half."""
+    longest_delay: float = 5.0
+    total_seconds: float = 60.0
+    """No try begins after this time."""
+
+    def delays(self) -> Iterator[float]:
+        """Yield the pauses between tries while there is time."""
+        end = time.monotonic() + self.total_seconds
+        delay = self.first_delay
+        for _ in range(self.attempts - 1):
+            pause = delay * random.uniform(0.5, 1.0)  # noqa: S311 - against stampedes, not secret
+            if time.monotonic() + pause >= end:
+                return
+            yield pause
+            delay = min(2 * delay, self.longest_delay)
+
+    def run(self, call: Callable[[], R]) -> R:
+        """Return the result of `call`, tried again after errors that go away by themselves."""
+        for pause in self.delays():
+            try:
+                return call()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+            _sleep(pause)
+        return call()
+
+    async def run_async(self, call: Callable[[], Awaitable[R]]) -> R:
+        """Return the result of awaiting `call()`; as `run`."""
+        for pause in self.delays():
+            try:
+                return await call()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+            await asyncio.sleep(pause)
+        return await call()
+
+
+NO_RETRIES = RetryPolicy(attempts=1)
+"""For backends that try again themselves."""
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep, and wake when the call that this is part of was told to stop."""
+    call = current_call()
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if call is not None:
+            call.check()
+        time.sleep(left if call is None else min(left, POLL_SECONDS))
+
+
+def _retried(
+    method: Callable[Concatenate[Any, P], R],
+) -> Callable[Concatenate["RetryStore[Any]", P], R]:
+    """Return `method`, tried again as the policy of the store says."""
+
+    @functools.wraps(method)
+    def retried(self: "RetryStore[Any]", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.policy.run(lambda: method(self, *args, **kwargs))
+
+    return retried
+
+
+class RetryStore(WrapperStore[S]):
+    """A store that tries again what a network or a busy server made fail.
+
+    Args:
+        store: The store that does the work.
+        policy: How often and for how long.
+
+    Errors that do not go away (permission, a missing bucket) are raised at once.
+    """
+
+    def __init__(self, store: S, policy: RetryPolicy | None = None) -> None:
+        super().__init__(store)
+        self.policy = RetryPolicy() if policy is None else policy
+
+    def _with_store(self, store: S) -> Self:
+        return type(self)(store, self.policy)
+
+    def _open_value(self, key: str) -> OpenValue | None:
+        opened = self._store.open_value(key)
+        return None if opened is None else _RetriedValue(opened, self.policy)
+
+    def _list_prefix(self, prefix: str) -> Iterator[str]:
+        return iter(tuple(self._store.list_prefix(prefix)))  # an error may come with any page
+
+    def _list_dir(self, prefix: str) -> Iterator[str]:
+        return iter(tuple(self._store.list_dir(prefix)))
+
+    get = _retried(WrapperStore.get)
+    exists = _retried(WrapperStore.exists)
+    getsize = _retried(WrapperStore.getsize)
+    get_versioned = _retried(WrapperStore.get_versioned)
+    open_value = _retried(_open_value)
+    list_prefix = _retried(_list_prefix)
+    list_dir = _retried(_list_dir)
+    is_empty = _retried(WrapperStore.is_empty)
+    set = _retried(WrapperStore.set)
+    delete = _retried(WrapperStore.delete)
+
+    def set_if_not_exists(self, key: str, value: Writable) -> bool:
+        """Store `value` unless `key` exists; True also if an earlier try had stored it."""
+        tried = False
+
+        def attempt() -> bool:
+            nonlocal tried
+            again, tried = tried, True
+            stored = self._store.set_if_not_exists(key, value)
+            return stored or (again and self._store.get(key) == value)
+
+        return self.policy.run(attempt)
+
+    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
+        """Store `value` if the value still has `version`; True also if an earlier try did."""
+        tried = False
+
+        def attempt() -> bool:
+            nonlocal tried
+            again, tried = tried, True
+            stored = self._store.set_if_version(key, value, version)
+            return stored or (again and self._store.get(key) == value)
+
+        return self.policy.run(attempt)
+
+    # the contract's own ways, which repeat single requests
+    get_many = Store.get_many
+    set_many = Store.set_many
+    delete_many = Store.delete_many
+    getsize_prefix = Store.getsize_prefix
+    delete_dir = Store.delete_dir
+    clear = Store.clear
+
+
+class _RetriedValue:
+    """A snapshot whose reads are tried again."""
+
+    def __init__(self, opened: OpenValue, policy: RetryPolicy) -> None:
+        self._opened, self._policy = opened, policy
+        self.size, self.version = opened.size, opened.version
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value."""
+        return self._policy.run(lambda: self._opened.read(byte_range))
+
+    def close(self) -> None:
+        """Close the snapshot of the store that does the work."""
+        self._opened.close()
+
+
+def translated(error: Exception, doing: str) -> Exception:
+    """Return what to raise for the error of a backend: the builtin that says the same."""
+    status = http_status(error)
+    if isinstance(error, NotImplementedError):
+        return ReadOnlyError(f"{doing}: the backend cannot do this")
+    if status in (401, 403) and not isinstance(error, PermissionError):
+        return PermissionError(f"{doing}: {error}")
+    if isinstance(error, OSError):
+        return error
+    return StoreError(f"{doing}: {type(error).__name__}: {error}")
