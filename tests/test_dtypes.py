@@ -381,9 +381,9 @@ def deep_list() -> list[Any]:
 DEEP = deep_list()
 
 REFUSED_SPECS = [
-    *(None, 5, "nonsense", "S", "U0", "3i4", np.str_, np.bytes_, np.void, np.longdouble),
-    np.dtypes.StringDType(na_object=None),
-    *(np.dtype([(("title", "a"), "i4")]), np.dtype([("a", "O")]), np.dtype([])),
+    *(None, 5, "nonsense", "S", "U0", "3i4", np.str_, np.bytes_, np.longdouble),
+    *(np.dtypes.StringDType(na_object=None), np.dtypes.StrDType, np.dtypes.DateTime64DType),
+    *(np.void, np.dtype([(("title", "a"), "i4")]), np.dtype([("a", "O")]), np.dtype([])),
     *([("a", "i4"), ("a", "i4")], [[]], ["i4"], {"a": 1}, {"names": ["a"]}, Bad(), DEEP),
 ]
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*specification:UserWarning",
     "ignore:Combining a `sharding_indexed` codec:UserWarning",
 )
+
+if not (find_spec("zarr") or find_spec("tensorstore") or os.environ.get("ZARR2_PYTHON")):
+    pytest.skip("none of the other implementations is installed", allow_module_level=True)
 
 JSON = Any
 SHAPE, CHUNKS, SHARDS, ROWS = (5, 7), (2, 4), (4, 8), 4

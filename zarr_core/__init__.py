@@ -38,7 +38,7 @@ from zarr_core.api import (
     ones_async,
     ones_like,
     ones_like_async,
-    open,  # noqa: A004 - the name users know
+    open,
     open_array,
     open_array_async,
     open_async,

@@ -44,11 +44,12 @@ from zarr_core.constructors import (
     zeros_like_async,
 )
 from zarr_core.create import create_node
+from zarr_core.documents import JSON, ZarrFormat
 from zarr_core.errors import ContainsGroupError, NodeNotFoundError
 from zarr_core.group import Group
 from zarr_core.hierarchy import consolidate, create_nodes
-from zarr_core.metadata import JSON, ArrayMetadata, GroupMetadata, NodeMetadata, ZarrFormat
-from zarr_core.nodes import read_group, read_node
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
+from zarr_core.nodes import read_node
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.storage.base import Store
 from zarr_core.twins import async_twin
@@ -117,7 +118,7 @@ Node: TypeAlias = Array | Group
 # --- arrays and groups -----------------------------------------------------------------------------
 
 
-def open(  # noqa: A001 - the name users know
+def open(
     store: StoreLike = None,
     *,
     mode: AccessMode | None = None,
@@ -178,8 +179,7 @@ def open_group(
     place, mode = place_and_mode(store, path, mode, storage_options)
     if mode not in ("w", "w-"):
         try:
-            metadata = read_group(place, zarr_format, consolidated=use_consolidated is not False)
-            return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
+            return Group.open_at(place, zarr_format, use_consolidated)
         except NodeNotFoundError:
             if mode != "a":
                 raise

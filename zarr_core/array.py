@@ -6,7 +6,6 @@ same method in a worker thread. An `Array` does no I/O until it is indexed or ch
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -14,53 +13,38 @@ import numpy.typing as npt
 
 from zarr_core import chunk_io
 from zarr_core.attributes import Attributes
-from zarr_core.chunk_io import ChunkSpace
-from zarr_core.codecs import CodecChain, codecs_from_configs
-from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, ChunkSpec
+from zarr_core.batch import Batch
+from zarr_core.codecs import codecs_from_configs
+from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
-from zarr_core.errors import ArrayIndexError, ConflictError, ReadOnlyError
-from zarr_core.grid import Coords, Shape
+from zarr_core.documents import ZarrFormat
+from zarr_core.errors import ArrayIndexError, ReadOnlyError
+from zarr_core.grid import ChunkGrid, Coords, Shape
 from zarr_core.info import ArrayInfo
-from zarr_core.metadata import ArrayMetadata, ZarrFormat
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import delete_keys, read_array, stored_chunks, update_node
+from zarr_core.resizing import append, resize
 from zarr_core.selection import (
     Fields,
     OuterPlan,
     Plan,
     basic_items,
+    plan_basic,
     plan_blocks,
     plan_coordinates,
     plan_mask,
     plan_orthogonal,
     plan_selection,
+    single_part,
     split_fields,
 )
-from zarr_core.sharding import ShardingCodec
+from zarr_core.state import Node, State, make_state
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
+from zarr_core.values import destination, field_dtype, fitted, only_ints, with_fields
 from zarr_core.views import BlockIndex, OIndex, VIndex
 
 NDArray: TypeAlias = npt.NDArray[Any]
-
-
-class _Node:
-    """What all handles made from one share: the metadata they last saw, swapped whole."""
-
-    __slots__ = ("__weakref__", "metadata", "on_change")
-
-    def __init__(self, metadata: ArrayMetadata) -> None:
-        self.metadata = metadata
-        # Called with new metadata after it was stored; keeps consolidated copies true.
-        self.on_change: Callable[[ArrayMetadata], None] | None = None
-
-
-class _State(NamedTuple):
-    """What a call needs to know, computed once per metadata and handle."""
-
-    metadata: ArrayMetadata
-    space: ChunkSpace
-    shape: Shape
-    plain: bool  # no fields to look for, C order
 
 
 class ChunkPart(NamedTuple):
@@ -75,38 +59,6 @@ class ChunkPart(NamedTuple):
     """The selected elements within the chunk, per dimension."""
     out_selection: tuple[Any, ...]
     """Where they are in the result."""
-
-
-def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> CodecChain:
-    """Return the codec chain for chunks of one shape; raise `UnknownCodecError`."""
-    fill = effective_fill(metadata)
-    spec = ChunkSpec(shape, metadata.data_type, metadata.dtype, fill)
-    codecs = codecs_from_configs(metadata.codecs)
-    return CodecChain(
-        [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
-    )
-
-
-def effective_fill(metadata: ArrayMetadata) -> Any:
-    """Return the fill value as data: an undefined one of format 2 reads as zero."""
-    if metadata.fill_value is not None:
-        return metadata.fill_value
-    dtype = metadata.dtype
-    if metadata.data_type.is_variable:
-        return metadata.data_type.default_fill
-    return np.zeros((), dtype)[()]
-
-
-def _key_template(place: StorePath, metadata: ArrayMetadata) -> Callable[[Coords], str]:
-    keys = metadata.chunk_key_encoding
-    if metadata.ndim == 0:
-        key = place.key(keys.scalar_key)
-        return lambda coords: key  # noqa: ARG005 - there is one chunk
-    numbers = keys.separator.join(["%d"] * metadata.ndim)
-    template = place.key(f"{keys.prefix}{numbers}") if not place.path else ""
-    if place.path:
-        template = f"{place.path}/".replace("%", "%%") + f"{keys.prefix}{numbers}"
-    return template.__mod__
 
 
 @final
@@ -125,7 +77,7 @@ class Array:
     Usually made by `create_array`, `open_array` and the like. This constructor does no I/O.
     """
 
-    __slots__ = ("_config", "_node", "_state", "store_path")
+    __slots__ = ("_batch", "_config", "_node", "_state", "store_path")
 
     def __init__(
         self,
@@ -135,14 +87,20 @@ class Array:
     ) -> None:
         if not isinstance(metadata, ArrayMetadata):
             metadata = ArrayMetadata.from_dict(metadata)
-        self.store_path = store_from(store_path)
+        self.store_path = (
+            store_path if isinstance(store_path, StorePath) else store_from(store_path)
+        )
         self._config = array_config(config)
-        self._node = _Node(metadata)
-        self._state: _State | None = None
+        self._node = Node(metadata)
+        self._state: State | None = None
+        self._batch: Batch[Array] | None = None
 
     @staticmethod
     def open(
-        store: StoreLike, zarr_format: ZarrFormat | None = None, *, config: ArrayConfigLike | None = None
+        store: StoreLike,
+        zarr_format: ZarrFormat | None = None,
+        *,
+        config: ArrayConfigLike | None = None,
     ) -> "Array":
         """Open an existing array; raise `ArrayNotFoundError` if there is none."""
         place = store_from(store)
@@ -157,30 +115,16 @@ class Array:
 
     # --- state -------------------------------------------------------------------------------------
 
-    def _current(self) -> _State:
+    def _current(self) -> State:
         """Return the state that belongs to the metadata shared by the handles of this node."""
         state = self._state
         metadata = self._node.metadata
         if state is None or state.metadata is not metadata:
-            state = self._state = self._make_state(metadata)
+            state = make_state(self.store_path, metadata, self._config)
+            if self._batch is not None:
+                state = state._replace(plain=False)  # the short ways do not look at the batch
+            self._state = state
         return state
-
-    def _make_state(self, metadata: ArrayMetadata) -> _State:
-        store = self.store_path.store
-        space = ChunkSpace(
-            name=f"array {self.name!r}",
-            grid=metadata.chunk_grid,
-            dtype=metadata.dtype,
-            fill_value=effective_fill(metadata),
-            make_chain=partial(make_chain, metadata, self._config),
-            store=store,
-            key=_key_template(self.store_path, metadata),
-            lock_key=store.lock_key,
-            write_empty_chunks=self._config.write_empty_chunks,
-            read_missing_chunks=self._config.read_missing_chunks,
-        )
-        plain = metadata.dtype.names is None and self.order == "C"
-        return _State(metadata, space, metadata.shape, plain)
 
     def refresh(self) -> "Array":
         """Read the metadata again, for a node that others may have changed; return this array."""
@@ -296,11 +240,7 @@ class Array:
             return self.write_chunk_sizes
         inner = sharding.configuration["chunk_shape"]
         return tuple(
-            tuple(
-                min(size, total - start)
-                for total in outer
-                for start in range(0, total, size)
-            )
+            tuple(min(size, total - start) for total in outer for start in range(0, total, size))
             for outer, size in zip(self.write_chunk_sizes, inner, strict=True)
         )
 
@@ -407,9 +347,12 @@ class Array:
             all(k < n for k, n in zip(coords, counts, strict=True))
             for _, coords in stored_chunks(self.store_path, self.metadata)
         )
-        return stored * math.prod(
-            -(-s // c) for s, c in zip(self.shards or (), self.chunks, strict=True)
-        ) if self.metadata.sharding is not None and self.metadata.chunk_grid.chunk_shape else stored
+        return (
+            stored
+            * math.prod(-(-s // c) for s, c in zip(self.shards or (), self.chunks, strict=True))
+            if self.metadata.sharding is not None and self.metadata.chunk_grid.chunk_shape
+            else stored
+        )
 
     @property
     def nchunks_initialized(self) -> int:
@@ -432,10 +375,13 @@ class Array:
         items = basic_items(selection, state.shape)
         if items is None:
             return self._read(state, plan_selection(selection, state.metadata.chunk_grid))
-        result = chunk_io.read_one(state.space, items)
-        if result is None:
+        space = state.space
+        part = None if space.one_chunk is None else single_part(items, state.shape, space.one_chunk)
+        if part is not None:
+            result = chunk_io.read_one(space, part)
+        else:
             result = self._read(state, OuterPlan(items, state.metadata.chunk_grid))
-        if result.ndim or _only_ints(selection):
+        if result.ndim or only_ints(selection):
             return result
         return result[()]
 
@@ -462,12 +408,8 @@ class Array:
         Raises `ArrayIndexError` or `BoundsCheckError` (both `IndexError`) for a selection that does
         not fit, `ValueError` for an `out` that does not, `ChunkDecodeError` for damaged chunks.
         """
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        result = self._read(
-            state, plan_selection(selection, state.metadata.chunk_grid), out, fields, prototype
-        )
-        if out is None and prototype is None and not result.ndim and not _only_ints(selection):
+        result = self._get(plan_selection, selection, out, fields, prototype)
+        if out is None and prototype is None and not result.ndim and not only_ints(selection):
             return result[()]
         return result
 
@@ -483,12 +425,7 @@ class Array:
 
         Ints for all dimensions give a scalar.
         """
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        items = basic_items(selection, state.shape)
-        if items is None:
-            raise ArrayIndexError(f"basic selection takes ints and slices, found {selection!r:.80}")
-        result = self._read(state, OuterPlan(items, state.metadata.chunk_grid), out, fields, prototype)
+        result = self._get(plan_basic, selection, out, fields, prototype)
         return result if result.ndim or out is not None or prototype is not None else result[()]
 
     def get_orthogonal_selection(
@@ -498,10 +435,7 @@ class Array:
 
         Parameters and errors are those of `getitem`.
         """
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        plan = plan_orthogonal(selection, state.metadata.chunk_grid)
-        return self._read(state, plan, out, fields, prototype)
+        return self._get(plan_orthogonal, selection, out, fields, prototype)
 
     def get_coordinate_selection(
         self, selection: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
@@ -510,10 +444,7 @@ class Array:
 
         Parameters and errors are those of `getitem`.
         """
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        plan = plan_coordinates(selection, state.metadata.chunk_grid)
-        return self._read(state, plan, out, fields, prototype)
+        return self._get(plan_coordinates, selection, out, fields, prototype)
 
     def get_mask_selection(
         self, mask: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
@@ -522,9 +453,7 @@ class Array:
 
         Parameters and errors are those of `getitem`.
         """
-        state = self._current()
-        plan = plan_mask(mask, state.metadata.chunk_grid)
-        return self._read(state, plan, out, fields, prototype)
+        return self._get(plan_mask, mask, out, fields, prototype)
 
     def get_block_selection(
         self, selection: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
@@ -533,55 +462,43 @@ class Array:
 
         Parameters and errors are those of `getitem`.
         """
+        return self._get(plan_blocks, selection, out, fields, prototype)
+
+    def _get(
+        self,
+        make_plan: Callable[[Any, ChunkGrid], Plan],
+        selection: Any,
+        out: Any,
+        fields: Fields,
+        prototype: Any,
+    ) -> Any:
         state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        plan = plan_blocks(selection, state.metadata.chunk_grid)
+        selection, fields = with_fields(selection, fields)
+        plan = make_plan(selection, state.metadata.chunk_grid)
         return self._read(state, plan, out, fields, prototype)
 
     def _read(
         self,
-        state: _State,
+        state: State,
         plan: Plan,
         out: Any = None,
         fields: Fields = None,
         prototype: Any = None,
     ) -> Any:
         """Run a plan; the result has the plan's result shape."""
-        space = state.space
-        dtype = space.dtype if fields is None else _field_dtype(space.dtype, fields)
+        dtype = state.space.dtype if fields is None else field_dtype(state.space.dtype, fields)
         if out is None and prototype is None:
-            order = self.order
-            if plan.shape == plan.result_shape:
-                result = np.empty(plan.shape, dtype, order)
-                chunk_io.read(space, plan, result, fields)
-                return result
-            result = np.empty(plan.result_shape, dtype, order)
-            chunk_io.read(space, plan, _view(result, plan.shape), fields)
-            return result
-        if out is None:
-            made = prototype.nd_buffer.create(
-                shape=plan.result_shape, dtype=dtype, order=self.order, fill_value=None
-            )
-            returned = made.as_ndarray_like() if hasattr(made, "as_ndarray_like") else made
+            returned = target = np.empty(plan.result_shape, dtype, self.order)
         else:
-            returned = out.as_ndarray_like() if hasattr(out, "as_ndarray_like") else out
-        target = np.asarray(returned)
-        if target.shape != plan.result_shape or target.dtype != dtype:
-            raise ValueError(
-                f"out has shape {target.shape} and data type {target.dtype}; the selection has "
-                f"shape {plan.result_shape} and data type {dtype}"
-            )
-        if not target.flags.writeable:
-            raise ValueError("out is read-only")
-        view = target if plan.shape == plan.result_shape else _view(target, plan.shape)
-        chunk_io.read(space, plan, view, fields)
-        if not np.may_share_memory(view, target):
+            returned, target = destination(out, prototype, plan.result_shape, dtype, self.order)
+        view = target if plan.shape == plan.result_shape else target.reshape(plan.shape)
+        read = chunk_io.read if self._batch is None else self._batch.read
+        read(state.space, plan, view, fields)
+        if view.size and not np.may_share_memory(view, target):
             target[...] = view.reshape(target.shape)
         return returned
 
-    def __array__(
-        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
-    ) -> NDArray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> NDArray:
         """Return the whole array; `copy=False` raises, as data is always read."""
         if copy is False:
             raise ValueError("a Zarr array cannot become a NumPy array without a copy")
@@ -603,7 +520,23 @@ class Array:
 
     def __setitem__(self, selection: Any, value: Any) -> None:
         """Set the selected elements; see `setitem`."""
-        self.setitem(selection, value)
+        state = self._current()
+        if not state.plain:
+            self.setitem(selection, value)
+            return
+        items = basic_items(selection, state.shape)
+        if items is None:
+            plan = plan_selection(selection, state.metadata.chunk_grid)
+            self._write(state, plan, value, None)
+            return
+        space = state.space
+        part = None if space.one_chunk is None else single_part(items, state.shape, space.one_chunk)
+        if part is None:
+            self._write(state, OuterPlan(items, state.metadata.chunk_grid), value, None)
+            return
+        self._check_writable()
+        shape = tuple([o.stop for o in part.out])  # type: ignore[union-attr]
+        chunk_io.write_one(space, part, fitted(value, space.dtype, shape))
 
     def setitem(
         self,
@@ -611,7 +544,7 @@ class Array:
         value: Any,
         *,
         fields: Fields = None,
-        prototype: Any = None,  # noqa: ARG002 - accepted as zarr-python does
+        prototype: Any = None,
     ) -> None:
         """Set the elements that `array[selection] = value` sets, exactly as NumPy would.
 
@@ -623,9 +556,7 @@ class Array:
         not fit. The awaited twin copies values up to 1 MB; a larger one must not be changed before
         the await returns.
         """
-        selection, fields = _with_fields(selection, fields)
-        state = self._current()
-        self._write(state, plan_selection(selection, state.metadata.chunk_grid), value, fields)
+        self._set(plan_selection, selection, value, fields)
 
     def set_basic_selection(
         self,
@@ -633,15 +564,10 @@ class Array:
         value: Any,
         *,
         fields: Fields = None,
-        prototype: Any = None,  # noqa: ARG002 - accepted as zarr-python does
+        prototype: Any = None,
     ) -> None:
         """Set a selection of ints, slices and an ellipsis; see `setitem`."""
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        items = basic_items(selection, state.shape)
-        if items is None:
-            raise ArrayIndexError(f"basic selection takes ints and slices, found {selection!r:.80}")
-        self._write(state, OuterPlan(items, state.metadata.chunk_grid), value, fields)
+        self._set(plan_basic, selection, value, fields)
 
     def set_orthogonal_selection(
         self,
@@ -649,12 +575,10 @@ class Array:
         value: Any,
         *,
         fields: Fields = None,
-        prototype: Any = None,  # noqa: ARG002 - accepted as zarr-python does
+        prototype: Any = None,
     ) -> None:
         """Set an orthogonal selection; see `get_orthogonal_selection` and `setitem`."""
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        self._write(state, plan_orthogonal(selection, state.metadata.chunk_grid), value, fields)
+        self._set(plan_orthogonal, selection, value, fields)
 
     def set_coordinate_selection(
         self,
@@ -662,12 +586,10 @@ class Array:
         value: Any,
         *,
         fields: Fields = None,
-        prototype: Any = None,  # noqa: ARG002 - accepted as zarr-python does
+        prototype: Any = None,
     ) -> None:
         """Set single elements; see `get_coordinate_selection` and `setitem`."""
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        self._write(state, plan_coordinates(selection, state.metadata.chunk_grid), value, fields)
+        self._set(plan_coordinates, selection, value, fields)
 
     def set_mask_selection(
         self,
@@ -675,11 +597,10 @@ class Array:
         value: Any,
         *,
         fields: Fields = None,
-        prototype: Any = None,  # noqa: ARG002 - accepted as zarr-python does
+        prototype: Any = None,
     ) -> None:
         """Set the elements where a mask is true; see `get_mask_selection` and `setitem`."""
-        state = self._current()
-        self._write(state, plan_mask(mask, state.metadata.chunk_grid), value, fields)
+        self._set(plan_mask, mask, value, fields)
 
     def set_block_selection(
         self,
@@ -687,18 +608,46 @@ class Array:
         value: Any,
         *,
         fields: Fields = None,
-        prototype: Any = None,  # noqa: ARG002 - accepted as zarr-python does
+        prototype: Any = None,
     ) -> None:
         """Set whole chunks; see `get_block_selection` and `setitem`."""
-        state = self._current()
-        selection, fields = _with_fields(selection, fields)
-        self._write(state, plan_blocks(selection, state.metadata.chunk_grid), value, fields)
+        self._set(plan_blocks, selection, value, fields)
 
-    def _write(self, state: _State, plan: Plan, value: Any, fields: Fields) -> None:
+    def _set(
+        self,
+        make_plan: Callable[[Any, ChunkGrid], Plan],
+        selection: Any,
+        value: Any,
+        fields: Fields,
+    ) -> None:
+        state = self._current()
+        selection, fields = with_fields(selection, fields)
+        self._write(state, make_plan(selection, state.metadata.chunk_grid), value, fields)
+
+    def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
         self._check_writable()
         space = state.space
-        dtype = space.dtype if fields is None else _field_dtype(space.dtype, fields)
-        chunk_io.write(space, plan, _fitted(value, dtype, plan), fields)
+        dtype = space.dtype if fields is None else field_dtype(space.dtype, fields)
+        checked = fitted(value, dtype, plan.result_shape)
+        if checked.ndim and plan.shape != plan.result_shape:
+            checked = checked.reshape(plan.shape)
+        write = chunk_io.write if self._batch is None else self._batch.write
+        write(space, plan, checked, fields)
+
+    def batch(self) -> "Batch[Array]":
+        """Return a batch: what is written through it in its `with` block is stored at the end.
+
+            with array.batch() as batch:
+                for i, row in enumerate(rows):
+                    batch[i] = row
+
+        Each chunk or shard is changed once. Reads through the batch see what was written; reads
+        through other handles do not yet. An error in the block discards what is not stored.
+        More than `config.batch_bytes` is not kept: what was written to longest ago is stored early.
+        """
+        batch = Batch(self.with_config(self._config), self._config.batch_bytes)
+        batch.array._batch = batch
+        return batch
 
     # --- changing shape and attributes ---------------------------------------------------------------
 
@@ -712,58 +661,8 @@ class Array:
         Raises `ConflictError` when another handle changed the shape and this call, meant to grow
         the array, would cut off what the other one added.
         """
-        shape = _checked_shape(new_shape, self.ndim)
-        known = self.shape
-        old: list[ArrayMetadata] = []
-
-        def change(fresh: ArrayMetadata) -> ArrayMetadata:
-            old[:] = [fresh]
-            if any(n < f and n >= k for n, f, k in zip(shape, fresh.shape, known, strict=True)):
-                raise ConflictError(
-                    f"{self!r} has shape {fresh.shape} now; resizing to {shape} would cut off what "
-                    "was added since this handle read it; call refresh() first"
-                )
-            return fresh.update_shape(shape)
-
-        new = self._update(change)
-        if delete_outside_chunks:
-            self._cut(old[0], new)
-
-    def _cut(self, old: ArrayMetadata, new: ArrayMetadata) -> None:
-        """Remove what lies outside the new shape from the stored chunks."""
-        if all(n >= o for n, o in zip(new.shape, old.shape, strict=True)):
-            return
-        counts = new.chunk_grid.counts
-        outside = [
-            key
-            for key, coords in stored_chunks(self.store_path, old)
-            if not all(k < n for k, n in zip(coords, counts, strict=True))
-        ]
-        delete_keys(self.store, outside)
-        if 0 in new.shape:
-            return
-        space = self._make_state(old).space
-        for dim, (n, o) in enumerate(zip(new.shape, old.shape, strict=True)):
-            axis = old.chunk_grid.axes[dim]
-            if n >= o:
-                continue
-            last = axis.find(n - 1)
-            end = min(o, axis.start(last) + axis.stored_size(last))
-            if n < end:
-                items = [range(min(a, b)) for a, b in zip(new.shape, old.shape, strict=True)]
-                items[dim] = range(n, end)
-                for other in range(dim + 1, len(items)):
-                    # dimensions still to come have not been cut yet
-                    items[other] = self._boundary(old, new, other)
-                chunk_io.fill_parts(space, OuterPlan(items, old.chunk_grid))
-
-    @staticmethod
-    def _boundary(old: ArrayMetadata, new: ArrayMetadata, dim: int) -> range:
-        """Return the elements along a dimension that are in chunks which still exist."""
-        axis = old.chunk_grid.axes[dim]
-        n = min(new.shape[dim], old.shape[dim])
-        last = axis.find(n - 1)
-        return range(min(old.shape[dim], axis.start(last) + axis.stored_size(last)))
+        self._flush()
+        resize(self, new_shape, delete_outside_chunks=delete_outside_chunks)
 
     def append(self, data: npt.ArrayLike, axis: int = 0) -> Shape:
         """Add data at the end of a dimension; return the new shape.
@@ -771,34 +670,7 @@ class Array:
         The data has the array's shape but for `axis`. The place for it is taken with a
         compare-and-set of the metadata, so that two handles that append do not overwrite each other.
         """
-        values = np.asanyarray(data)
-        if not -self.ndim <= axis < self.ndim:
-            raise ArrayIndexError(f"axis {axis} is out of bounds for {self.ndim} dimensions")
-        axis %= self.ndim
-        others = [n for d, n in enumerate(self.shape) if d != axis]
-        if values.ndim != self.ndim or [n for d, n in enumerate(values.shape) if d != axis] != others:
-            raise ValueError(
-                f"data of shape {values.shape} cannot be appended to shape {self.shape} along {axis}"
-            )
-        _fitted(values[:0] if values.ndim else values, self.dtype, None)
-        start: list[int] = []
-
-        def change(fresh: ArrayMetadata) -> ArrayMetadata:
-            if [n for d, n in enumerate(fresh.shape) if d != axis] != others:
-                raise ConflictError(
-                    f"{self!r} has shape {fresh.shape} now; data of shape {values.shape} cannot be "
-                    f"appended along {axis}"
-                )
-            start[:] = [fresh.shape[axis]]
-            shape = list(fresh.shape)
-            shape[axis] += values.shape[axis]
-            return fresh.update_shape(shape)
-
-        new = self._update(change)
-        end = start[0] + values.shape[axis]
-        selection = tuple(slice(start[0], end) if d == axis else slice(None) for d in range(self.ndim))
-        self.setitem(selection, values)
-        return new.shape
+        return append(self, data, axis)
 
     def update_attributes(self, new_attributes: Mapping[str, Any]) -> "Array":
         """Set attributes, keeping the others; return this array."""
@@ -816,8 +688,14 @@ class Array:
             key = state.space.key(part.coords)
             yield ChunkPart(part.coords, key, grid.region(part.coords), part.chunk, part.out)
 
+    def _flush(self) -> None:
+        """Store what a batch holds, before stored chunks are looked at or removed."""
+        if self._batch is not None:
+            self._batch.flush()
+
     def _chunk_key(self, coords: Sequence[int]) -> tuple[Coords, str]:
         counts = self.metadata.chunk_grid.counts
+        self._flush()
         at = tuple(int(k) for k in coords)
         if len(at) != len(counts) or not all(0 <= k < n for k, n in zip(at, counts, strict=True)):
             raise ArrayIndexError(f"chunk {at} is outside the grid of {counts} chunks")
@@ -848,7 +726,9 @@ class Array:
             if not space.write_empty_chunks and space.is_fill(chunk):
                 self.store.delete(key)
             else:
-                self.store.set(key, memoryview(np.frombuffer(space.chain_for(at).encode(chunk), "u1")))
+                self.store.set(
+                    key, memoryview(np.frombuffer(space.chain_for(at).encode(chunk), "u1"))
+                )
 
     def read_encoded_chunk(self, coords: Sequence[int]) -> bytes | None:
         """Return the stored bytes of one chunk, or None when it is not stored."""
@@ -886,7 +766,7 @@ class Array:
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Array, (self.metadata, self.store_path, self._config)
+        return _restore, (self.metadata, self.store_path, self._config, self._node.on_change)
 
     def __dask_tokenize__(self) -> Hashable:
         return (
@@ -933,98 +813,13 @@ def _numcodecs_objects(configs: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     return tuple(numcodecs.get_codec(dict(config)) for config in configs)
 
 
-def _only_ints(selection: Any) -> bool:
-    """Return whether a selection has nothing but Python ints: these select a 0-d array."""
-    if selection.__class__ is tuple:
-        return bool(selection) and all(s.__class__ is int for s in selection)
-    return selection.__class__ is int
-
-
-def _with_fields(selection: Any, fields: Fields) -> tuple[Any, Fields]:
-    """Return a selection without field names, and the fields that it or `fields` names."""
-    rest, named = split_fields(selection)
-    if named is not None and fields:
-        raise ArrayIndexError("fields were given both in the selection and as an argument")
-    chosen = named if named is not None else fields or None
-    if isinstance(chosen, str) or chosen is None:
-        return rest, chosen
-    names = list(chosen)
-    return rest, names[0] if len(names) == 1 and named is None and isinstance(fields, str) else names
-
-
-def _field_dtype(dtype: np.dtype[Any], fields: Fields) -> np.dtype[Any]:
-    """Return the data type of fields; several are packed. Raise `ArrayIndexError`."""
-    names = [fields] if isinstance(fields, str) else list(fields or ())
-    known = dtype.names or ()
-    for name in names:
-        if name not in known:
-            raise ArrayIndexError(f"there is no field {name!r}; data type {dtype} has {list(known)}")
-    if isinstance(fields, str):
-        return dtype[fields]
-    return np.dtype([(name, dtype[name]) for name in names])
-
-
-def _view(array: NDArray, shape: Shape) -> NDArray:
-    """Return an array in another shape: a view where NumPy can, else a new array."""
-    return array.reshape(shape)
-
-
-def _checked_shape(shape: int | Sequence[int], ndim: int) -> Shape:
-    lengths = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    checked = tuple(int(n) for n in lengths)
-    if len(checked) != ndim or min(checked, default=0) < 0:
-        raise ValueError(f"a shape of {ndim} lengths of at least 0 is needed, found {shape}")
-    return checked
-
-
-def _fitted(value: Any, dtype: np.dtype[Any], plan: Plan | None) -> NDArray:
-    """Return a value as an array of a plan's shape, converted as an assignment in NumPy does.
-
-    Conversions that can fail or lose more than precision are made here, before anything is
-    written; others are left to the chunks, so that no copy of the whole value is made.
-    """
-    array = value if isinstance(value, np.ndarray) else None
-    if array is None:
-        if hasattr(value, "__array__") and not isinstance(value, np.generic):
-            array = np.asarray(value)
-        else:
-            array = np.asarray(value) if dtype.kind in "T" else None
-            if array is None:
-                array = _converted(value, dtype)
-    if array.dtype != dtype and not (
-        array.dtype.kind in "biuf" and dtype.kind in "iufc" and np.can_cast(array.dtype, dtype, "same_kind")
-    ):
-        converted = np.empty(array.shape, dtype)
-        converted[...] = array
-        array = converted
-    if plan is None:
-        return array
-    if array.ndim == 0:
-        return array
-    shape = plan.result_shape
-    if array.shape != shape:
-        extra = array.ndim - len(shape)
-        if extra > 0 and array.shape[:extra] == (1,) * extra:
-            array = array.reshape(array.shape[extra:])
-        try:
-            array = np.broadcast_to(array, shape)
-        except ValueError:
-            raise ValueError(
-                f"could not broadcast input array from shape {np.shape(value)} into shape {shape}"
-            ) from None
-    return array if shape == plan.shape else array.reshape(plan.shape)
-
-
-def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
-    """Return a Python value as an array, as NumPy converts it in an assignment."""
-    if dtype.kind == "O":
-        array = np.asarray(value, dtype=object)
-        return array
-    if isinstance(value, bytes | str | int | float | complex | np.generic) or value is None:
-        array = np.empty((), dtype)
-    elif dtype.names is not None:
-        return np.array(value, dtype)
-    else:
-        array = np.empty(np.shape(value), dtype)
-    array[...] = value
+def _restore(
+    metadata: ArrayMetadata,
+    place: StorePath,
+    config: ArrayConfig,
+    on_change: Callable[[ArrayMetadata], None] | None,
+) -> Array:
+    """Return an unpickled array."""
+    array = Array(metadata, place, config)
+    array._node.on_change = on_change
     return array

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, final
 
@@ -264,15 +265,14 @@ class ArrayConfig:
             _check("async.limit", self.async_limit)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: Mapping[str, Any]) -> "ArrayConfig":
         """Return the process-wide options with those of `data` in their place."""
         return cls.current().with_(**data)
 
-    @classmethod
-    def current(cls) -> Self:
+    @staticmethod
+    def current() -> "ArrayConfig":
         """Return the options that arrays opened now get."""
-        names = (field.name for field in fields(cls))
-        return cls(**{n: config.get(f"array.{n}") for n in names if f"array.{n}" in DEFAULTS})
+        return _made_of(*map(config.get, _SETTINGS))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name."""
@@ -284,6 +284,16 @@ class ArrayConfig:
         if unknown:
             raise BadConfigError(f"there is no array option {sorted(unknown)[0]!r}")
         return replace(self, **changes)
+
+
+_SETTINGS = tuple(key for f in fields(ArrayConfig) if (key := f"array.{f.name}") in DEFAULTS)
+
+
+@lru_cache(64)
+def _made_of(*values: Any) -> ArrayConfig:
+    """Return the options with the values of `_SETTINGS`; hierarchies open thousands of arrays."""
+    names = (key.removeprefix("array.") for key in _SETTINGS)
+    return ArrayConfig(**dict(zip(names, values, strict=True)))
 
 
 ArrayConfigLike: TypeAlias = ArrayConfig | Mapping[str, Any]

@@ -18,9 +18,10 @@ from zarr_core.create import (
     build_metadata,
     create_node,
 )
+from zarr_core.documents import JSON, ZarrFormat
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import NodeNotFoundError
-from zarr_core.metadata import JSON, ArrayMetadata, ZarrFormat
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import read_array
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
@@ -39,12 +40,17 @@ def place_and_mode(
 
 
 def create_array_at(
-    place: StorePath, metadata: ArrayMetadata, options: ArrayConfig, *, overwrite: bool
+    place: StorePath,
+    metadata: ArrayMetadata,
+    options: ArrayConfig,
+    *,
+    overwrite: bool,
+    below: StorePath | None = None,
 ) -> Array:
     """Create an array whose metadata is known; unknown or unfitting codecs raise before."""
     array = Array(metadata, place, options)
     array._current().space.chain_for((0,) * metadata.ndim)
-    create_node(place, metadata, overwrite=overwrite)
+    create_node(place, metadata, overwrite=overwrite, below=below)
     return array
 
 
@@ -111,19 +117,11 @@ def create_array(
     Raises `MetadataValidationError` (a `ValueError`) for what cannot be expressed; nothing is
     stored then.
     """
-    options = array_config(config)
-    place = store_from(store, path=name, storage_options=storage_options)
-    values = _values(data, dtype)
-    if values is not None:
-        if shape is not None and as_shape(shape) != values.shape:
-            raise ValueError(f"data has shape {values.shape}, shape says {shape}")
-        shape = values.shape
-        dtype = values.dtype if dtype is None else dtype
-    if shape is None or dtype is None:
-        raise ValueError("shape and dtype are needed when there is no data")
-    metadata = build_metadata(
+    return make_array(
+        store_from(store, path=name, storage_options=storage_options),
         shape=shape,
         dtype=dtype,
+        data=data,
         chunks=chunks,
         shards=shards,
         filters=filters,
@@ -135,8 +133,36 @@ def create_array(
         attributes=attributes,
         chunk_key_encoding=chunk_key_encoding,
         dimension_names=dimension_names,
+        overwrite=overwrite,
+        config=config,
+        write_data=write_data,
     )
-    array = create_array_at(place, metadata, options, overwrite=overwrite)
+
+
+def make_array(
+    place: StorePath,
+    *,
+    shape: ShapeLike | None,
+    dtype: Any,
+    data: npt.ArrayLike | None,
+    overwrite: bool,
+    config: ArrayConfigLike | None,
+    write_data: bool,
+    below: StorePath | None = None,
+    **described: Any,
+) -> Array:
+    """Create an array at a place; see `create_array`. `below` is a group known to be above it."""
+    options = array_config(config)
+    values = _values(data, dtype)
+    if values is not None:
+        if shape is not None and as_shape(shape) != values.shape:
+            raise ValueError(f"data has shape {values.shape}, shape says {shape}")
+        shape = values.shape
+        dtype = values.dtype if dtype is None else dtype
+    if shape is None or dtype is None:
+        raise ValueError("shape and dtype are needed when there is no data")
+    metadata = build_metadata(shape=shape, dtype=dtype, **described)
+    array = create_array_at(place, metadata, options, overwrite=overwrite, below=below)
     if values is not None and write_data:
         copy_data(values, array)
     return array

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from zarr_core.array import Array
 from zarr_core.codecs import codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import Codec
-from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config, config
+from zarr_core.config import config
+from zarr_core.documents import JSON, NamedConfig, ZarrFormat, check_attributes
 from zarr_core.dtypes import DataType, parse_dtype
-from zarr_core.errors import MetadataValidationError, ZarrRuntimeWarning, ZarrUserWarning, describe
+from zarr_core.errors import ZarrRuntimeWarning, ZarrUserWarning, describe
 from zarr_core.grid import (
     ChunkGrid,
     ChunkKeyEncoding,
@@ -28,18 +27,9 @@ from zarr_core.grid import (
     expand_edges,
     parse_key_encoding,
 )
-from zarr_core.metadata import (
-    JSON,
-    ArrayMetadata,
-    NamedConfig,
-    NodeMetadata,
-    ZarrFormat,
-    check_attributes,
-    make_v2_codecs,
-)
+from zarr_core.metadata import ArrayMetadata, NodeMetadata, make_v2_codecs
 from zarr_core.nodes import check_absent, create_ancestors, erase_node, write_node
-from zarr_core.storage import StoreLike, StorePath, store_from
-from zarr_core.twins import async_twin
+from zarr_core.storage import StorePath
 
 Auto: TypeAlias = Literal["auto"]
 ShapeLike: TypeAlias = int | Sequence[int]
@@ -428,16 +418,23 @@ def _v2_metadata(
 # --- nodes -----------------------------------------------------------------------------------------
 
 
-def create_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = False) -> None:
+def create_node(
+    place: StorePath,
+    metadata: NodeMetadata,
+    *,
+    overwrite: bool = False,
+    below: StorePath | None = None,
+) -> None:
     """Store a new node and the groups above it that are missing.
 
     With `overwrite` what was at the place is removed first: documents and chunks, never files that
-    belong to no node. Without, an existing node of either format is an error.
+    belong to no node. Without, an existing node of either format is an error. `below` is a group
+    above the place that was there a moment ago.
     """
     place.store._check_writable()
     if overwrite:
         erase_node(place, metadata if isinstance(metadata, ArrayMetadata) else None)
     else:
         check_absent(place)
-    create_ancestors(place, metadata.zarr_format)
+    create_ancestors(place, metadata.zarr_format, below)
     write_node(place, metadata)

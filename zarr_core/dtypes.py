@@ -176,7 +176,7 @@ def _packed(dtype: Dtype, depth: int = 1) -> Dtype:
 
 
 def _fields(dtype: Dtype) -> list[Field]:
-    fields: Mapping[str, tuple[Any, ...]] = dtype.fields or {}
+    fields: Any = dtype.fields or {}
     if any(len(entry) > 2 for entry in fields.values()):
         raise _invalid("dtype", dtype, "fields without titles")
     return [(name, fields[name][0].base, fields[name][0].shape) for name in dtype.names or ()]
@@ -221,16 +221,16 @@ def _name(dtype: Dtype) -> str:
 
 def parse_v3(data: Any) -> DataType:
     """Return the data type for a format 3 document's `data_type`, in native byte order."""
-    known = _PLAIN.get(data) if isinstance(data, str) else None
-    return known or DataType(_v3_dtype(data, 1))
+    is_plain = isinstance(data, str) and data in _PLAIN
+    return _PLAIN[data] if is_plain else DataType(_v3_dtype(data, 1))
 
 
 def _v3_dtype(data: Any, depth: int) -> Dtype:
     name, configuration = _name_and_configuration(data)
     raw = _RAW_BITS.fullmatch(name)
     if raw is not None and not configuration:
-        length, rest = divmod(int(raw[1]), 8)
-        name, configuration = "raw_bytes", {"length_bytes": None if rest else length}
+        size = int(raw[1]) / 8
+        name, configuration = "raw_bytes", {"length_bytes": int(size) if size % 1 == 0 else size}
     if name not in _PLAIN and name not in _CONFIGURED:
         raise _invalid("data type", name, ", ".join((*_PLAIN, "r<N>", *_CONFIGURED)))
     keys = _CONFIGURED.get(name, frozenset())
@@ -260,11 +260,8 @@ def _name_and_configuration(data: Any) -> tuple[str, Mapping[str, Any]]:
 def _v3_fixed(name: str, length_bytes: Any) -> Dtype:
     code = {"fixed_length_utf32": "U", "null_terminated_bytes": "S"}.get(name, "V")
     unit = 4 if code == "U" else 1
-    if (
-        type(length_bytes) is not int
-        or not 1 <= length_bytes <= MAX_ITEM_BYTES
-        or length_bytes % unit
-    ):
+    is_possible = type(length_bytes) is int and 1 <= length_bytes <= MAX_ITEM_BYTES
+    if not is_possible or length_bytes % unit:
         allowed = f"whole bytes, 1 to {MAX_ITEM_BYTES}, multiples of {unit}"
         raise _invalid(f"length of {name} in bytes", length_bytes, allowed)
     return np.dtype(f"{code}{length_bytes // unit}")
@@ -288,13 +285,11 @@ def _v3_struct(name: str, entries: Any, depth: int) -> Dtype:
     fields: list[Field] = []
     for entry in entries:
         match entry:
-            case {"name": field_name, "data_type": data_type} if len(entry) == 2:
-                pass
-            case [field_name, data_type]:  # the form of the legacy name
-                pass
+            # The second form belongs to the legacy name.
+            case {"name": key, "data_type": item} | [key, item] if len(entry) == 2:
+                fields.append((key, _v3_dtype(item, depth + 1), ()))
             case _:
                 raise _invalid(f"field of {name}", entry, "an object with name and data_type")
-        fields.append((field_name, _v3_dtype(data_type, depth + 1), ()))
     return _struct(fields)
 
 
@@ -369,7 +364,7 @@ def _numpy_dtype(spec: Any) -> Dtype:
     try:
         if hasattr(spec, "to_native_dtype"):  # a data type object of zarr-python
             spec = spec.to_native_dtype()
-        found: Dtype = np.dtype(spec)
+        found: Dtype = np.dtype("T" if spec is np.dtypes.StringDType else spec)
     except Exception as error:  # NumPy's parser raises whatever it likes
         raise _invalid("dtype", spec, allowed) from error
     return found
@@ -566,12 +561,12 @@ def _time(dtype: Dtype, count: int) -> Any:
 def _fitting_time(dtype: Dtype, value: Any) -> Any:
     if isinstance(value, str) and value == "NaT":
         return _time(dtype, _NAT)
-    if isinstance(value, int | np.integer) and type(value) not in (bool, np.timedelta64):
+    if isinstance(value, _WHOLE) and type(value) not in (bool, np.timedelta64):
         return _time(dtype, int(value))
     if getattr(value, "tzinfo", None) is not None:  # NumPy has no time zones
         return None
-    if hasattr(value, "to_numpy"):  # pandas' times, which NumPy would cut to microseconds
-        value = value.to_numpy()
+    to_numpy = getattr(value, "to_numpy", None)  # NumPy would cut pandas' times to microseconds
+    value = value if to_numpy is None else to_numpy()
     try:
         if isinstance(value, str | date if dtype.kind == "M" else timedelta):
             value = dtype.type(value)
@@ -636,6 +631,7 @@ def _fitting_field(base: Dtype, shape: tuple[int, ...], value: Any) -> Any:
 
 _NAT = -(2**63)
 _REAL: tuple[Any, ...] = (bool, int, float, np.bool_, np.integer, np.floating)
+_WHOLE: tuple[Any, ...] = (int, np.integer)
 _NUMBER: tuple[Any, ...] = (*_REAL, complex, np.complexfloating)
 _UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "μs", "ns", "ps", "fs", "as", "generic")
 _ALIASES: dict[Any, str] = {str: "string", "str": "string", bytes: "bytes"}

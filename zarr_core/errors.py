@@ -33,6 +33,7 @@ __all__ = [
     "StoreError",
     "UnknownCodecError",
     "UnstableSpecificationWarning",
+    "ValueChangedError",
     "VindexInvalidSelectionError",
     "ZarrDeprecationWarning",
     "ZarrFutureWarning",
@@ -133,6 +134,10 @@ class ChunkNotFoundError(BaseZarrError, KeyError):
 
 class StoreError(OSError):
     """A store failed. Never used for a key that does not exist."""
+
+
+class ValueChangedError(StoreError):
+    """A value was replaced while parts of it were read; reading again gives the new value."""
 
 
 class InvalidKeyError(ValueError):

@@ -56,7 +56,7 @@ class RegularAxis:
         """Return the first elements of chunks."""
         return chunks * self.size
 
-    def stored_size(self, chunk: int) -> int:  # noqa: ARG002 - same for all, see RectilinearAxis
+    def stored_size(self, chunk: int) -> int:
         """Return the length of a chunk as it is stored."""
         return self.size
 

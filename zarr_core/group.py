@@ -1,16 +1,19 @@
 """`Group`: a node that contains arrays and groups."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, final
 
 import numpy as np
 
+from zarr_core import constructors
 from zarr_core.array import Array
 from zarr_core.attributes import Attributes
 from zarr_core.config import ArrayConfigLike
-from zarr_core import constructors
-from zarr_core.constructors import create_array
+from zarr_core.constructors import make_array
 from zarr_core.create import DEFAULT_FILL_VALUE, as_shape, create_node
+from zarr_core.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
+from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import (
     ArrayNotFoundError,
     ContainsArrayError,
@@ -20,29 +23,21 @@ from zarr_core.errors import (
 )
 from zarr_core.hierarchy import (
     Consolidation,
-    Tree,
-    child_metadata,
+    WriteThrough,
     child_names,
     consolidate,
     create_nodes,
     move_node,
     walk,
+    walk_documents,
 )
-from zarr_core.info import GroupInfo
-from zarr_core.metadata import (
-    JSON,
-    ArrayMetadata,
-    ConsolidatedMetadata,
-    GroupMetadata,
-    NodeMetadata,
-    ZarrFormat,
-    check_attributes,
-)
-from zarr_core.nodes import erase_node, read_group, read_node, update_node
+from zarr_core.info import GroupInfo, Tree
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
+from zarr_core.nodes import erase_node, find_documents, read_group, read_node, update_node
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
 from zarr_core.twins import async_twin
-from zarr_core.warn import warn
+from zarr_core.warn import warn, warn_ignored
 
 D = TypeVar("D")
 
@@ -61,7 +56,7 @@ class Group:
     Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
     """
 
-    __slots__ = ("_consolidation", "_metadata", "store_path")
+    __slots__ = ("_consolidation", "_metadata", "_prefix", "_shown", "store_path")
 
     def __init__(
         self, metadata: GroupMetadata | Mapping[str, Any], store_path: StorePath | Store
@@ -71,6 +66,9 @@ class Group:
         self.store_path = store_from(store_path)
         self._metadata = metadata
         self._consolidation: Consolidation | None = None
+        # Path of this group below the one that has the consolidated metadata, with a final slash.
+        self._prefix = ""
+        self._shown: tuple[tuple[object, object], GroupMetadata] | None = None
 
     @staticmethod
     def from_metadata(
@@ -80,15 +78,17 @@ class Group:
 
         Raises `ValueError` when `use_consolidated` is true and there is none.
         """
-        group = Group(metadata, place)
         nodes = metadata.consolidated_metadata
+        group = Group(replace(metadata, consolidated_metadata=None) if nodes else metadata, place)
         if use_consolidated is False:
             return group
         if nodes is not None:
-            group._consolidation = Consolidation(place, metadata.zarr_format, nodes)
+            key = use_consolidated if isinstance(use_consolidated, str) else V2_CONSOLIDATED
+            group._consolidation = Consolidation(place, metadata.zarr_format, nodes, key)
         elif use_consolidated:
             raise ValueError(
-                f"Consolidated metadata requested with 'use_consolidated=True' but not found in {place}"
+                f"Consolidated metadata requested with 'use_consolidated={use_consolidated!r}' "
+                f"but not found in {place}"
             )
         return group
 
@@ -124,24 +124,30 @@ class Group:
     ) -> "Group":
         """Open an existing group; raise `GroupNotFoundError` if there is none."""
         place = store_from(store)
-        metadata = read_group(place, zarr_format, consolidated=use_consolidated is not False)
+        return Group.open_at(place, zarr_format, use_consolidated)
+
+    @staticmethod
+    def open_at(
+        place: StorePath, zarr_format: ZarrFormat | None, use_consolidated: bool | str | None
+    ) -> "Group":
+        """Open the group at a place; raise `GroupNotFoundError` if there is none."""
+        consolidated = True if use_consolidated is None else use_consolidated
+        metadata = read_group(place, zarr_format, consolidated=consolidated)
         return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
 
     # --- what it is --------------------------------------------------------------------------------
 
     @property
     def metadata(self) -> GroupMetadata:
-        """What the group's documents say."""
+        """What the group's documents say, consolidated metadata included where it is used."""
         if self._consolidation is None:
             return self._metadata
         nodes = self._consolidation.nodes
-        relative = self._relative("")
-        return GroupMetadata(
-            self._metadata.attributes,
-            self._metadata.zarr_format,
-            nodes.below(relative) if relative else nodes,
-            self._metadata.extra_fields,
-        )
+        seen = (nodes, self._metadata)
+        if self._shown is None or any(a is not b for a, b in zip(self._shown[0], seen, strict=True)):
+            part = nodes.below(self._prefix[:-1]) if self._prefix else nodes
+            self._shown = seen, replace(self._metadata, consolidated_metadata=part)
+        return self._shown[1]
 
     @property
     def store(self) -> Store:
@@ -184,16 +190,17 @@ class Group:
 
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._check_writable()
-        self._metadata = update_node(
+        new = update_node(
             self.store_path,
             self._metadata,
             lambda old: old.update_attributes(change(dict(old.attributes))),
         )
+        self._metadata = replace(new, consolidated_metadata=None)
         if self._consolidation is not None:
-            if relative := self._relative(""):
-                self._consolidation.record({relative: self._metadata})
+            if self._prefix:
+                self._consolidation.record((self._prefix[:-1], self._metadata))
             else:
-                self._consolidation.record_root(self._metadata)
+                self._consolidation.record_root(new)
 
     def update_attributes(self, new_attributes: Mapping[str, Any]) -> "Group":
         """Set attributes, keeping the others; return this group."""
@@ -201,13 +208,14 @@ class Group:
         return self
 
     def refresh(self) -> "Group":
-        """Read the metadata again, for a node that others may have changed; return this group."""
-        consolidated = self._consolidation is not None
-        fresh = read_group(self.store_path, self._metadata.zarr_format, consolidated=consolidated)
-        self._metadata = fresh
-        nodes = fresh.consolidated_metadata
-        if self._consolidation is not None and nodes is not None and not self._relative(""):
-            self._consolidation = Consolidation(self.store_path, fresh.zarr_format, nodes)
+        """Read the metadata again, for a node that others may have changed; return this group.
+
+        Consolidated metadata is read again for all handles that share it.
+        """
+        if self._consolidation is not None:
+            self._consolidation.refresh()
+        fresh = read_group(self.store_path, self._metadata.zarr_format)
+        self._metadata = replace(fresh, consolidated_metadata=None)
         return self
 
     @property
@@ -217,9 +225,13 @@ class Group:
 
     def info_complete(self) -> GroupInfo:
         """Return a table that also counts all nodes below."""
-        nodes = [metadata for _, metadata in self._walk(None)]
-        arrays = sum(isinstance(metadata, ArrayMetadata) for metadata in nodes)
-        return self._info(len(nodes), arrays)
+        arrays = groups = 0
+        for _, metadata in self._walk(None):
+            if isinstance(metadata, ArrayMetadata):
+                arrays += 1
+            else:
+                groups += 1
+        return self._info(arrays + groups, arrays)
 
     def _info(self, members: int | None = None, arrays: int | None = None) -> GroupInfo:
         return GroupInfo(
@@ -241,55 +253,34 @@ class Group:
 
     # --- finding members ---------------------------------------------------------------------------
 
-    def _relative(self, path: str) -> str:
-        """Return a path below this group as one below the group that is consolidated."""
-        assert self._consolidation is not None
-        root = self._consolidation.place.path
-        own = self.path.removeprefix(root).strip("/") if root else self.path
-        return f"{own}/{path}" if own and path else own or path
-
     def _node(self, path: str, metadata: NodeMetadata) -> "Array | Group":
         """Return the handle of a node below this group."""
-        place = self.store_path / path
-        consolidation = self._consolidation
-        if isinstance(metadata, GroupMetadata):
-            if consolidation is None:
-                return Group.from_metadata(metadata, place)
-            group = Group(metadata, place)
-            group._consolidation = consolidation
-            return group
-        array = Array(metadata, place)
-        if consolidation is not None:
-            relative = self._relative(path)
-            array._node.on_change = lambda new: consolidation.record({relative: new})
+        place = self.store_path.below(path)
+        if isinstance(metadata, ArrayMetadata):
+            return self._through(path, Array(metadata, place))
+        if self._consolidation is None:
+            return Group.from_metadata(metadata, place)
+        group = Group(metadata, place)
+        group._consolidation, group._prefix = self._consolidation, f"{self._prefix}{path}/"
+        return group
+
+    def _through(self, path: str, array: Array) -> Array:
+        """Return an array whose changes are recorded in the consolidated metadata in use."""
+        if self._consolidation is not None:
+            array._node.on_change = WriteThrough(self._consolidation, self._prefix + path)
         return array
 
     def _find(self, path: str) -> NodeMetadata | None:
         if self._consolidation is not None:
-            return self._consolidation.nodes.get(self._relative(path))
-        try:
-            return read_node(self.store_path / path, self._metadata.zarr_format, consolidated=True)
-        except NotADirectoryError:
-            return None
+            return self._consolidation.nodes.get(self._prefix + path)
+        return read_node(self.store_path.below(path), self._metadata.zarr_format, consolidated=True)
 
     def _walk(self, max_depth: int | None) -> Iterator[tuple[str, NodeMetadata]]:
         if max_depth is not None and max_depth < 0:
             raise ValueError(f"max_depth must be None or >= 0. Got {max_depth} instead")
         if self._consolidation is None:
-            yield from walk(self.store_path, self._metadata.zarr_format, max_depth)
-            return
-        consolidation = self._consolidation
-
-        def below(path: str, depth: int | None) -> Iterator[tuple[str, NodeMetadata]]:
-            for name in consolidation.children(self._relative(path)):
-                child = f"{path}/{name}" if path else name
-                metadata = consolidation.nodes.get(self._relative(child))
-                assert metadata is not None
-                yield child, metadata
-                if isinstance(metadata, GroupMetadata) and depth != 0:
-                    yield from below(child, None if depth is None else depth - 1)
-
-        yield from below("", max_depth)
+            return walk(self.store_path, self._metadata.zarr_format, max_depth)
+        return self._consolidation.nodes.walk(self._prefix[:-1], max_depth)
 
     def __getitem__(self, path: str) -> "Array | Group":
         """Return the array or group at a path below; raise `KeyError` if there is none."""
@@ -327,14 +318,15 @@ class Group:
             normal = normalize_path(path)
         except ValueError:
             return False
-        return bool(normal) and self._find(normal) is not None
+        if not normal or self._consolidation is not None:
+            return bool(normal) and self._find(normal) is not None
+        return bool(find_documents(self.store_path.below(normal), self._metadata.zarr_format))
 
     def keys(self) -> Iterator[str]:
         """Yield the names of the members; their documents are not read."""
         if self._consolidation is not None:
-            yield from self._consolidation.children(self._relative(""))
-        else:
-            yield from child_names(self.store_path, self._metadata.zarr_format)
+            return iter(self._consolidation.nodes.children(self._prefix[:-1]))
+        return child_names(self.store_path, self._metadata.zarr_format)
 
     def __iter__(self) -> Iterator[str]:
         return self.keys()
@@ -346,6 +338,9 @@ class Group:
         """Return the number of members, of those below them too up to a depth (None: all)."""
         if max_depth == 0:
             return sum(1 for _ in self.keys())
+        if self._consolidation is None and (max_depth is None or max_depth > 0):
+            found = walk_documents(self.store_path, self._metadata.zarr_format, max_depth)
+            return sum(1 for _ in found)
         return sum(1 for _ in self._walk(max_depth))
 
     def members(
@@ -357,30 +352,23 @@ class Group:
             group = Group(self._metadata, self.store_path)
         return tuple((path, group._node(path, metadata)) for path, metadata in group._walk(max_depth))
 
-    def _children(self) -> "Iterator[tuple[str, Array | Group]]":
-        pairs = (
-            self._walk(0)
-            if self._consolidation is not None
-            else child_metadata(self.store_path, self._metadata.zarr_format)
-        )
-        for name, metadata in pairs:
-            yield name, self._node(name, metadata)
-
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Yield pairs of name and array."""
-        for name, node in self._children():
-            if isinstance(node, Array):
-                yield name, node
+        for name, metadata in self._walk(0):
+            if isinstance(metadata, ArrayMetadata):
+                yield name, self._through(name, Array(metadata, self.store_path.below(name)))
 
     def groups(self) -> "Iterator[tuple[str, Group]]":
         """Yield pairs of name and group."""
-        for name, node in self._children():
-            if isinstance(node, Group):
+        for name, metadata in self._walk(0):
+            if isinstance(metadata, GroupMetadata):
+                node = self._node(name, metadata)
+                assert isinstance(node, Group)
                 yield name, node
 
     def array_keys(self) -> Iterator[str]:
         """Yield the names of the arrays."""
-        return (name for name, _ in self.arrays())
+        return (name for name, found in self._walk(0) if isinstance(found, ArrayMetadata))
 
     def array_values(self) -> Iterator[Array]:
         """Yield the arrays."""
@@ -388,7 +376,7 @@ class Group:
 
     def group_keys(self) -> Iterator[str]:
         """Yield the names of the groups."""
-        return (name for name, _ in self.groups())
+        return (name for name, found in self._walk(0) if isinstance(found, GroupMetadata))
 
     def group_values(self) -> "Iterator[Group]":
         """Yield the groups."""
@@ -396,15 +384,18 @@ class Group:
 
     def tree(
         self,
-        expand: bool | None = None,  # noqa: ARG002 - accepted as zarr-python does
+        expand: bool | None = None,
         level: int | None = None,
         *,
         max_nodes: int = 500,
         plain: bool = False,
     ) -> Tree:
-        """Return a drawing of what is below, `level` deep."""
-        nodes = self._walk(None if level is None else max(0, level - 1))
-        return Tree.of(self.name, nodes, max_nodes=max_nodes, plain=plain)
+        """Return a drawing of what is below: members, and those below them down to `level`.
+
+        `max_nodes` bounds its size. `expand` and `plain` (text never has colours) do nothing.
+        """
+        warn_ignored(expand=expand)
+        return Tree.of(self.name, self._walk(level), max_nodes=max_nodes, plain=plain)
 
     # --- changing members --------------------------------------------------------------------------
 
@@ -419,23 +410,23 @@ class Group:
                 warn("reserved name", segment, stacklevel=3)
         return self.store_path / normal
 
-    def _record(self, path: str, metadata: NodeMetadata | None) -> None:
-        """Keep the consolidated copy true after a member was created, changed or removed."""
+    def _record(self, path: str, metadata: NodeMetadata, *, replaced: bool = False) -> None:
+        """Keep the consolidated copy true after a member was created."""
         if self._consolidation is None:
             return
-        changes: dict[str, NodeMetadata | None] = {self._relative(path): metadata}
-        if metadata is not None:
-            parent = path
-            while parent := parent.rpartition("/")[0]:
-                relative = self._relative(parent)
-                if self._consolidation.nodes.get(relative) is None:
-                    changes[relative] = GroupMetadata(zarr_format=metadata.zarr_format)
-        self._consolidation.record(changes)
+        full = self._prefix + path
+        changes: list[tuple[str, NodeMetadata | None]] = [(full, None)] if replaced else []
+        parent = path
+        while parent := parent.rpartition("/")[0]:
+            if self._consolidation.nodes.get(self._prefix + parent) is None:
+                group = GroupMetadata(zarr_format=metadata.zarr_format)
+                changes.append((self._prefix + parent, group))
+        self._consolidation.record(*changes, (full, metadata))
 
-    def _created(self, name: str, metadata: NodeMetadata) -> Any:
-        path = normalize_path(name)
-        self._record(path, metadata)
-        return self._node(path, metadata)
+    def _created(self, place: StorePath, array: Array, *, replaced: bool) -> Array:
+        path = place.path[len(self.path) :].lstrip("/")
+        self._record(path, array.metadata, replaced=replaced)
+        return self._through(path, array)
 
     def create_array(
         self,
@@ -464,8 +455,11 @@ class Group:
         if not (isinstance(compressor, str) and compressor == "auto"):
             warn("compressor")
             compressors = compressor
-        made = create_array(
-            self._place(name),
+        warn_ignored(storage_options=storage_options)
+        place = self._place(name)
+        made = make_array(
+            place,
+            below=self.store_path,
             shape=shape,
             dtype=dtype,
             data=data,
@@ -480,31 +474,26 @@ class Group:
             attributes=attributes,
             chunk_key_encoding=chunk_key_encoding,
             dimension_names=dimension_names,
-            storage_options=storage_options,
             overwrite=overwrite,
             config=config,
             write_data=write_data,
         )
-        return self._with_config(self._created(name, made.metadata), made)
+        return self._created(place, made, replaced=overwrite)
 
-    @staticmethod
-    def _with_config(array: Array, made: Array) -> Array:
-        return array.with_config(made.config)
-
-    def create(self, name: str, **kwargs: Any) -> Array:
-        """Create an array below this group; parameters are those of `create_array`."""
-        return self.create_array(name, **kwargs)
+    create = create_array
 
     def create_group(
         self, name: str, *, overwrite: bool = False, attributes: Mapping[str, Any] | None = None
     ) -> "Group":
         """Create a group below this group; raise `ContainsGroupError` if there is one."""
         place = self._place(name)
-        made = Group.create_at(place, self._metadata.zarr_format, attributes, overwrite=overwrite)
-        if overwrite and self._consolidation is not None:
-            self._consolidation.nodes.put(self._relative(normalize_path(name)), None)
-        created: Group = self._created(name, made._metadata)
-        return created
+        metadata = GroupMetadata(check_attributes(attributes or {}), self._metadata.zarr_format)
+        create_node(place, metadata, overwrite=overwrite, below=self.store_path)
+        path = place.path[len(self.path) :].lstrip("/")
+        self._record(path, metadata, replaced=overwrite)
+        node = self._node(path, metadata)
+        assert isinstance(node, Group)
+        return node
 
     def require_group(self, name: str, *, overwrite: bool = False) -> "Group":
         """Return the group of a name, created if there is none; `overwrite` always creates it."""
@@ -533,7 +522,7 @@ class Group:
     ) -> Array:
         """Return the array of a name, created if there is none.
 
-        An existing one must have the shape and a data type to which `dtype` can be cast (with
+        An existing one must have the shape and a data type that can be cast to `dtype` (with
         `exact` the same); `TypeError` otherwise.
         """
         node = self.get(name)
@@ -541,12 +530,12 @@ class Group:
             dtype = "float64" if dtype is None else dtype
             return self.create_array(name, shape=shape, dtype=dtype, config=config, **kwargs)
         if isinstance(node, Group):
-            raise TypeError(f"there is a group at {node.store_path}, not an array")
+            raise TypeError(f"Incompatible object (Group) already exists at {node.store_path}")
         if as_shape(shape) != node.shape:
             raise TypeError(f"Incompatible shape ({node.shape} vs {as_shape(shape)})")
         if dtype is not None:
-            wanted = np.dtypes.StringDType() if dtype is str else np.dtype(dtype)
-            if wanted != node.dtype if exact else not np.can_cast(wanted, node.dtype):
+            wanted = parse_dtype(dtype, self._metadata.zarr_format).dtype
+            if wanted != node.dtype if exact else not np.can_cast(node.dtype, wanted):
                 raise TypeError(f"Incompatible dtype ({node.dtype} vs {wanted})")
         return node if config is None else node.with_config(config)
 
@@ -563,9 +552,12 @@ class Group:
                 raise ValueError(f"node {path!r} has another format than the group")
             self._place(path)
         made = create_nodes(self.store_path, nodes, overwrite=overwrite)
-        made.pop("", None)
-        if self._consolidation is not None:
-            self._consolidation.record({self._relative(p): m for p, m in made.items()})
+        if self._consolidation is not None and made:
+            changes: list[tuple[str, NodeMetadata | None]] = []
+            if overwrite:
+                changes += [(self._prefix + normalize_path(path), None) for path in nodes]
+            changes += [(self._prefix + path, metadata) for path, metadata in made.items()]
+            self._consolidation.record(*changes)
         return iter([(path, self._node(path, metadata)) for path, metadata in made.items()])
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -577,10 +569,12 @@ class Group:
         """Remove a member and all below it; files that belong to no node stay."""
         self._check_writable()
         normal = normalize_path(key)
-        if not normal or read_node(self.store_path / normal, self._metadata.zarr_format) is None:
+        place = self.store_path.below(normal)
+        if not normal or not find_documents(place, self._metadata.zarr_format):
             raise KeyError(key)
-        erase_node(self.store_path / normal)
-        self._record(normal, None)
+        erase_node(place)
+        if self._consolidation is not None:
+            self._consolidation.record((self._prefix + normal, None))
 
     def move(self, source: str, dest: str) -> None:
         """Rename a member; raise `NodeNotFoundError`, or `ContainsGroupError` if `dest` exists."""
@@ -589,15 +583,21 @@ class Group:
         if not old or not new:
             raise NodeNotFoundError("the group itself cannot be moved")
         move_node(self.store_path, old, new)
-        if self._consolidation is not None:
-            fresh = Group(self._metadata, self.store_path)
-            changes: dict[str, NodeMetadata | None] = {self._relative(old): None}
-            found = read_node(self.store_path / new, self._metadata.zarr_format)
-            changes[self._relative(new)] = found
-            if isinstance(found, GroupMetadata):
-                below = walk(fresh.store_path / new, self._metadata.zarr_format, None)
-                changes |= {self._relative(f"{new}/{path}"): metadata for path, metadata in below}
-            self._consolidation.record(changes)
+        if self._consolidation is None:
+            return
+        nodes = self._consolidation.nodes
+        moved = nodes.get(self._prefix + old)
+        if moved is None:  # it was created by others
+            moved = read_node(self.store_path.below(new), self._metadata.zarr_format)
+        below = nodes.walk(self._prefix + old) if isinstance(moved, GroupMetadata) else ()
+        changes: list[tuple[str, NodeMetadata | None]] = [(self._prefix + old, None)]
+        parent = new
+        while parent := parent.rpartition("/")[0]:
+            if nodes.get(self._prefix + parent) is None:
+                group = GroupMetadata(zarr_format=self._metadata.zarr_format)
+                changes.append((self._prefix + parent, group))
+        changes += [(f"{self._prefix}{new}/{path}", found) for path, found in below]
+        self._consolidation.record(*changes, (self._prefix + new, moved))
 
     def consolidate(self) -> "Group":
         """Consolidate the metadata of all nodes below; return a group that uses it."""
@@ -606,43 +606,48 @@ class Group:
             consolidate(self.store_path, self._metadata.zarr_format), self.store_path
         )
 
-    def _api(self, function: str, name: str, *args: Any, **kwargs: Any) -> Array:
-        self._place(name)
-        kwargs.setdefault("zarr_format", self._metadata.zarr_format)
-        made: Array = getattr(constructors, function)(*args, store=self.store_path, path=name, **kwargs)
-        return self._with_config(self._created(name, made.metadata), made)
+    def _api(self, function: Callable[..., Array], name: str, *args: Any, **kwargs: Any) -> Array:
+        place = self._place(name)
+        if kwargs.setdefault("zarr_format", None) not in (None, self._metadata.zarr_format):
+            raise ValueError(
+                f"a group of format {self._metadata.zarr_format} has no members of format "
+                f"{kwargs['zarr_format']}"
+            )
+        kwargs["zarr_format"] = self._metadata.zarr_format
+        made = function(*args, store=place, **kwargs)
+        return self._created(place, made, replaced=bool(kwargs.get("overwrite")))
 
     def empty(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array; see `zarr_core.empty`."""
-        return self._api("empty", name, shape, **kwargs)
+        return self._api(constructors.empty, name, shape, **kwargs)
 
     def zeros(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array of zeros; see `zarr_core.zeros`."""
-        return self._api("zeros", name, shape, **kwargs)
+        return self._api(constructors.zeros, name, shape, **kwargs)
 
     def ones(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array of ones; see `zarr_core.ones`."""
-        return self._api("ones", name, shape, **kwargs)
+        return self._api(constructors.ones, name, shape, **kwargs)
 
     def full(self, *, name: str, shape: Any, fill_value: Any, **kwargs: Any) -> Array:
         """Create an array full of a value; see `zarr_core.full`."""
-        return self._api("full", name, shape, fill_value, **kwargs)
+        return self._api(constructors.full, name, shape, fill_value, **kwargs)
 
     def empty_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array like another one; see `zarr_core.empty_like`."""
-        return self._api("empty_like", name, data, **kwargs)
+        return self._api(constructors.empty_like, name, data, **kwargs)
 
     def zeros_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array of zeros like another one; see `zarr_core.zeros_like`."""
-        return self._api("zeros_like", name, data, **kwargs)
+        return self._api(constructors.zeros_like, name, data, **kwargs)
 
     def ones_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array of ones like another one; see `zarr_core.ones_like`."""
-        return self._api("ones_like", name, data, **kwargs)
+        return self._api(constructors.ones_like, name, data, **kwargs)
 
     def full_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array full of a value like another one; see `zarr_core.full_like`."""
-        return self._api("full_like", name, data, **kwargs)
+        return self._api(constructors.full_like, name, data, **kwargs)
 
     # --- as a Python object ------------------------------------------------------------------------
 
@@ -654,11 +659,7 @@ class Group:
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._metadata, self.store_path, self._consolidated_root())
-
-    def _consolidated_root(self) -> tuple[Any, ...] | None:
-        found = self._consolidation
-        return None if found is None else (found.place, found.zarr_format, found.nodes.nodes)
+        return _restore, (self._metadata, self.store_path, self._consolidation, self._prefix)
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         return "zarr_core.Group", str(self.store_path), repr(self._metadata.to_dict())
@@ -692,7 +693,7 @@ class Group:
     group_values_async = async_twin(group_values)
     tree_async = async_twin(tree)
     create_array_async = async_twin(create_array, snapshot="data")
-    create_async = async_twin(create)
+    create_async = create_array_async
     create_group_async = async_twin(create_group)
     require_group_async = async_twin(require_group)
     require_groups_async = async_twin(require_groups)
@@ -713,11 +714,9 @@ class Group:
 
 
 def _restore(
-    metadata: GroupMetadata, place: StorePath, consolidated: tuple[Any, ...] | None
+    metadata: GroupMetadata, place: StorePath, consolidation: Consolidation | None, prefix: str
 ) -> Group:
     """Return an unpickled group, with the consolidated metadata it used."""
     group = Group(metadata, place)
-    if consolidated is not None:
-        root, zarr_format, nodes = consolidated
-        group._consolidation = Consolidation(root, zarr_format, ConsolidatedMetadata(nodes))
+    group._consolidation, group._prefix = consolidation, prefix
     return group

@@ -1,99 +1,202 @@
-"""Children, trees and consolidated metadata: what spans more than one node."""
+"""Children and consolidated metadata: what spans more than one node."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
-from html import escape
-from typing import Any, NamedTuple, final
+from typing import Any, TypeVar, final
 
 from zarr_core.create import create_node
-from zarr_core.errors import ContainsArrayError, ContainsGroupError, NodeNotFoundError
-from zarr_core.metadata import (
+from zarr_core.documents import (
     DOCUMENTS,
+    JSON,
     V2_ARRAY,
     V2_ATTRIBUTES,
     V2_CONSOLIDATED,
     V2_GROUP,
     V3_DOCUMENT,
+    ZarrFormat,
+    load_json,
+)
+from zarr_core.errors import (
+    ConflictError,
+    ContainsArrayError,
+    ContainsGroupError,
+    NodeNotFoundError,
+)
+from zarr_core.metadata import (
     ArrayMetadata,
     ConsolidatedMetadata,
     GroupMetadata,
     NodeMetadata,
-    ZarrFormat,
-    dump_json,
-    load_json,
-    node_documents,
+    parse_group_v3,
+    parse_node,
     parse_zmetadata,
+    zmetadata,
 )
-from zarr_core.nodes import erase_node, parse_documents, read_group, read_node, update_node
-from zarr_core.storage.base import Request
+from zarr_core.nodes import (
+    check_absent,
+    create_ancestors,
+    delete_keys,
+    erase_node,
+    find_documents,
+    is_node,
+    load_documents,
+    new_documents,
+    node_keys,
+    read_group,
+    read_node,
+    store_document,
+    update_node,
+)
+from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, normalize_path
 from zarr_core.warn import warn
-from zarr_core.workers import key_lock
+from zarr_core.workers import key_lock, overlap
+
+T = TypeVar("T")
 
 _MARKS: dict[ZarrFormat, tuple[str, ...]] = {3: (V3_DOCUMENT,), 2: (V2_ARRAY, V2_GROUP)}
+_NAMES: dict[ZarrFormat, tuple[str, ...]] = {
+    3: (V3_DOCUMENT,),
+    2: (V2_ARRAY, V2_GROUP, V2_ATTRIBUTES),
+}
+
+
+# --- children --------------------------------------------------------------------------------------
+
+
+def _listed(place: StorePath) -> list[str]:
+    """Return the names below a place that nodes could have, sorted."""
+    names = place.store.list_dir(place.path)
+    return sorted(name for name in names if name not in DOCUMENTS and "\\" not in name)
+
+
+def _each(store: Store, call: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+    """Return what `call` returns for items, in their order; overlapped on slow stores."""
+    if not store.high_latency:
+        return [call(item) for item in items]
+    results: dict[int, Any] = {}
+    with closing(overlap(call, items)) as answers:
+        for index, result, error in answers:
+            if error is not None:
+                raise error
+            results[index] = result
+    return [results[index] for index in sorted(results)]
 
 
 def child_names(place: StorePath, zarr_format: ZarrFormat) -> Iterator[str]:
     """Yield the names of the nodes directly below a place, without reading their documents."""
-    store = place.store
-    names = sorted(n for n in store.list_dir(place.path) if n not in DOCUMENTS)
-    marks = _MARKS[zarr_format]
+    store, marks = place.store, _MARKS[zarr_format]
+
+    def exists(name: str) -> bool:
+        return any(store.exists(place.key(f"{name}/{mark}")) for mark in marks)
+
+    names = _listed(place)
     if store.high_latency:
-        yield from (name for name, _ in child_metadata(place, zarr_format, names))
+        found = _each(store, exists, names)
+        yield from (name for name, there in zip(names, found, strict=True) if there)
+    else:
+        yield from filter(exists, names)
+
+
+def _stored(
+    places: list[StorePath], zarr_format: ZarrFormat
+) -> Iterator[tuple[StorePath, dict[str, JSON]]]:
+    """Yield the nodes among places of one store, with their documents: one batch of requests."""
+    if not places:
         return
-    for name in names:
-        if any(_exists(place, f"{name}/{mark}") for mark in marks):
-            yield name
-
-
-def _exists(place: StorePath, name: str) -> bool:
-    try:
-        return place.store.exists(place.key(name))
-    except (NotADirectoryError, ValueError):  # a file, or a foreign name that cannot be a key
-        return False
-
-
-def child_metadata(
-    place: StorePath, zarr_format: ZarrFormat, names: Iterable[str] | None = None
-) -> Iterator[tuple[str, NodeMetadata]]:
-    """Yield names and metadata of the nodes directly below a place: one list, one batch of gets."""
-    store = place.store
-    if names is None:
-        names = sorted(n for n in store.list_dir(place.path) if n not in DOCUMENTS)
-    if not store.high_latency:
-        for name in names:
+    if not places[0].store.high_latency:
+        for place in places:
             try:
-                metadata = read_node(place / name, zarr_format)
-            except (NotADirectoryError, IsADirectoryError):
+                found = find_documents(place, zarr_format)
+            except IsADirectoryError:  # a directory with the name of a document
                 continue
-            if metadata is not None:
-                yield name, metadata
+            if found:
+                yield place, load_documents(place, found)
         return
-    keys = (V3_DOCUMENT,) if zarr_format == 3 else (V2_ARRAY, V2_GROUP, V2_ATTRIBUTES)
-    asked = [(name, key) for name in names for key in keys]
-    found: dict[str, dict[str, Any]] = {}
-    requests = [Request(place.key(f"{name}/{key}")) for name, key in asked]
-    for number, value, error in store.get_many(requests):
-        if error is not None:
-            raise error
-        if value is not None:
-            name, key = asked[number]
-            found.setdefault(name, {})[key] = value
-    for name in sorted(found):
-        if found[name].keys() != {V2_ATTRIBUTES}:
-            yield name, parse_documents(place / name, found[name])
+    names = _NAMES[zarr_format]
+    asked = [(place, name) for place in places for name in names]
+    values: dict[str, dict[str, Value]] = {}
+    requests = [Request(place.key(name)) for place, name in asked]
+    with closing(places[0].store.get_many(requests)) as results:
+        for number, value, error in results:
+            if error is not None:
+                raise error
+            if value is not None:
+                place, name = asked[number]
+                values.setdefault(place.path, {})[name] = value
+    for place in places:
+        found = values.get(place.path, {})
+        if is_node(place, found):
+            yield place, load_documents(place, found)
+
+
+def _children(
+    place: StorePath, zarr_format: ZarrFormat
+) -> Iterator[tuple[StorePath, dict[str, JSON]]]:
+    """Yield the nodes directly below a place with their documents: one list, one batch of gets."""
+    names = _listed(place)
+    return _stored([place.below(name) for name in names], zarr_format)
+
+
+def _parsed(place: StorePath, documents: Mapping[str, JSON]) -> NodeMetadata:
+    return parse_node(documents, f"{next(iter(documents))} at {place}")
 
 
 def walk(
     place: StorePath, zarr_format: ZarrFormat, max_depth: int | None
 ) -> Iterator[tuple[str, NodeMetadata]]:
     """Yield relative paths and metadata of all nodes below a place, parents before children."""
-    for name, metadata in child_metadata(place, zarr_format):
-        yield name, metadata
-        if isinstance(metadata, GroupMetadata) and max_depth != 0:
-            deeper = None if max_depth is None else max_depth - 1
-            for below, found in walk(place / name, zarr_format, deeper):
-                yield f"{name}/{below}", found
+    for path, documents in walk_documents(place, zarr_format, max_depth):
+        yield path, _parsed(place / path, documents)
+
+
+def walk_documents(
+    place: StorePath, zarr_format: ZarrFormat, max_depth: int | None
+) -> Iterator[tuple[str, dict[str, JSON]]]:
+    """Yield relative paths and documents of all nodes below a place, parents before children."""
+    found = _levels if place.store.high_latency else _depth_first
+    start = f"{place.path}/" if place.path else ""
+    for node, documents in found(place, zarr_format, max_depth):
+        yield node.path.removeprefix(start), documents
+
+
+def _depth_first(
+    place: StorePath, zarr_format: ZarrFormat, max_depth: int | None
+) -> Iterator[tuple[StorePath, dict[str, JSON]]]:
+    levels = [_children(place, zarr_format)]
+    while levels:
+        found = next(levels[-1], None)
+        if found is None:
+            levels.pop()
+            continue
+        yield found
+        if _is_group(found[1]) and (max_depth is None or len(levels) <= max_depth):
+            levels.append(_children(found[0], zarr_format))
+
+
+def _levels(
+    place: StorePath, zarr_format: ZarrFormat, max_depth: int | None
+) -> Iterator[tuple[StorePath, dict[str, JSON]]]:
+    """Read level by level: a few batches for a tree, however many groups it has."""
+    store, groups = place.store, [place]
+    nodes: list[tuple[StorePath, dict[str, JSON]]] = []
+    depth = 0
+    while groups and (max_depth is None or depth <= max_depth):
+        listed = _each(store, _listed, groups)
+        below = zip(groups, listed, strict=True)
+        places = [group.below(name) for group, names in below for name in names]
+        found = list(_stored(places, zarr_format))
+        nodes += found
+        groups = [child for child, documents in found if _is_group(documents)]
+        depth += 1
+    yield from sorted(nodes, key=lambda node: node[0].path.split("/"))
+
+
+def _is_group(documents: Mapping[str, JSON]) -> bool:
+    if V3_DOCUMENT in documents:
+        return bool(documents[V3_DOCUMENT].get("node_type") == "group")
+    return V2_GROUP in documents
 
 
 # --- consolidated metadata -------------------------------------------------------------------------
@@ -107,106 +210,139 @@ class Consolidation:
     changes a node. What others do to the nodes, it does not see.
     """
 
-    __slots__ = ("_children", "nodes", "place", "zarr_format")
+    __slots__ = ("_key", "_known", "nodes", "place", "zarr_format")
 
-    def __init__(self, place: StorePath, zarr_format: ZarrFormat, nodes: ConsolidatedMetadata) -> None:
-        self.place = place
-        self.zarr_format: ZarrFormat = zarr_format
-        self.nodes = nodes
-        self._children: dict[str, list[str]] | None = None
+    def __init__(
+        self,
+        place: StorePath,
+        zarr_format: ZarrFormat,
+        nodes: ConsolidatedMetadata,
+        key: str = V2_CONSOLIDATED,
+    ) -> None:
+        self.place, self.zarr_format, self.nodes = place, zarr_format, nodes
+        self._key = key
+        # The document as this object last wrote it, and what else than `nodes` it says: as long as
+        # nobody else changes it, it need not be parsed again.
+        self._known: tuple[bytes, GroupMetadata] | None = None
 
-    def children(self, path: str) -> list[str]:
-        """Return the names directly below a path."""
-        if self._children is None:
-            index: dict[str, set[str]] = {}
-            for full in self.nodes.nodes:
-                parent, _, name = full.rpartition("/")
-                index.setdefault(parent, set()).add(name)
-            self._children = {parent: sorted(names) for parent, names in index.items()}
-        return self._children.get(path, [])
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Consolidation, (self.place, self.zarr_format, self.nodes, self._key)
 
-    def record(self, changes: Mapping[str, NodeMetadata | None]) -> None:
+    def record(self, *changes: tuple[str, NodeMetadata | None]) -> None:
         """Store that nodes now have other metadata, or (None) do not exist any more."""
-
-        def apply(nodes: ConsolidatedMetadata) -> ConsolidatedMetadata:
-            for path, metadata in changes.items():
-                nodes.put(path, metadata)
-            return nodes
-
-        if self.zarr_format == 3:
-            root = read_group(self.place, 3)
-            new = update_node(
-                self.place,
-                root,
-                lambda fresh: replace(
-                    fresh,
-                    consolidated_metadata=apply(fresh.consolidated_metadata or self.nodes),
-                ),
-            )
-            self.nodes = new.consolidated_metadata or self.nodes
-        else:
-            self._record_v2(apply)
-        self._children = None
-
-    def _record_v2(self, apply: Any) -> None:
-        store, key = self.place.store, self.place.key(V2_CONSOLIDATED)
+        store = self.place.store
+        key = self.place.key(V3_DOCUMENT if self.zarr_format == 3 else self._key)
         with key_lock(store.lock_key(key)):
-            while True:
+            for _ in range(20):
                 value, version = store.get_versioned(key)
-                nodes = self.nodes
-                document: dict[str, Any] = {}
-                if value is not None:
-                    document = load_json(value, V2_CONSOLIDATED)
-                    nodes = parse_zmetadata(document, V2_CONSOLIDATED)
-                nodes = apply(nodes)
-                own = document.get("metadata", {}).get(V2_ATTRIBUTES, {})
-                text = dump_json(nodes.to_zmetadata(GroupMetadata(own, 2)), V2_CONSOLIDATED)
-                if store.set_if_version(key, text, version):
-                    self.nodes = nodes
+                group = None if value is None else self._parse(value)
+                if group is None or group.consolidated_metadata is None:
+                    # Somebody removed the consolidated metadata: nothing has to be kept true.
+                    self.nodes = self.nodes.changed(changes)
                     return
+                nodes = group.consolidated_metadata.changed(changes)
+                group = replace(group, consolidated_metadata=nodes)
+                text = self._dump(group)
+                if store.set_if_version(key, text, version):
+                    self.nodes, self._known = nodes, (text, group)
+                    return
+        raise ConflictError(f"{key!r} was changed by others at every attempt")
 
-    def record_root(self, metadata: GroupMetadata) -> None:
-        """Store attributes of the group itself in its consolidated copy (format 2 has one)."""
-        if self.zarr_format == 2:
-            text = dump_json(self.nodes.to_zmetadata(metadata), V2_CONSOLIDATED)
-            self.place.store.set(self.place.key(V2_CONSOLIDATED), text)
+    def refresh(self) -> GroupMetadata:
+        """Read again what is stored; return the metadata of the group that has it."""
+        consolidated = self._key if self.zarr_format == 2 else True
+        group = read_group(self.place, self.zarr_format, consolidated=consolidated)
+        self.nodes = group.consolidated_metadata or ConsolidatedMetadata({}, self.zarr_format)
+        return group
+
+    def _parse(self, value: Value) -> GroupMetadata:
+        if self._known is not None and self._known[0] == value:
+            return self._known[1]
+        name = V3_DOCUMENT if self.zarr_format == 3 else self._key
+        where = f"{name} at {self.place}"
+        document = load_json(value, where)
+        if self.zarr_format == 3:
+            return parse_group_v3(document, where)
+        copies = document.get("metadata")
+        own = copies.get(V2_ATTRIBUTES) if isinstance(copies, dict) else None
+        return GroupMetadata(own or {}, 2, parse_zmetadata(document, where))
+
+    def _dump(self, group: GroupMetadata) -> bytes:
+        if self.zarr_format == 3:
+            return group.documents()[V3_DOCUMENT]
+        assert group.consolidated_metadata is not None
+        return zmetadata(group.consolidated_metadata, group.attributes)
+
+    def record_root(self, group: GroupMetadata) -> None:
+        """Note that attributes of the group itself were stored; format 2 has a copy of them."""
+        if self.zarr_format == 3:
+            self.nodes = group.consolidated_metadata or self.nodes
+            return
+        key = self.place.key(self._key)
+        with key_lock(self.place.store.lock_key(key)):
+            value = self.place.store.get(key)
+            if value is not None:
+                nodes = self._parse(value).consolidated_metadata or self.nodes
+                self.place.store.set(key, zmetadata(nodes, group.attributes))
+
+
+@final
+class WriteThrough:
+    """What an array reached through consolidated metadata does when its own metadata changes."""
+
+    __slots__ = ("consolidation", "path")
+
+    def __init__(self, consolidation: Consolidation, path: str) -> None:
+        self.consolidation, self.path = consolidation, path
+
+    def __call__(self, metadata: ArrayMetadata) -> None:
+        self.consolidation.record((self.path, metadata))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the copies, which may be many: they are read again when they have to be changed.
+        whole = self.consolidation
+        nodes = ConsolidatedMetadata({}, whole.zarr_format)
+        key = whole._key
+        return WriteThrough, (Consolidation(whole.place, whole.zarr_format, nodes, key), self.path)
 
 
 def consolidate(place: StorePath, zarr_format: ZarrFormat | None) -> GroupMetadata:
-    """Read the documents of all nodes below a group and store them with the group."""
+    """Copy the documents of all nodes below a group to the group, with one write."""
     if not place.store.supports_consolidated_metadata:
         raise TypeError(f"{place.store} does not support consolidated metadata")
+    place.store._check_writable()
     metadata = read_group(place, zarr_format)
-    nodes = {
-        path: node_documents(found) for path, found in walk(place, metadata.zarr_format, None)
-    }
+    copies: dict[str, JSON] = {}
+    for path, documents in walk_documents(place, metadata.zarr_format, None):
+        if metadata.zarr_format == 3:
+            copies[path] = documents[V3_DOCUMENT]
+        else:
+            copies |= {f"{path}/{name}": document for name, document in documents.items()}
+    nodes = ConsolidatedMetadata(copies, metadata.zarr_format)
     if metadata.zarr_format == 3:
         warn("consolidated v3", stacklevel=4)
         return update_node(
-            place,
-            metadata,
-            lambda fresh: replace(fresh, consolidated_metadata=ConsolidatedMetadata(nodes)),
+            place, metadata, lambda fresh: replace(fresh, consolidated_metadata=nodes)
         )
-    new = replace(metadata, consolidated_metadata=ConsolidatedMetadata(nodes))
-    place.store.set(place.key(V2_CONSOLIDATED), new.documents()[V2_CONSOLIDATED])
-    return new
+    store_document(place, V2_CONSOLIDATED, zmetadata(nodes, metadata.attributes))
+    return replace(metadata, consolidated_metadata=nodes)
 
 
 # --- several nodes at once ---------------------------------------------------------------------------
 
 
-def with_parents(
-    nodes: Mapping[str, NodeMetadata], zarr_format: ZarrFormat
-) -> dict[str, NodeMetadata]:
+def with_parents(nodes: Mapping[str, NodeMetadata]) -> dict[str, NodeMetadata]:
     """Return nodes by normalised path, with a group for each parent that is not among them."""
     complete: dict[str, NodeMetadata] = {}
     for path, metadata in nodes.items():
-        if metadata.zarr_format != zarr_format:
-            raise ValueError("all nodes of a hierarchy have one format")
         normal = normalize_path(path)
         if normal in complete:
             raise ValueError(f"two nodes have the path {normal!r}")
         complete[normal] = metadata
+    formats = {metadata.zarr_format for metadata in nodes.values()}
+    if len(formats) != 1:
+        raise ValueError("all nodes of a hierarchy have one format")
+    (zarr_format,) = formats
     for path in list(complete):
         parent = path
         while parent:
@@ -220,134 +356,94 @@ def with_parents(
 def create_nodes(
     place: StorePath, nodes: Mapping[str, NodeMetadata], *, overwrite: bool
 ) -> dict[str, NodeMetadata]:
-    """Create nodes and the groups between them; return all by path.
+    """Create nodes and the groups between them; return those that were made, by path.
 
-    Groups that exist already are kept where they were only implied. Everything is checked first.
+    Groups that exist already are kept where they were only implied. Everything is checked before
+    the first write.
     """
     if not nodes:
         return {}
-    formats = {metadata.zarr_format for metadata in nodes.values()}
-    if len(formats) != 1:
-        raise ValueError("all nodes of a hierarchy have one format")
-    (zarr_format,) = formats
-    complete = with_parents(nodes, zarr_format)
-    asked = {normalize_path(path) for path in nodes}
+    complete = with_parents(nodes)
+    asked = set(map(normalize_path, nodes))
+    places = {path: place.below(path) for path in complete}
+    existing = _kinds(places)
     made: dict[str, NodeMetadata] = {}
     for path, metadata in complete.items():
-        there = place / path if path else place
-        existing = read_node(there)
-        if existing is None or (overwrite and path in asked):
+        kind = existing.get(path)
+        if kind is None or (overwrite and path in asked):
             made[path] = metadata
         elif path in asked:
-            kind = ContainsArrayError if isinstance(existing, ArrayMetadata) else ContainsGroupError
-            raise kind(f"there is a node at {there} already")
-        elif isinstance(existing, ArrayMetadata):
-            raise ContainsArrayError(f"the array at {there} cannot contain other nodes")
+            error = ContainsArrayError if kind == "array" else ContainsGroupError
+            raise error(f"there is a node at {places[path]} already")
+        elif kind == "array":
+            raise ContainsArrayError(f"the array at {places[path]} cannot contain other nodes")
     place.store._check_writable()
+    if overwrite:
+        _erase(places, asked, made)
+    if "" in made:
+        create_ancestors(place, made[""].zarr_format)
     documents: dict[str, bytes] = {}
     for path, metadata in made.items():
-        there = place / path if path else place
-        if overwrite and path in asked:
-            erase_node(there, metadata if isinstance(metadata, ArrayMetadata) else None)
-        documents.update({there.key(k): v for k, v in metadata.documents().items()})
-    if made and place.path:
-        first = min(made, key=len)
-        if not first:
-            create_node(place, made[""], overwrite=False)
-    for result in place.store.set_many(documents.items()):
-        if result.error is not None:
-            raise result.error
-    return {path: metadata for path, metadata in made.items() if path or "" in asked}
+        there = places[path]
+        documents |= {there.key(name): text for name, text in new_documents(metadata).items()}
+    with closing(place.store.set_many(documents.items())) as results:
+        for result in results:
+            if result.error is not None:
+                raise result.error
+    return made
+
+
+def _kinds(places: Mapping[str, StorePath]) -> dict[str, str]:
+    """Return which of the places hold an array or a group, in either format."""
+
+    def kind(place: StorePath) -> str | None:
+        try:
+            check_absent(place)
+        except ContainsArrayError:
+            return "array"
+        except ContainsGroupError:
+            return "group"
+        return None
+
+    found = _each(next(iter(places.values())).store, kind, places.values())
+    return {path: is_a for path, is_a in zip(places, found, strict=True) if is_a}
+
+
+def _erase(
+    places: Mapping[str, StorePath], asked: set[str], made: Mapping[str, NodeMetadata]
+) -> None:
+    """Remove what is at the places that were asked for, each part of the tree once."""
+    done: list[str] = []
+    for path in sorted(asked):
+        metadata = made[path]
+        also = metadata if isinstance(metadata, ArrayMetadata) else None
+        # Below an erased group only chunks without a document can be left.
+        if also is not None or not any(path.startswith(f"{above}/") or not above for above in done):
+            erase_node(places[path], also)
+            done.append(path)
 
 
 def move_node(place: StorePath, source: str, dest: str) -> None:
-    """Rename a node and all below it: every key is copied, then the old ones are removed."""
+    """Rename a node and all below it: documents and chunks are copied, then the old ones removed.
+
+    Groups above the new place are created if they are missing.
+    """
     old, new = place / source, place / dest
     if new.path == old.path or new.path.startswith(f"{old.path}/"):
         raise ValueError(f"{source!r} cannot be moved to {dest!r}")
-    if read_node(old) is None:
+    metadata = read_node(old)
+    if metadata is None:
         raise NodeNotFoundError(f"no node at {old}")
-    if read_node(new) is not None:
-        raise ContainsGroupError(f"there is a node at {new} already")
+    check_absent(new)
+    create_ancestors(new, metadata.zarr_format)
     store = place.store
-    start = f"{old.path}/"
-    keys = sorted(store.list_prefix(old.path), key=lambda k: k.rpartition("/")[2] in DOCUMENTS)
-    for key in keys:
+
+    def copy(key: str) -> None:
         value = store.get(key)
         if value is not None:
-            store.set(f"{new.path}/{key.removeprefix(start)}", bytes(value))
-    erase_node(old)
+            store.set(new.path + key.removeprefix(old.path), value)
 
-
-# --- drawing -----------------------------------------------------------------------------------------
-
-
-class Branch(NamedTuple):
-    """A node in a drawing."""
-
-    name: str
-    detail: str
-    children: "list[Branch]"
-
-
-@final
-class Tree:
-    """A drawing of a hierarchy, as text and for notebooks."""
-
-    def __init__(self, root: Branch, *, plain: bool = False) -> None:
-        self.root = root
-        self.plain = plain
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        nodes: Iterable[tuple[str, NodeMetadata]],
-        *,
-        max_nodes: int = 500,
-        plain: bool = False,
-    ) -> "Tree":
-        """Return the drawing of nodes given by path, parents before children."""
-        root = Branch(name, "", [])
-        branches = {"": root}
-        for number, (path, metadata) in enumerate(nodes):
-            if number >= max_nodes:
-                root.children.append(Branch("...", f"more than {max_nodes} nodes", []))
-                break
-            parent, _, last = path.rpartition("/")
-            detail = (
-                f"{metadata.shape} {metadata.dtype}" if isinstance(metadata, ArrayMetadata) else ""
-            )
-            branch = branches[path] = Branch(last, detail, [])
-            branches[parent].children.append(branch)
-        return cls(root, plain=plain)
-
-    def __repr__(self) -> str:
-        lines = [self.root.name]
-
-        def draw(branch: Branch, indent: str) -> None:
-            for child in branch.children:
-                last = child is branch.children[-1]
-                mark, more = ("└── ", "    ") if last else ("├── ", "│   ")
-                lines.append(f"{indent}{mark}{child.name} {child.detail}".rstrip())
-                draw(child, indent + more)
-
-        draw(self.root, "")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        def draw(branch: Branch) -> str:
-            label = f"<b>{escape(branch.name)}</b> {escape(branch.detail)}"
-            if not branch.children:
-                return f"<li>{label}</li>"
-            below = "".join(map(draw, branch.children))
-            return f"<li><details open><summary>{label}</summary><ul>{below}</ul></details></li>"
-
-        return f"<ul>{draw(self.root)}</ul>"
-
-
-def draw_tree(place: StorePath, metadata: GroupMetadata, level: int | None = None) -> Tree:
-    """Return the drawing of what is below a group."""
-    depth = None if level is None else max(0, level - 1)
-    nodes = walk(place, metadata.zarr_format, depth)
-    return Tree.of(f"/{place.path}", nodes)
+    for keys in (kinds := node_keys(old)):
+        _each(store, copy, keys)
+    for keys in kinds:
+        delete_keys(store, keys)

@@ -1,10 +1,12 @@
-"""What `array.info` and `group.info` show."""
+"""What `array.info`, `group.info` and `group.tree()` show, as text and for notebooks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from html import escape
-from typing import Any, Self, final
+from typing import Any, NamedTuple, Self, final
 
-from zarr_core.metadata import ZarrFormat
+from zarr_core.documents import ZarrFormat
+from zarr_core.metadata import ArrayMetadata, NodeMetadata
 
 
 def human_bytes(size: int) -> str:
@@ -160,3 +162,67 @@ class GroupInfo:
 
     def _repr_html_(self) -> str:
         return _html(self.rows())
+
+
+class Branch(NamedTuple):
+    """A node in a drawing."""
+
+    name: str
+    detail: str
+    children: "list[Branch]"
+
+
+@final
+class Tree:
+    """A drawing of a hierarchy, as text and for notebooks."""
+
+    def __init__(self, root: Branch, *, plain: bool = False) -> None:
+        self.root = root
+        self.plain = plain
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        nodes: Iterable[tuple[str, NodeMetadata]],
+        *,
+        max_nodes: int = 500,
+        plain: bool = False,
+    ) -> "Tree":
+        """Return the drawing of nodes given by path, parents before children."""
+        root = Branch(name, "", [])
+        branches = {"": root}
+        for number, (path, metadata) in enumerate(nodes):
+            if number >= max_nodes:
+                root.children.append(Branch("...", f"more than {max_nodes} nodes", []))
+                break
+            parent, _, last = path.rpartition("/")
+            detail = (
+                f"{metadata.shape} {metadata.dtype}" if isinstance(metadata, ArrayMetadata) else ""
+            )
+            branch = branches[path] = Branch(last, detail, [])
+            branches[parent].children.append(branch)
+        return cls(root, plain=plain)
+
+    def __repr__(self) -> str:
+        lines = [self.root.name]
+
+        def draw(branch: Branch, indent: str) -> None:
+            for child in branch.children:
+                last = child is branch.children[-1]
+                mark, more = ("└── ", "    ") if last else ("├── ", "│   ")
+                lines.append(f"{indent}{mark}{child.name} {child.detail}".rstrip())
+                draw(child, indent + more)
+
+        draw(self.root, "")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        def draw(branch: Branch) -> str:
+            label = f"<b>{escape(branch.name)}</b> {escape(branch.detail)}"
+            if not branch.children:
+                return f"<li>{label}</li>"
+            below = "".join(map(draw, branch.children))
+            return f"<li><details open><summary>{label}</summary><ul>{below}</ul></details></li>"
+
+        return f"<ul>{draw(self.root)}</ul>"

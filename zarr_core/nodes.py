@@ -2,9 +2,20 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from zarr_core.documents import (
+    DOCUMENTS,
+    JSON,
+    V2_ARRAY,
+    V2_ATTRIBUTES,
+    V2_CONSOLIDATED,
+    V2_GROUP,
+    V3_DOCUMENT,
+    ZarrFormat,
+    load_json,
+)
 from zarr_core.errors import (
     ArrayNotFoundError,
     ConflictError,
@@ -16,21 +27,7 @@ from zarr_core.errors import (
     NodeNotFoundError,
     ZarrUserWarning,
 )
-from zarr_core.metadata import (
-    DOCUMENTS,
-    JSON,
-    V2_ARRAY,
-    V2_ATTRIBUTES,
-    V2_CONSOLIDATED,
-    V2_GROUP,
-    V3_DOCUMENT,
-    ArrayMetadata,
-    GroupMetadata,
-    NodeMetadata,
-    ZarrFormat,
-    load_json,
-    parse_node,
-)
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath
 from zarr_core.workers import key_lock
@@ -69,13 +66,26 @@ def _get_all(place: StorePath, names: Iterable[str]) -> dict[str, Value]:
 
 
 def read_node(
-    place: StorePath, zarr_format: ZarrFormat | None = None, *, consolidated: bool = False
+    place: StorePath, zarr_format: ZarrFormat | None = None, *, consolidated: bool | str = False
 ) -> NodeMetadata | None:
     """Return the metadata of the node at a place, or None when there is none.
 
     Without `zarr_format` both are looked for, and format 3 is preferred with a warning when both
-    exist. `consolidated` asks for `.zmetadata` of format 2 too; that of format 3 is always there.
+    exist. `consolidated` asks for the consolidated metadata of format 2 too, which has a key of its
+    own (another one than usual when it is a string); that of format 3 is always there.
     """
+    found = find_documents(place, zarr_format)
+    if not found:
+        return None
+    if consolidated and V3_DOCUMENT not in found and V2_GROUP in found:
+        key = V2_CONSOLIDATED if consolidated is True else consolidated
+        if (value := _get(place.store, place.key(key))) is not None:
+            found[V2_CONSOLIDATED] = value
+    return parse_documents(place, found)
+
+
+def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> dict[str, Value]:
+    """Return the stored documents of the node at a place; empty when there is no node."""
     store = place.store
     if not store.high_latency and zarr_format != 2:
         document = _get(store, place.key(V3_DOCUMENT))
@@ -89,32 +99,37 @@ def read_node(
         found = _get_all(place, _KEYS[zarr_format])
         if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):
             _warn_two_formats(place)
-    if V3_DOCUMENT not in found:
-        if V2_ARRAY in found and V2_GROUP in found:
-            raise ContainsArrayAndGroupError(f"documents of an array and of a group at {place}")
-        if V2_ARRAY not in found and V2_GROUP not in found:
-            return None
-        if consolidated and V2_GROUP in found:
-            found |= _get_all(place, [V2_CONSOLIDATED])
-    return parse_documents(place, found)
+    return found if is_node(place, found) else {}
+
+
+def is_node(place: StorePath, found: Mapping[str, Value]) -> bool:
+    """Return whether stored documents make a node; `.zattrs` alone does not."""
+    if V3_DOCUMENT in found:
+        return True
+    if V2_ARRAY in found and V2_GROUP in found:
+        raise ContainsArrayAndGroupError(f"documents of an array and of a group at {place}")
+    return V2_ARRAY in found or V2_GROUP in found
 
 
 def _warn_two_formats(place: StorePath) -> None:
     warnings.warn(
         f"both zarr_format 2 and zarr_format 3 metadata exist at {place}; zarr_format 3 is used",
         ZarrUserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
-def parse_documents(place: StorePath, found: dict[str, Value]) -> NodeMetadata:
+def parse_documents(place: StorePath, found: Mapping[str, Value]) -> NodeMetadata:
     """Return the metadata that the stored documents of a node hold."""
+    documents = load_documents(place, found)
+    return parse_node(documents, f"{next(iter(documents))} at {place}")
+
+
+def load_documents(place: StorePath, found: Mapping[str, Value]) -> dict[str, JSON]:
+    """Return the JSON objects in the stored documents of a node."""
     if V3_DOCUMENT in found:
         found = {V3_DOCUMENT: found[V3_DOCUMENT]}
-    documents: dict[str, JSON] = {
-        name: load_json(value, f"{name} at {place}") for name, value in found.items()
-    }
-    return parse_node(documents, f"{next(iter(documents))} at {place}")
+    return {name: load_json(value, f"{name} at {place}") for name, value in found.items()}
 
 
 def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> ArrayMetadata:
@@ -127,7 +142,7 @@ def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> Array
 
 
 def read_group(
-    place: StorePath, zarr_format: ZarrFormat | None = None, *, consolidated: bool = False
+    place: StorePath, zarr_format: ZarrFormat | None = None, *, consolidated: bool | str = False
 ) -> GroupMetadata:
     """Return the metadata of a group; raise `GroupNotFoundError`."""
     metadata = read_node(place, zarr_format, consolidated=consolidated)
@@ -139,8 +154,16 @@ def read_group(
 
 def write_node(place: StorePath, metadata: NodeMetadata) -> None:
     """Store the documents of a node, the one that makes it visible last."""
-    for name, document in metadata.documents().items():
+    for name, document in new_documents(metadata).items():
         store_document(place, name, document)
+
+
+def new_documents(metadata: NodeMetadata) -> dict[str, bytes]:
+    """Return the documents of a node that does not exist yet; empty `.zattrs` are not needed."""
+    documents = metadata.documents()
+    if metadata.zarr_format == 2 and not metadata.attributes:
+        del documents[V2_ATTRIBUTES]
+    return documents
 
 
 def store_document(place: StorePath, name: str, document: bytes) -> None:
@@ -205,16 +228,22 @@ def check_absent(place: StorePath) -> None:
     raise error(f"there is an {kind} at {place}" if kind == "array" else f"there is a group at {place}")
 
 
-def create_ancestors(place: StorePath, zarr_format: ZarrFormat) -> list[str]:
+def create_ancestors(
+    place: StorePath, zarr_format: ZarrFormat, below: StorePath | None = None
+) -> list[str]:
     """Create the groups above a place that do not exist; return the paths of those created.
 
-    Raises `ContainsArrayError` when an array is above.
+    `below` is known to be a group, if it still exists: its document, which may be large, is not
+    read. Raises `ContainsArrayError` when an array is above.
     """
     created = []
-    path = place.path
+    path, store = place.path, place.store
+    mark = V3_DOCUMENT if zarr_format == 3 else V2_GROUP
     while path:
         path = path.rpartition("/")[0]
-        parent = StorePath(place.store, path)
+        if below is not None and path == below.path and store.exists(below.key(mark)):
+            break
+        parent = StorePath(store, path)
         found = _get_all(parent, (V3_DOCUMENT, V2_ARRAY, V2_GROUP))
         if found:
             if V2_GROUP not in found and isinstance(parse_documents(parent, found), ArrayMetadata):
@@ -222,9 +251,9 @@ def create_ancestors(place: StorePath, zarr_format: ZarrFormat) -> list[str]:
             break
         created.append(path)
     for path in reversed(created):
-        parent = StorePath(place.store, path)
-        for name, document in GroupMetadata(zarr_format=zarr_format).documents().items():
-            place.store.set_if_not_exists(parent.key(name), document)
+        parent = StorePath(store, path)
+        for name, document in new_documents(GroupMetadata(zarr_format=zarr_format)).items():
+            store.set_if_not_exists(parent.key(name), document)
     return created
 
 
@@ -252,15 +281,16 @@ def chunk_grammar(metadata: ArrayMetadata) -> re.Pattern[str]:
     return (_DEFAULT_KEY if keys.name == "default" else _V2_KEY)[keys.separator]
 
 
-def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
-    """Remove a node and all below it: documents and chunks; keys that are neither stay.
+def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list[str], list[str]]:
+    """Return the keys of the chunks and of the documents of a node and of all nodes below it.
 
-    With `also`, keys that look like chunks of that array are removed too, whether or not there is
-    a document: they would show up in the array once it is created. Documents go last, so that an
-    interrupted removal leaves arrays without chunks, not chunks without an array.
+    With `also`, keys that look like chunks of that array are among them, whether or not there is a
+    document. The documents of a node come after those of the nodes below it.
     """
     start = f"{place.path}/" if place.path else ""
-    keys = [key.removeprefix(start) for key in place.store.list_prefix(place.path)]
+    # Only files that no store has written have a backslash in their names.
+    found = (key for key in place.store.list_prefix(place.path) if "\\" not in key)
+    keys = [key.removeprefix(start) for key in found]
     nodes: dict[str, set[str]] = {}
     for key in keys:
         parent, _, name = key.rpartition("/")
@@ -275,8 +305,19 @@ def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
             documents.append(place.key(key))
         elif (extra is not None and extra.fullmatch(key)) or _is_chunk(key, grammars):
             chunks.append(place.key(key))
-    delete_keys(place.store, chunks)
-    delete_keys(place.store, documents)
+    documents.sort(key=lambda key: key.count("/"), reverse=True)
+    return chunks, documents
+
+
+def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
+    """Remove a node and all below it: documents and chunks; keys that are neither stay.
+
+    With `also`, keys that look like chunks of that array are removed too: they would show up in the
+    array once it is created. Documents go last, so that an interrupted removal leaves arrays
+    without chunks, not chunks without an array.
+    """
+    for keys in node_keys(place, also):
+        delete_keys(place.store, keys)
 
 
 def _is_chunk(key: str, grammars: dict[str, re.Pattern[str] | None]) -> bool:

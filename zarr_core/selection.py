@@ -12,6 +12,7 @@ Both are lazy in the number of parts. Costs grow with what is touched, never wit
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from operator import index as to_index
 from typing import Any, NamedTuple, TypeAlias, final
@@ -55,40 +56,55 @@ class Entry(NamedTuple):
     cover: int
 
 
+# Both types are made by the thousand; this is half the price of calling them.
+_part = partial(tuple.__new__, Part)
+_entry = partial(tuple.__new__, Entry)
+
+
 @final
 class OuterPlan:
     """A selection that is the product of independent selections, one per dimension."""
 
-    __slots__ = ("entries", "fancy", "flips", "result_shape", "shape")
+    __slots__ = ("drops", "entries", "fancy", "flips", "result_shape", "shape")
 
     pointwise = False
 
     def __init__(self, items: Sequence[Item], grid: ChunkGrid) -> None:
-        arrays = sum(isinstance(item, np.ndarray) for item in items)
-        self.fancy = arrays > 0
+        result_shape = []
+        fancy = False
+        for item in items:
+            if item.__class__ is not int:
+                result_shape.append(len(item))  # type: ignore[arg-type]
+                fancy = fancy or item.__class__ is not range
+        self.fancy = fancy
         """Some selectors are arrays: parts need `index` before NumPy understands them."""
-        self.result_shape: Shape = tuple(len(i) for i in items if not isinstance(i, int))
+        self.result_shape: Shape = tuple(result_shape)
         """Shape of the result."""
-        if self.fancy:
+        self.shape: Shape = self.result_shape
+        """Shape that the parts' `out` refer to: with axes of length 1 where an int was."""
+        if fancy and len(result_shape) != len(items):
             # NumPy moves axes when an int stands beside an array: keep the axis, drop it at the end.
             items = [range(i, i + 1) if isinstance(i, int) else i for i in items]
-        self.shape: Shape = tuple(len(i) for i in items if not isinstance(i, int))
-        """Shape that the parts' `out` refer to: with axes of length 1 where an int was."""
+            self.shape = tuple(map(len, items))  # type: ignore[arg-type]
         self.entries: list[list[Entry]] = []
         flips: list[int] = []
+        drops = False
         position = 0
         for axis, item in zip(grid.axes, items, strict=True):
             if isinstance(item, int):
                 self.entries.append([_int_entry(axis, item)])
+                drops = True
                 continue
             if isinstance(item, range):
-                if len(item) > 1 and item.step < 0:
+                if item.step < 0 and len(item) > 1:
                     flips.append(position)
                     item = item[::-1]
                 self.entries.append(_range_entries(axis, item))
             else:
                 self.entries.append(_array_entries(axis, item))
             position += 1
+        self.drops = drops
+        """Some dimensions have an int: they are in a part's `chunk`, but not in its `out`."""
         self.flips = tuple(flips)
         """Axes of the result that run backwards."""
 
@@ -102,12 +118,12 @@ class OuterPlan:
         if not self.entries:
             yield Part((), (), (), FULL)
             return
-        drops = any(entries and entries[0].out is None for entries in self.entries)
+        drops = self.drops
         for entries in product(*self.entries):
-            coords, inside, out, cover = zip(*entries, strict=True)
+            coords, inside, out, covers = zip(*entries, strict=True)
             if drops:
                 out = tuple(o for o in out if o is not None)
-            yield Part(coords, inside, out, min(cover))
+            yield _part((coords, inside, out, min(covers)))
 
     def index(self, selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
         """Return selectors as a NumPy index with the outer product's meaning."""
@@ -166,11 +182,22 @@ def _range_entries(axis: Axis, item: range) -> list[Entry]:
     x, stop, step = item.start, item[-1] + 1, item.step
     length = axis.length
     regular = isinstance(axis, RegularAxis)
-    entries = []
+    entries: list[Entry] = []
     done = 0
     k = axis.find(x)
     while x < stop:
         start, size = axis.start(k), axis.stored_size(k)
+        if regular and step == 1 and x == start and (count := (stop - x) // size) > 1:
+            # The bulk of a long selection: whole chunks, one after the other.
+            whole = slice(0, size, 1)
+            entries += [
+                _entry((i, whole, slice(done + at, done + at + size), FULL))
+                for i, at in zip(range(k, k + count), range(0, count * size, size), strict=True)
+            ]
+            k += count
+            done += count * size
+            x += count * size
+            continue
         here = -(-(min(start + size, stop) - x) // step)
         low = x - start
         high = low + (here - 1) * step + 1
@@ -267,7 +294,9 @@ def basic_items(selection: Any, shape: Shape) -> list[int | range] | None:
 
 def out_of_bounds(index: object, dim: int, length: int) -> BoundsCheckError:
     """Return the error for an index outside a dimension."""
-    return BoundsCheckError(f"index {index} is out of bounds for dimension {dim} of length {length}")
+    return BoundsCheckError(
+        f"index {index} is out of bounds for dimension {dim} of length {length}"
+    )
 
 
 def expand_ellipsis(selection: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
@@ -372,6 +401,14 @@ def _orthogonal_item(item: Any, dim: int, length: int) -> Item:
     return indices if regular is None else regular
 
 
+def plan_basic(selection: Any, grid: ChunkGrid) -> OuterPlan:
+    """Return the plan of ints, slices and an ellipsis."""
+    items = basic_items(selection, grid.shape)
+    if items is None:
+        raise ArrayIndexError(f"basic selection takes ints and slices, found {describe(selection)}")
+    return OuterPlan(items, grid)
+
+
 def plan_orthogonal(selection: Any, grid: ChunkGrid) -> OuterPlan:
     """Return the plan of an orthogonal selection: per dimension an int, a slice, or 1-D indices."""
     if not isinstance(selection, tuple):
@@ -381,10 +418,15 @@ def plan_orthogonal(selection: Any, grid: ChunkGrid) -> OuterPlan:
         array = as_index_array(selection[0])
         if array.dtype.kind == "b" and array.ndim == ndim > 1:
             _check_mask_shape(array, grid.shape)
-            raise ArrayIndexError("a mask of several dimensions is not orthogonal; use a mask selection")
+            raise ArrayIndexError(
+                "a mask of several dimensions is not orthogonal; use a mask selection"
+            )
     expanded = expand_ellipsis(selection, ndim)
     return OuterPlan(
-        [_orthogonal_item(s, d, n) for d, (s, n) in enumerate(zip(expanded, grid.shape, strict=True))],
+        [
+            _orthogonal_item(s, d, n)
+            for d, (s, n) in enumerate(zip(expanded, grid.shape, strict=True))
+        ],
         grid,
     )
 
@@ -398,12 +440,18 @@ def plan_blocks(selection: Any, grid: ChunkGrid) -> OuterPlan:
     for dim, (item, axis) in enumerate(zip(items, grid.axes, strict=True)):
         blocks = range(item, item + 1) if isinstance(item, int) else item
         if blocks.step != 1:
-            raise ArrayIndexError(f"block selection takes slices of step 1, found {blocks.step} in {dim}")
+            raise ArrayIndexError(
+                f"block selection takes slices of step 1, found {blocks.step} in {dim}"
+            )
         if not blocks:
             ranges.append(range(0))
             continue
         last = blocks[-1]
-        ranges.append(range(axis.start(blocks[0]), min(axis.length, axis.start(last) + axis.stored_size(last))))
+        ranges.append(
+            range(
+                axis.start(blocks[0]), min(axis.length, axis.start(last) + axis.stored_size(last))
+            )
+        )
     return OuterPlan(ranges, grid)
 
 
@@ -458,8 +506,7 @@ def point_plan(points: Sequence[IntArray], grid: ChunkGrid, result_shape: Shape)
         for low, high in zip(bounds[:-1], bounds[1:], strict=True):
             coords = tuple(a.find(int(p[low])) for a, p in zip(grid.axes, ordered, strict=True))
             inside = tuple(
-                p[low:high] - a.start(k)
-                for a, p, k in zip(grid.axes, ordered, coords, strict=True)
+                p[low:high] - a.start(k) for a, p, k in zip(grid.axes, ordered, coords, strict=True)
             )
             out = slice(low, high) if order is None else order[low:high]
             yield Part(coords, inside, (out,), PARTIAL)
@@ -525,7 +572,12 @@ def plan_selection(selection: Any, grid: ChunkGrid) -> Plan:
     for item in parts:
         if item is None:
             raise ArrayIndexError("new axes (None) cannot be selected")
-        if not (_is_arraylike(item) or isinstance(item, slice) or item is Ellipsis or hasattr(item, "__index__")):
+        if not (
+            _is_arraylike(item)
+            or isinstance(item, slice)
+            or item is Ellipsis
+            or hasattr(item, "__index__")
+        ):
             raise ArrayIndexError(f"unsupported index {describe(item)}")
     ndim = len(grid.axes)
     arrays = [as_index_array(item) for item in parts if _is_arraylike(item)]
@@ -539,6 +591,39 @@ def plan_selection(selection: Any, grid: ChunkGrid) -> Plan:
             return plan_orthogonal(selection, grid)  # the same elements, cheaper
         return plan_coordinates(parts, grid)
     return plan_orthogonal(selection, grid)
+
+
+def single_part(items: Sequence[int | range], shape: Shape, sizes: Shape) -> Part | None:
+    """Return the only part of a basic selection that lies in one chunk of a regular grid, or None.
+
+    The same part that an `OuterPlan` has, for a fraction of the price.
+    """
+    coords: list[int] = []
+    inside: list[int | slice] = []
+    out: list[slice] = []
+    cover = FULL
+    for item, length, size in zip(items, shape, sizes, strict=True):
+        if item.__class__ is int:
+            k, at = divmod(item, size)  # type: ignore[operator]
+            low, high = at, at + 1
+            inside.append(at)
+        else:
+            start, step = item.start, item.step  # type: ignore[union-attr]
+            if step < 1 or not item:
+                return None
+            k = start // size
+            low = start - k * size
+            high = item[-1] - k * size + 1  # type: ignore[index]
+            if high > size:
+                return None
+            inside.append(slice(low, high, step))
+            out.append(slice(0, len(item)))  # type: ignore[arg-type]
+            if step > 1 and high - low > 1:
+                cover = PARTIAL
+        coords.append(k)
+        if low or high < size:
+            cover = WHOLE if cover and not low and k * size + high == length else PARTIAL
+    return _part((tuple(coords), tuple(inside), tuple(out), cover))
 
 
 def sub_plan(inside: tuple[Selector, ...], pointwise: bool, grid: ChunkGrid) -> Plan:

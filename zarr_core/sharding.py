@@ -9,7 +9,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-in
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Self, TypeAlias, final
 
@@ -17,13 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core import chunk_io, workers
-from zarr_core.chunk_io import ChunkSpace
+from zarr_core.chunk_space import ChunkSpace
+from zarr_core.codecs import (
+    BytesCodec,
+    CodecChain,
+    Crc32cCodec,
+    codec_from_dict,
+    resolve_codecs,
+)
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
-from zarr_core.codecs.chain import CodecChain, resolve_codecs
 from zarr_core.codecs.checks import check_choice, check_fields, check_int
-from zarr_core.codecs.crc32c import Crc32cCodec
-from zarr_core.codecs.layout import BytesCodec
-from zarr_core.codecs.registry import codec_from_dict
 from zarr_core.config import ArrayConfig
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import CodecError, MetadataValidationError
@@ -220,7 +223,9 @@ class Shards:
         if self.nested:
             chunk_io.read(self.space.over(_Windows(self, reader, index)), plan, out)
         else:
-            chunk_io.read(self.space.over(self._fetch(reader, index, plan, high_latency)), plan, out)
+            chunk_io.read(
+                self.space.over(self._fetch(reader, index, plan, high_latency)), plan, out
+            )
 
     def _index(self, reader: OpenValue, key: Hashable) -> Index:
         """Return the index of a shard."""
@@ -245,9 +250,7 @@ class Shards:
         except CodecError as error:
             raise CodecError(f"the index of the shard is damaged: {error}") from error
 
-    def _check_entries(
-        self, index: Index, chosen: Any, size: int | None
-    ) -> npt.NDArray[np.bool_]:
+    def _check_entries(self, index: Index, chosen: Any, size: int | None) -> npt.NDArray[np.bool_]:
         """Return which of the chosen inner chunks are stored; raise for entries that lie."""
         entries = index[chosen]
         offsets, sizes = entries[:, 0], entries[:, 1]
@@ -259,7 +262,9 @@ class Shards:
         else:
             high = np.uint64(size - self.index_nbytes if self.index_at_end else size)
         # offset + size may not fit into 64 bits
-        bad |= ~missing & ((offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high)))
+        bad |= ~missing & (
+            (offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high))
+        )
         if bad.any():
             at = int(np.flatnonzero(bad)[0])
             number = at if isinstance(chosen, slice) else int(chosen[at])
@@ -272,9 +277,7 @@ class Shards:
     def _coords(self, number: int) -> Coords:
         return tuple(int(k) for k in np.unravel_index(number, self.counts)) if self.counts else ()
 
-    def _fetch(
-        self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool
-    ) -> "_Stored":
+    def _fetch(self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool) -> "_Stored":
         """Return the inner chunks of a plan, fetched with as few requests as the limits allow."""
         key = self.space.key
         numbers = np.fromiter((key(part.coords) for part in plan.parts()), np.intp, plan.nparts)
@@ -312,6 +315,10 @@ class Shards:
         Inner chunks that are not touched are copied as they are stored.
         """
         plan = sub_plan(inside, pointwise, self.grid)
+        return self.change(old, lambda inner: chunk_io.write(inner, plan, value, fields))
+
+    def change(self, old: Value | None, make: Callable[[ChunkSpace], None]) -> Buffer | None:
+        """Return a shard in which `make` changed inner chunks; see `write`."""
         index: Index | None = None
         data: memoryview | None = None
         if old is not None:
@@ -320,10 +327,10 @@ class Shards:
             index = self._decode_index(data[-n:] if self.index_at_end else data[:n])
             self._check_entries(index, slice(None), len(data))
         changes = _Changes(data, index)
-        chunk_io.write(self.space.over(changes), plan, value, fields)
+        make(self.space.over(changes))
         encoded = self._assemble(data, index, changes.changed)
         stored = len(encoded) > self.index_nbytes
-        return encoded if stored or self.config.write_empty_chunks and changes.changed else None
+        return encoded if stored or (self.config.write_empty_chunks and changes.changed) else None
 
     def _assemble(
         self, old: memoryview | None, index: Index | None, changed: Mapping[int, Value | None]
@@ -332,7 +339,9 @@ class Shards:
         new = np.full((self.nchunks, 2), MISSING, np.uint64) if index is None else index.copy()
         numbers = np.fromiter(changed, np.intp, len(changed))
         sizes = np.fromiter(
-            (MISSING if c is None else _nbytes(c) for c in changed.values()), np.uint64, len(changed)
+            (MISSING if c is None else _nbytes(c) for c in changed.values()),
+            np.uint64,
+            len(changed),
         )
         new[numbers, 1] = sizes
         new[numbers, 0] = sizes  # missing when the size is

@@ -227,7 +227,7 @@ def _mailbox(loop: object, post: Callable[[Callable[[], None]], object]) -> _Mai
 class _BaseHop:
     """One call of a twin: made on a thread, awaited on an event loop."""
 
-    __slots__ = ("_box", "_context", "_job", "_result", "call", "done", "error")
+    __slots__ = ("_box", "_context", "_job", "_result", "call", "done", "error", "left")
 
     def __init__(self, box: _Mailbox, job: Callable[[], Any], call: workers.Call) -> None:
         self._box, self.call = box, call
@@ -235,14 +235,14 @@ class _BaseHop:
         self._context = copy_context()
         self._result: Any = None
         self.error: BaseException | None = None
-        self.done = False
+        self.done = self.left = False
 
     def run(self) -> None:
         """Make the call, on a thread, and tell the event loop; never raises."""
         try:
             self._result = self._context.run(self._enter)
         except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
-            if not self.call.stopped:
+            if not self.left:
                 self.error = error
         self._job = None  # a call that nobody waits for any more must not keep its arguments
         self._box.put(self)
@@ -387,7 +387,7 @@ async def _make(hop: _Hop, lane: Lane, private: bool) -> Any:
                 await hop.settle(seconds)
         if hop.error is not None and not isinstance(hop.error, StoppedError):
             cancelled.__cause__ = hop.error
-        hop.error = None
+        hop.left, hop.error = True, None
         raise
     return hop.outcome()
 

@@ -12,7 +12,7 @@ from zarr_core.codecs.base import (
 )
 from zarr_core.codecs.blosc import BloscCname, BloscCodec, BloscShuffle
 from zarr_core.codecs.chain import CodecChain, resolve_codecs
-from zarr_core.codecs.crc32c import Crc32cCodec
+from zarr_core.codecs.checksum import Crc32cCodec
 from zarr_core.codecs.deflate import GzipCodec
 from zarr_core.codecs.layout import BytesCodec, Endian, TransposeCodec
 from zarr_core.codecs.registry import (

@@ -20,7 +20,7 @@ from zarr_core.codecs.base import (
 )
 from zarr_core.codecs.checks import VARIABLE_LIMIT, encoded_limit, flat_bytes, size_error
 from zarr_core.codecs.layout import inverse_permutation
-from zarr_core.errors import MetadataValidationError
+from zarr_core.errors import MetadataValidationError, describe
 
 __all__ = ["CodecChain", "resolve_codecs"]
 
@@ -44,6 +44,8 @@ def split_codecs(
     serials: list[ArrayBytesCodec] = []
     compressors: list[BytesBytesCodec] = []
     for codec in codecs:
+        if not isinstance(codec, Codec):
+            raise MetadataValidationError(f"expected a codec, found {describe(codec)}")
         if isinstance(codec, BytesBytesCodec):
             if not serials:
                 raise MetadataValidationError(
@@ -59,7 +61,7 @@ def split_codecs(
         elif isinstance(codec, ArrayArrayCodec):
             arrays.append(codec)
         else:
-            raise MetadataValidationError(f"expected a codec, found {codec!r}")
+            raise MetadataValidationError(f"codec {codec.name!r} is of no kind that is known")
     if not serials:
         names = ", ".join(repr(codec.name) for codec in codecs) or "none"
         raise MetadataValidationError(f"no codec makes bytes of an array; found {names}")

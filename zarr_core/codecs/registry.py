@@ -12,8 +12,8 @@ from typing import Any
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
 from zarr_core.codecs.numcodecs_codecs import PREFIX, fast_codec, numcodecs_object
 from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
+from zarr_core.documents import NamedConfig
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
-from zarr_core.metadata import NamedConfig
 
 __all__ = [
     "codec_from_dict",
@@ -31,7 +31,7 @@ _HERE = "zarr_core.codecs"
 _codecs: dict[str, type[Codec] | str] = {
     "blosc": f"{_HERE}.blosc:BloscCodec",
     "bytes": f"{_HERE}.layout:BytesCodec",
-    "crc32c": f"{_HERE}.crc32c:Crc32cCodec",
+    "crc32c": f"{_HERE}.checksum:Crc32cCodec",
     "endian": f"{_HERE}.layout:BytesCodec",  # what `bytes` was called in drafts of format 3
     "gzip": f"{_HERE}.deflate:GzipCodec",
     "sharding_indexed": "zarr_core.sharding:ShardingCodec",

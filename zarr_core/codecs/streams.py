@@ -1,5 +1,6 @@
-"""Compressors that only numcodecs names (bz2, lzma, lz4), never decoding more than is allowed."""
+"""Codecs that only numcodecs names (bz2, lzma, lz4, base64), never decoding more than is allowed."""
 
+import binascii
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from zarr_core.codecs.base import Buffer, BytesStage
 from zarr_core.codecs.checks import (
     check_fields,
     check_int,
+    check_size,
     flat_bytes,
     limit_error,
     load_numcodecs,
@@ -15,7 +17,7 @@ from zarr_core.codecs.checks import (
 )
 from zarr_core.errors import CodecError, MetadataValidationError
 
-__all__ = ["bz2_stage", "lz4_stage", "lzma_stage"]
+__all__ = ["base64_stage", "bz2_stage", "lz4_stage", "lzma_stage"]
 
 
 def bz2_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> BytesStage:
@@ -56,7 +58,9 @@ def lzma_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> By
         except problems as error:
             raise CodecError(str(error)) from error
 
-    return BytesStage(None, encode, _stream_decoder(decompressor, problems, nbytes, limit))
+    # A raw stream can end with its first byte; what follows must not pass as another one.
+    decode = _stream_decoder(decompressor, problems, nbytes, limit, single=raw is not None)
+    return BytesStage(None, encode, decode)
 
 
 def _stream_decoder(
@@ -64,6 +68,8 @@ def _stream_decoder(
     problems: tuple[type[Exception], ...],
     nbytes: int | None,
     limit: int,
+    *,
+    single: bool = False,
 ) -> Callable[[Buffer], Buffer]:
     most = min(limit, sys.maxsize - 1) + 1
 
@@ -72,6 +78,8 @@ def _stream_decoder(
         stream, decoded = new(), bytearray()
         while position < len(view):
             if stream.eof:
+                if single:
+                    raise CodecError(f"found {len(view) - position} bytes after the end")
                 stream = new()
             piece = view[position : position + (1 << 16)]
             try:
@@ -119,3 +127,20 @@ def lz4_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> Byt
             raise CodecError(str(error)) from error
 
     return BytesStage(None, encode, decode)
+
+
+def base64_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> BytesStage:
+    """Return the stage for a `base64` configuration of numcodecs."""
+    check_fields("base64", options, ())
+
+    def decode(data: Any) -> Buffer:
+        try:
+            decoded = binascii.a2b_base64(flat_bytes(data), strict_mode=True)
+        except binascii.Error as error:
+            raise CodecError(str(error)) from error
+        return check_size(decoded, nbytes, limit)
+
+    def encode(data: Any) -> Buffer:
+        return binascii.b2a_base64(data, newline=False)
+
+    return BytesStage(None if nbytes is None else 4 * (-(-nbytes // 3)), encode, decode)

@@ -255,7 +255,8 @@ def _decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
             decompress = _new_decompressor()
         try:
             size = content_size(data)
-            if size == nbytes or (nbytes is None and 0 <= size <= most):
+            # After a size of 0 the library looks no further.
+            if size > 0 and (size == nbytes or (nbytes is None and size <= most)):
                 return decompress(data, allow_extra_data=False)  # type: ignore[no-any-return]
         except error:
             pass

@@ -178,6 +178,7 @@ class Store(ABC):
 
     def set_if_not_exists(self, key: str, value: Writable) -> bool:
         """Store `value` unless `key` exists; return whether it was stored."""
+        self._check_writable()
         if self.exists(key):
             return False
         self.set(key, value)
@@ -206,6 +207,7 @@ class Store(ABC):
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether."""
+        self._check_writable()
         if self.get_versioned(key)[1] != version:
             return False
         self.set(key, value)
@@ -323,6 +325,9 @@ class Store(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __str__(self) -> str:
+        return f"<{type(self).__name__} at {id(self):#x}>"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

@@ -34,6 +34,10 @@ STRIPES = 256
 """Groups of keys of which one write makes reads under way worthless for the cache."""
 
 
+HITS_AT_ONCE = 100
+"""Copies that `get_many` finds before it looks for answers of the store again."""
+
+
 class _Entry(NamedTuple):
     size: int
     stored: float
@@ -260,27 +264,33 @@ class CacheStore(WrapperStore[S]):
 
     def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
         """Yield a `Result` per request, as they complete; copies are read as they are needed."""
-        hits: deque[tuple[int, Request]] = deque()
-        sent: dict[int, tuple[int, Request, int]] = {}  # by position among the misses
+        source = enumerate(requests)
+        more = True
+        while more:
+            hits: deque[tuple[int, Request]] = deque()
+            sent: dict[int, tuple[int, Request, int]] = {}  # by position among the misses
 
-        def missing() -> Iterator[Request]:
-            position = 0
-            for index, request in enumerate(requests):
-                key, byte_range = request
-                if self._has(key, byte_range):
-                    hits.append((index, request))
-                    continue
-                sent[position] = index, request, self._writes_of(key)
-                position += 1
-                yield Request(key, None if self.whole_values else byte_range)
+            def missing(hits: Any = hits, sent: Any = sent) -> Iterator[Request]:
+                nonlocal more
+                while len(hits) < HITS_AT_ONCE:
+                    index, request = next(source, (0, None))
+                    if request is None:
+                        more = False
+                        return
+                    key, byte_range = request
+                    if self._has(key, byte_range):
+                        hits.append((index, request))
+                    else:
+                        sent[len(sent)] = index, request, self._writes_of(key)
+                        yield Request(key, None if self.whole_values else byte_range)
 
-        with closing(self._store.get_many(missing())) as results:
-            for result in results:
-                while hits:
-                    yield self._result(*hits.popleft())
-                yield self._received(*sent.pop(result.index), result)
-        while hits:
-            yield self._result(*hits.popleft())
+            with closing(self._store.get_many(missing())) as results:
+                for result in results:
+                    while hits:
+                        yield self._result(*hits.popleft())
+                    yield self._received(*sent[result.index], result)
+            while hits:
+                yield self._result(*hits.popleft())
 
     def _has(self, key: str, byte_range: ByteRequest | None) -> bool:
         with self._lock:

@@ -1,6 +1,7 @@
 """A place in a store, and what users may write where a store is wanted."""
 
 import os
+import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -17,6 +18,9 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w", "w-"]
 """How something is opened: `"r"` reads, all others may write."""
 
 
+_PLAIN = re.compile(r"[^/.\\\0]+(?:/[^/.\\\0]+)*")
+
+
 def normalize_path(path: str | PurePath | None) -> str:
     """Return a path as `a/b/c`: without leading, trailing and doubled slashes; the root is `""`.
 
@@ -24,6 +28,8 @@ def normalize_path(path: str | PurePath | None) -> str:
     """
     if path is None:
         return ""
+    if isinstance(path, str) and (not path or _PLAIN.fullmatch(path)):
+        return path
     if not isinstance(path, str | PurePath):
         raise TypeError(f"a path must be a string, not {type(path).__name__}")
     segments = [part for part in str(path).replace("\\", "/").split("/") if part]
@@ -45,6 +51,13 @@ class StorePath:
 
     def __truediv__(self, name: str) -> "StorePath":
         return StorePath(self.store, self.key(normalize_path(name)))
+
+    def below(self, path: str) -> "StorePath":
+        """Return the place of a path below this one that is normalised already."""
+        place = object.__new__(StorePath)
+        object.__setattr__(place, "store", self.store)
+        object.__setattr__(place, "path", self.key(path) if path else self.path)
+        return place
 
     def key(self, name: str) -> str:
         """Return the key in the store of something below this path."""

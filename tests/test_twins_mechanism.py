@@ -1,0 +1,1171 @@
+"""How twins run: threads, limits, cancellation, event loops; also at fork, exit and without threads."""
+
+import array
+import asyncio
+import gc
+import inspect
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, final
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import numpy as np
+import pytest
+import trio
+
+from zarr_core import twins, workers
+from zarr_core.config import config
+from zarr_core.errors import OperationTimeoutError, StoppedError, ZarrRuntimeWarning
+from zarr_core.twins import async_twin, limit
+
+LONG = 20.0
+"""Seconds after which something that must happen has not happened."""
+
+Main = Callable[[], Coroutine[Any, Any, Any]]
+
+variable: ContextVar[str] = ContextVar("variable", default="")
+
+
+def run_asyncio(main: Main) -> Any:
+    return asyncio.run(main())
+
+
+def run_uvloop(main: Main) -> Any:
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def run_anyio_on_trio(main: Main) -> Any:
+    return anyio.run(main, backend="trio")
+
+
+LOOPS = {"asyncio": run_asyncio, "uvloop": run_uvloop, "trio": trio.run, "anyio": run_anyio_on_trio}
+
+every_loop = pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that must happen, on a thread."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.001)
+
+
+async def until_async(condition: Callable[[], object]) -> None:
+    """Wait for something that must happen, on any event loop."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        await anyio.sleep(0.001)
+
+
+@pytest.fixture
+def _hasty() -> Iterator[None]:
+    """Switch threads as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture(autouse=True)
+def _lanes_are_empty_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    lanes = twins._Lanes()
+    monkeypatch.setattr(twins, "_lanes", lanes)
+    yield
+    for lane in (lanes.unlimited, *lanes._shared.values()):
+        until(lambda lane=lane: not lane._running)  # type: ignore[misc]
+        assert not lane._queue
+
+
+class Fake:
+    """A store with gates: what runs, what was asked for, and when."""
+
+    high_latency = False
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = 0
+        self.ended = 0
+        self.requests = 0
+        self.now = 0
+        self.most = 0
+        self.lock = threading.Lock()
+
+    def work(self, seconds: float = 0.0) -> None:
+        """Stay until the gate opens, or for some time."""
+        with self.lock:
+            self.begun += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+        if seconds:
+            time.sleep(seconds)
+        else:
+            assert self.gate.wait(LONG)
+        with self.lock:
+            self.ended += 1
+            self.now -= 1
+
+    def chunks(self) -> None:
+        """Make one request after another, as reads and writes of many chunks do."""
+        call = workers.current_call()
+        assert call is not None
+        while True:
+            call.enter()
+            self.requests += 1
+            self.work(0.001)
+
+
+write = async_twin(Fake.work)
+read = async_twin(Fake.work, private=True)
+write_chunks = async_twin(Fake.chunks)
+read_chunks = async_twin(Fake.chunks, private=True)
+
+
+# --- what a twin is ------------------------------------------------------------------------------
+
+
+@final
+class Thing:
+    """A class with twins, as `Array` and `Group` have them."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @staticmethod
+    def open(factor: int, *, mode: str = "r") -> "Thing":
+        return Thing(factor)
+
+    def __getitem__(self, index: int) -> int:
+        return index * self.factor
+
+    def _size(self) -> int:
+        return self.factor
+
+    def names(self) -> Iterator[str]:
+        """Say on which thread the names were made."""
+        for _ in range(self.factor):
+            yield threading.current_thread().name
+
+    open_async = staticmethod(async_twin(open))
+    getitem_async = async_twin(__getitem__)
+    size_async = async_twin(_size)
+    names_async = async_twin(names)
+
+
+def double(number: int, *, plus: int = 0) -> int:
+    """Return twice a number."""
+    return 2 * number + plus
+
+
+double_async = async_twin(double)
+
+
+def test_twins_are_named_after_what_they_twin() -> None:
+    assert double_async.__name__ == double_async.__qualname__ == "double_async"
+    assert Thing.getitem_async.__name__ == "getitem_async"
+    assert Thing.getitem_async.__qualname__ == "Thing.getitem_async"
+    assert Thing.size_async.__qualname__ == "Thing.size_async"
+    assert double_async.__doc__ is not None
+    assert "`double`" in double_async.__doc__
+
+
+def test_twins_are_coroutine_functions_with_the_signature_of_the_original() -> None:
+    for twin, original in (
+        (double_async, double),
+        (Thing.getitem_async, Thing.__getitem__),
+        (Thing(1).getitem_async, Thing(1).__getitem__),
+        (Thing.open_async, Thing.open),
+    ):
+        assert inspect.iscoroutinefunction(twin)
+        assert inspect.signature(twin) == inspect.signature(original)
+
+
+def test_twins_pickle_as_themselves() -> None:
+    assert pickle.loads(pickle.dumps(double_async)) is double_async
+    assert pickle.loads(pickle.dumps(Thing.open_async)) is Thing.open_async
+    method = pickle.loads(pickle.dumps(Thing(3).getitem_async))
+    assert asyncio.run(method(4)) == 12
+
+
+@every_loop
+def test_twins_return_what_the_original_returns(run: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        assert await double_async(2, plus=1) == 5
+        thing = await Thing.open_async(3, mode="a")
+        assert await thing.getitem_async(5) == 15
+        assert await thing.size_async() == 3
+
+    run(main)
+    run(main)
+
+
+@every_loop
+def test_lazy_results_are_collected_in_the_thread(run: Callable[[Main], Any]) -> None:
+    assert run(Thing(3).names_async) == ("zarr_core",) * 3
+
+
+@every_loop
+def test_calls_run_on_threads_of_ours_at_the_same_time(run: Callable[[Main], Any]) -> None:
+    together = threading.Barrier(3)
+
+    def meet() -> str:
+        together.wait(LONG)
+        return threading.current_thread().name
+
+    meet_async = async_twin(meet)
+    found = []
+
+    async def main() -> None:
+        async def one() -> None:
+            found.append(await meet_async())
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(one)
+
+    run(main)
+    assert found == ["zarr_core"] * 3
+
+
+@every_loop
+def test_context_variables_reach_the_thread_and_do_not_come_back(
+    run: Callable[[Main], Any],
+) -> None:
+    def look() -> str:
+        seen = variable.get()
+        variable.set("changed in the thread")
+        return seen
+
+    async def main() -> None:
+        variable.set("from the task")
+        assert await async_twin(look)() == "from the task"
+        assert variable.get() == "from the task"
+        assert workers.current_call() is None
+
+    run(main)
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+fail_async = async_twin(fail)
+
+
+@every_loop
+def test_errors_come_with_the_frames_of_the_thread(run: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError) as caught:
+            await fail_async(ZeroDivisionError("here"))
+        assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "fail"
+
+    run(main)
+
+
+@every_loop
+def test_results_errors_and_arguments_are_not_kept_alive(run: Callable[[Main], Any]) -> None:
+    class Large:
+        pass
+
+    def give(argument: Large, error: type[Exception] | None) -> Large:
+        local, result = Large(), Large()
+        refs.extend(map(weakref.ref, (argument, local, result)))
+        if error is not None:
+            raise error
+        return result
+
+    give_async = async_twin(give)
+    refs: list[weakref.ref[Large]] = []
+
+    async def main() -> None:
+        await give_async(Large(), None)
+        with pytest.raises(ValueError):
+            await give_async(Large(), ValueError)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await give_async(Large(), ValueError)
+        await until_async(lambda: len(refs) >= 6 and not any(ref() for ref in refs))
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
+
+
+def test_system_exit_in_the_thread_ends_the_program_as_it_would_without_one() -> None:
+    async def main() -> None:
+        await fail_async(SystemExit(3))
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+
+
+def test_stop_iteration_becomes_a_runtime_error() -> None:
+    async def main() -> None:
+        await fail_async(StopIteration(3))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(main())
+
+
+@every_loop
+def test_a_timeout_from_the_settings(run: Callable[[Main], Any]) -> None:
+    fake = Fake()
+
+    async def main() -> None:
+        with config.set({"async.timeout": 0.02}), pytest.raises(OperationTimeoutError):
+            await write_chunks(fake)
+        await double_async(1)
+
+    run(main)
+    assert fake.requests > 0
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+async def many(twin: Callable[..., Coroutine[Any, Any, Any]], count: int, *args: Any) -> None:
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            group.start_soon(partial(twin, *args))
+
+
+@every_loop
+def test_limit_bounds_the_calls_of_a_context(run: Callable[[Main], Any]) -> None:
+    fake = Fake()
+
+    async def main() -> None:
+        with limit(3):
+            await many(write, 12, fake, 0.005)
+
+    run(main)
+    assert (fake.ended, fake.most) == (12, 3)
+
+
+def test_limits_are_positive() -> None:
+    with pytest.raises(ValueError, match="at least 1"), limit(0):
+        pass
+
+
+def test_the_limits_of_the_settings() -> None:
+    slow, quick = Fake(), Fake()
+    slow.high_latency = True
+
+    async def main() -> None:
+        with config.set({"async.limit": 2, "async.limit_high_latency": 5}):
+            await asyncio.gather(many(write, 20, slow, 0.005), many(write, 20, quick, 0.005))
+
+    asyncio.run(main())
+    assert (slow.most, quick.most) == (5, 2)
+
+
+def test_one_limit_holds_for_all_event_loops() -> None:
+    fake = Fake()
+
+    def loop() -> None:
+        with config.set({"async.limit": 2}):
+            asyncio.run(many(write, 10, fake, 0.003))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: loop(), range(3)))
+    assert (fake.ended, fake.most) == (30, 2)
+
+
+def test_an_object_can_have_a_limit_of_its_own() -> None:
+    class Owner(Fake):
+        def _twin_lane(self) -> tuple[bool, int | None, object]:
+            return False, 1, self
+
+    one, other = Owner(), Owner()
+
+    async def main() -> None:
+        first = asyncio.create_task(write(one))
+        second = asyncio.create_task(write(one))
+        await until_async(lambda: one.begun)
+        await write(other, 0.001)  # is not behind them
+        assert one.begun == 1
+        one.gate.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(main())
+    assert (one.ended, one.most) == (2, 1)
+    assert not twins._lanes._owned
+
+
+class _Slow:
+    high_latency = True
+
+
+class _Path:
+    store = _Slow()
+
+
+@pytest.mark.parametrize(
+    ("subject", "high_latency"),
+    [
+        ("s3://bucket/a", True),
+        ("https://host/a", True),
+        ("simplecache::s3://bucket/a", True),
+        ("zip://a::s3://bucket/b.zip", True),
+        ("file:///a", False),
+        ("memory://a", False),
+        ("some/path", False),
+        (_Slow(), True),
+        (_Path(), True),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_functions_find_their_lane_from_the_store(subject: object, high_latency: bool) -> None:
+    with config.set({"async.limit": 2, "async.limit_high_latency": 5}):
+        lane = twins._lane((subject,), {})
+        assert lane is twins._lane((), {"store": subject})
+        assert lane._limit == (5 if high_latency else 2)
+
+
+def test_the_default_limit_is_about_the_core_count() -> None:
+    assert twins._lane((), {})._limit == max(4, os.cpu_count() or 1)
+
+
+def test_nothing_is_shared_with_the_threads_of_others() -> None:
+    release = threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        taken = [
+            asyncio.create_task(asyncio.to_thread(release.wait, LONG)),
+            asyncio.create_task(anyio.to_thread.run_sync(release.wait, LONG)),
+        ]
+        await asyncio.sleep(0.01)
+        assert await double_async(1) == 2
+        release.set()
+        await asyncio.gather(*taken)
+
+    asyncio.run(main())
+
+
+@every_loop
+def test_a_store_that_awaits_twins_itself_does_not_deadlock(run: Callable[[Main], Any]) -> None:
+    def outer() -> int:
+        async def inner() -> int:
+            return await double_async(4)
+
+        return asyncio.run(inner()) + trio.run(inner)  # type: ignore[no-any-return]
+
+    async def main() -> None:
+        with limit(1):
+            assert await async_twin(outer)() == 16
+        with config.set({"async.limit": 1}):
+            assert await async_twin(outer)() == 16
+
+    run(main)
+
+
+def test_a_call_inside_a_call_stops_with_it() -> None:
+    fake = Fake()
+
+    def outer() -> None:
+        asyncio.run(write_chunks(fake))
+
+    async def main() -> None:
+        task = asyncio.create_task(async_twin(outer)())
+        await until_async(lambda: fake.requests)
+        await cancelled(task)
+        before = fake.requests
+        await asyncio.sleep(0.01)
+        assert fake.requests == before
+
+    asyncio.run(main())
+
+
+# --- event loops ---------------------------------------------------------------------------------
+
+
+def test_two_loops_in_two_threads_at_the_same_time() -> None:
+    together = threading.Barrier(2)
+
+    async def main() -> list[int]:
+        together.wait(LONG)
+        return list(await asyncio.gather(*(double_async(n) for n in range(100))))
+
+    def on_trio() -> list[int]:
+        found: list[int] = []
+
+        async def one(number: int) -> None:
+            found.append(await double_async(number))
+
+        async def all_of_them() -> None:
+            together.wait(LONG)
+            async with trio.open_nursery() as nursery:
+                for number in range(100):
+                    nursery.start_soon(one, number)
+
+        trio.run(all_of_them)
+        return sorted(found)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(asyncio.run, main()), pool.submit(on_trio)]
+        assert [result.result(LONG) for result in results] == [[2 * n for n in range(100)]] * 2
+
+
+@every_loop
+@pytest.mark.usefixtures("_hasty")
+def test_a_thousand_calls_at_once(run: Callable[[Main], Any]) -> None:
+    found: list[int] = []
+
+    async def one(number: int) -> None:
+        found.append(await double_async(number))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(1000):
+                group.start_soon(one, number)
+
+    run(main)
+    assert sorted(found) == [2 * number for number in range(1000)]
+
+
+def test_trio_as_a_guest_of_asyncio() -> None:
+    async def in_trio() -> int:
+        with trio.move_on_after(LONG):
+            return await double_async(3)
+        return 0
+
+    async def host() -> int:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            in_trio,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=done.set_result,
+        )
+        assert await double_async(4) == 8
+        return (await done).unwrap()  # type: ignore[no-any-return]
+
+    assert asyncio.run(host()) == 6
+
+
+def test_without_an_event_loop_the_error_is_the_usual_one() -> None:
+    coroutine = double_async(1)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        coroutine.send(None)
+
+
+def test_a_thread_that_outlives_its_loop_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    unraised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", unraised.append)
+    for run in (run_asyncio, run_uvloop, trio.run):
+        fake = Fake()
+
+        async def main(fake: Fake = fake) -> None:
+            with anyio.move_on_after(0.01):
+                await read(fake)
+
+        run(main)
+        fake.gate.set()
+        until(lambda: fake.ended)  # noqa: B023
+        until(lambda: not twins._lanes.shared("async.limit")._running)
+    assert not unraised
+
+
+# --- cancellation --------------------------------------------------------------------------------
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task and wait for it; it must have been cancelled."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def by_task_cancel(work: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0.02)
+    await cancelled(task)
+
+
+async def by_repeated_cancel(work: Coroutine[Any, Any, Any]) -> None:
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0.01)
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0.002)
+    await cancelled(task)
+
+
+async def by_timeout(work: Coroutine[Any, Any, Any]) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await work
+
+
+async def by_wait_for(work: Coroutine[Any, Any, Any]) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(work, 0.02)
+
+
+async def by_task_group(work: Coroutine[Any, Any, Any]) -> None:
+    with pytest.raises(ExceptionGroup):  # noqa: PT012
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work)
+            await asyncio.sleep(0.02)
+            raise ZeroDivisionError
+
+
+async def by_anyio_scope(work: Coroutine[Any, Any, Any]) -> None:
+    with anyio.move_on_after(0.02) as scope:
+        await work
+    assert scope.cancelled_caught
+    await anyio.lowlevel.checkpoint()
+
+
+async def by_anyio_scope_and_task_cancel(work: Coroutine[Any, Any, Any]) -> None:
+    async def inner() -> None:
+        with anyio.move_on_after(0.01):
+            await work
+        await asyncio.sleep(LONG)
+
+    task = asyncio.create_task(inner())
+    await asyncio.sleep(0.02)
+    await cancelled(task)
+
+
+async def by_trio_scope(work: Coroutine[Any, Any, Any]) -> None:
+    with trio.move_on_after(0.02) as scope:
+        await work
+    assert scope.cancelled_caught
+    await trio.lowlevel.checkpoint()
+
+
+async def by_shielded_trio_scopes(work: Coroutine[Any, Any, Any]) -> None:
+    with trio.move_on_after(0.01) as outer, trio.move_on_after(0.02, shield=True) as scope:
+        await work
+    assert scope.cancelled_caught
+    assert outer.cancel_called
+
+
+WAYS = [
+    *[
+        pytest.param(run, way, id=f"{name}-{way.__name__}")
+        for name, run in LOOPS.items()
+        if name in ("asyncio", "uvloop")
+        for way in (
+            by_task_cancel,
+            by_repeated_cancel,
+            by_timeout,
+            by_wait_for,
+            by_task_group,
+            by_anyio_scope,
+            by_anyio_scope_and_task_cancel,
+        )
+    ],
+    pytest.param(trio.run, by_trio_scope, id="trio-scope"),
+    pytest.param(trio.run, by_shielded_trio_scopes, id="trio-shielded"),
+    pytest.param(run_anyio_on_trio, by_anyio_scope, id="trio-anyio"),
+]
+
+every_way = pytest.mark.parametrize(("run", "cancel"), WAYS)
+
+
+@every_way
+def test_a_cancelled_write_is_waited_for(run: Callable[[Main], Any], cancel: Any) -> None:
+    fake = Fake()
+
+    async def main() -> None:
+        await cancel(write(fake, 0.1))
+        assert (fake.begun, fake.ended) == (1, 1)
+        assert await double_async(1) == 2
+
+    run(main)
+
+
+@every_way
+def test_no_request_starts_after_a_cancelled_await(run: Callable[[Main], Any], cancel: Any) -> None:
+    for twin in (write_chunks, read_chunks):
+        fake = Fake()
+
+        async def main(fake: Fake = fake, twin: Any = twin) -> None:
+            await cancel(twin(fake))
+            before = fake.requests
+            assert before > 0
+            await anyio.sleep(0.01)
+            assert fake.requests == before
+
+        run(main)
+
+
+@every_way
+def test_a_cancelled_read_of_its_own_memory_is_left_alone(
+    run: Callable[[Main], Any], cancel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", 0.03)
+    fake = Fake()
+
+    def read_two() -> None:
+        call = workers.current_call()
+        assert call is not None
+        try:
+            for _ in range(2):
+                call.enter()
+                fake.requests += 1
+                fake.work()
+        except StoppedError:
+            fake.requests += 100
+
+    async def main() -> None:
+        await cancel(async_twin(read_two, private=True)())
+        assert (fake.begun, fake.ended) == (1, 0)
+        fake.gate.set()
+        await until_async(lambda: fake.requests == 101)  # stopped before its second request
+
+    run(main)
+
+
+def test_a_read_into_memory_of_others_is_waited_for() -> None:
+    def read_into(fake: Fake, *, out: object = None) -> None:
+        fake.work(0.1)
+
+    twin = async_twin(read_into, private=True)
+
+    async def main() -> None:
+        fake = Fake()
+        await by_task_cancel(twin(fake, out=bytearray(1)))
+        assert fake.ended == 1
+
+    asyncio.run(main())
+
+
+@every_way
+def test_a_cancelled_call_that_waits_for_its_turn_never_runs(
+    run: Callable[[Main], Any], cancel: Any
+) -> None:
+    fake, first = Fake(), Fake()
+
+    async def main() -> None:
+        with limit(1):
+            async with anyio.create_task_group() as group:
+                group.start_soon(write, first)
+                await until_async(lambda: first.begun)
+                await cancel(write(fake))
+                first.gate.set()
+            await write(fake, 0.001)
+
+    run(main)
+    assert fake.begun == 1
+
+
+def test_a_place_in_a_lane_is_kept_until_the_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    left, following = Fake(), Fake()
+
+    async def main() -> None:
+        with limit(1):
+            await by_task_cancel(read(left))
+            task = asyncio.create_task(write(following, 0.001))
+            await asyncio.sleep(0.02)
+            assert (left.ended, following.begun) == (0, 0)
+            left.gate.set()
+            await task
+            assert (left.ended, following.ended) == (1, 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("run", [run_asyncio, trio.run], ids=["asyncio", "trio"])
+def test_waiting_for_a_cancelled_write_does_not_spin(run: Callable[[Main], Any]) -> None:
+    n_turns = 0
+
+    async def main() -> None:
+        nonlocal n_turns
+        fake = Fake()
+        if run is run_asyncio:
+            loop = asyncio.get_running_loop()
+            call_soon = loop.call_soon
+
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                nonlocal n_turns
+                n_turns += 1
+                return call_soon(*args, **kwargs)
+
+            loop.call_soon = counted  # type: ignore[method-assign]
+        else:
+
+            class Count(trio.abc.Instrument):
+                def task_scheduled(self, task: object) -> None:
+                    nonlocal n_turns
+                    n_turns += 1
+
+            trio.lowlevel.add_instrument(Count())
+        with anyio.move_on_after(0.01):
+            await write(fake, 0.2)
+
+    run(main)
+    assert 0 < n_turns < 60
+
+
+def test_the_error_of_a_cancelled_write_is_its_cause() -> None:
+    def work() -> None:
+        time.sleep(0.1)
+        raise OSError("disk full")
+
+    async def main() -> None:
+        task = asyncio.create_task(async_twin(work)())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert str(caught.value.__cause__) == "disk full"
+        task = asyncio.create_task(write_chunks(Fake()))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert caught.value.__cause__ is None  # that it was stopped is no news
+
+    asyncio.run(main())
+
+
+def test_a_call_cancelled_when_it_has_just_ended() -> None:
+    fake = Fake()
+
+    async def main() -> None:
+        task = asyncio.create_task(write(fake, 0.001))
+        await asyncio.sleep(0)
+        until(lambda: fake.ended)
+        await cancelled(task)
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_that_is_closed_tells_its_call_to_stop() -> None:
+    fake = Fake()
+
+    async def main() -> None:
+        coroutine = write_chunks(fake)
+        coroutine.send(None)
+        await until_async(lambda: fake.requests)
+        coroutine.close()
+        await until_async(lambda: not twins._lanes.shared("async.limit")._running)
+
+    asyncio.run(main())
+    assert fake.begun == fake.ended
+
+
+@pytest.mark.usefixtures("_hasty")
+@pytest.mark.parametrize("private", [False, True])
+def test_at_no_moment_does_a_request_start_after_the_await(private: bool) -> None:
+    def chunks(over: list[bool], late: list[int]) -> None:
+        call = workers.current_call()
+        assert call is not None
+        for number in range(100_000):
+            call.enter()
+            if over:
+                late.append(number)
+
+    twin = async_twin(chunks, private=private)
+    late: list[int] = []
+
+    async def main() -> None:
+        chance = random.Random(1)
+        for _ in range(150):
+            over: list[bool] = []
+            task = asyncio.create_task(twin(over, late))
+            await asyncio.sleep(chance.random() * 0.002)
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                over.append(True)
+
+    asyncio.run(main())
+    assert not late
+
+
+@every_loop
+@pytest.mark.usefixtures("_hasty")
+def test_many_calls_of_which_some_are_cancelled(run: Callable[[Main], Any]) -> None:
+    chance = random.Random(2)
+    fake, done = Fake(), []
+
+    async def one(number: int) -> None:
+        if number % 3:
+            with anyio.move_on_after(chance.random() * 0.02):
+                await (write, read)[number % 2](fake, 0.001)
+        else:
+            await write(fake, 0.0001)
+            done.append(number)
+
+    async def main() -> None:
+        with limit(5):
+            async with anyio.create_task_group() as group:
+                for number in range(300):
+                    group.start_soon(one, number)
+
+    run(main)
+    assert len(done) == 100
+    until(lambda: fake.begun == fake.ended)
+    assert fake.most <= 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals")
+@pytest.mark.parametrize("run", ["asyncio.run(main())", "trio.run(main)"])
+def test_ctrl_c_waits_for_a_running_write(run: str) -> None:
+    in_new_interpreter(
+        f"""
+import asyncio, os, signal, threading, time, trio
+from zarr_core.twins import async_twin
+
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    print("ended")
+
+async def main():
+    await async_twin(work)()
+
+try:
+    {run}
+except KeyboardInterrupt:
+    print("interrupted")
+""",
+        stdout="ended interrupted",
+    )
+
+
+# --- the caller's data ---------------------------------------------------------------------------
+
+
+class Sees:
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.seen: Any = None
+
+    def setitem(self, selection: object, value: Any) -> None:
+        assert self.gate.wait(LONG)
+        self.seen = np.asarray(value).tolist()
+
+    setitem_async = async_twin(setitem, snapshot="value")
+
+
+def buffers() -> list[Any]:
+    return [
+        np.zeros(3, "i8"),
+        np.zeros((2, 2), "f4", order="F"),
+        np.zeros((), "i8"),
+        np.zeros(3, "M8[s]"),
+        np.array([None, None]),
+        bytearray(3),
+        array.array("d", [0, 0]),
+        memoryview(bytearray(3)),
+    ]
+
+
+@every_loop
+@pytest.mark.parametrize("number", range(len(buffers())))
+def test_small_values_may_be_changed_while_the_twin_runs(
+    run: Callable[[Main], Any], number: int
+) -> None:
+    async def main() -> None:
+        for by_name in (False, True):
+            sees, value = Sees(), buffers()[number]
+            before = np.asarray(value).tolist()
+            args, kwargs = ((0,), {"value": value}) if by_name else ((0, value), {})
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(sees.setitem_async, *args, **kwargs))
+                await anyio.sleep(0.005)
+                value[... if isinstance(value, np.ndarray) else 0] = 1
+                sees.gate.set()
+            assert sees.seen == before
+
+    run(main)
+
+
+def test_large_values_are_not_copied() -> None:
+    def identity(value: Any) -> int:
+        return id(value)
+
+    twin = async_twin(identity, snapshot="value")
+    large, small, text = np.zeros(1 << 20, "u1"), np.zeros(3), [1, 2]
+
+    async def main() -> None:
+        assert await twin(np.concatenate([large, large])) is not None
+        larger = np.zeros((1 << 20) + 1, "u1")
+        assert await twin(larger) == id(larger)
+        assert await twin(large) != id(large)
+        assert await twin(value=small) != id(small)
+        assert await twin(text) == id(text)
+
+    asyncio.run(main())
+    assert twin.__doc__ is not None
+    assert "`value`" in twin.__doc__
+
+
+# --- without threads, at fork, at exit -----------------------------------------------------------
+
+
+@every_loop
+def test_without_threads_calls_run_on_the_loop_with_one_warning(
+    run: Callable[[Main], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def thread_name() -> str:
+        return threading.current_thread().name
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        process, start = workers._process, threading.Thread.start
+        workers._process = workers._Process()
+        threading.Thread.start = refuse  # type: ignore[method-assign]
+        try:
+            with pytest.warns(ZarrRuntimeWarning, match="no thread") as caught:
+                assert await async_twin(thread_name)() == threading.current_thread().name
+            assert caught[0].filename == __file__
+            assert await double_async(1) == 2
+            with pytest.raises(ZeroDivisionError):
+                await fail_async(ZeroDivisionError())
+            with pytest.raises(SystemExit):
+                await fail_async(SystemExit())
+        finally:
+            threading.Thread.start = start  # type: ignore[method-assign]
+            workers._process = process
+
+    twins._warn_without_threads.cache_clear()
+    run(main)
+
+
+def in_new_interpreter(script: str, *, stdout: str) -> None:
+    """Run a script; it must end by itself, print these words, and nothing on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert sorted(done.stdout.split()) == sorted(stdout.split())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_twins_work_in_a_forked_child() -> None:
+    in_new_interpreter(
+        """
+import asyncio, os, threading, warnings
+from zarr_core.config import config
+from zarr_core.twins import async_twin, limit
+warnings.simplefilter("ignore")  # that a process with threads forks
+release, begun = threading.Event(), []
+
+def wait():
+    begun.append(1)
+    release.wait()
+
+def work():
+    return threading.current_thread().name
+
+async def child():
+    assert await async_twin(work)() == "zarr_core"
+    assert len(await asyncio.gather(*(async_twin(work)() for _ in range(50)))) == 50
+
+async def main():
+    with config.set({"async.limit": 1}), limit(1):
+        waiting = [asyncio.create_task(async_twin(wait)()) for _ in range(2)]
+        await asyncio.sleep(0)
+    with config.set({"async.limit": 1}):
+        waiting += [asyncio.create_task(async_twin(wait)()) for _ in range(2)]
+    while len(begun) < 2:
+        await asyncio.sleep(0.001)
+    codes = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                thread = threading.Thread(target=lambda: asyncio.run(child()))
+                thread.start()
+                thread.join(20)
+                code = 1 if thread.is_alive() else 0
+            finally:
+                os._exit(code)
+        codes.append(os.waitpid(pid, 0)[1])
+    release.set()
+    await asyncio.gather(*waiting)
+    print(codes)
+
+with config.set({"async.limit": 1}):
+    asyncio.run(main())
+""",
+        stdout="[0, 0, 0]",
+    )
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "atexit.register(use)",
+        "threading._register_atexit(use)",
+        "asyncio.run(leave_a_read())\nuse()",
+        "trio.run(leave_a_read)\nuse()",
+        "loop = asyncio.new_event_loop()\ntask = loop.create_task(use_async())\n"  # noqa: ISC004
+        "loop.run_until_complete(asyncio.sleep(0))\nloop.run_until_complete(task)\nloop.close()",
+        "threading.Thread(target=use).start()",
+    ],
+)
+def test_twins_at_exit(script: str) -> None:
+    in_new_interpreter(
+        f"""
+import asyncio, atexit, builtins, sys, threading, time, trio, warnings
+from zarr_core import workers
+from zarr_core.twins import async_twin
+workers.EXIT_SECONDS = workers.START_SECONDS = 0.05
+warnings.simplefilter("error")
+
+def double(number):
+    return 2 * number
+
+async def use_async():
+    assert await async_twin(double)(2) == 4
+    sys.stdout.write("used")
+    sys.stdout.flush()
+
+def use():
+    trio.run(use_async)
+
+hangs = async_twin(lambda seconds: time.sleep(seconds), private=True)
+
+async def leave_a_read():
+    import anyio
+    with anyio.move_on_after(0.01):
+        await hangs(1000)
+
+{script}
+""",
+        stdout="used",
+    )

@@ -1,0 +1,473 @@
+"""`array.batch()`: small writes are kept, and each stored chunk or shard is changed once.
+
+What is kept are patches: the (inner) chunks that were written to, with a mask of the elements that
+were set. Nothing is read for them. When they are stored, each is merged with what is stored then,
+under the lock of the key, so that others may write to the same chunks meanwhile.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, final
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core import chunk_io, workers
+from zarr_core.chunk_space import ChunkSpace, getter
+from zarr_core.codecs.layout import inverse_permutation
+from zarr_core.errors import ChunkDecodeError, CodecError
+from zarr_core.grid import ChunkGrid, Coords
+from zarr_core.selection import Fields, Part, Plan, sub_plan
+from zarr_core.state import State
+from zarr_core.twins import async_twin
+from zarr_core.views import BlockIndex, OIndex, VIndex
+
+TILE_BYTES = 512
+"""What a tile costs beside its elements, roughly."""
+
+VARIABLE_BYTES = 64
+"""A guess at the memory of an element of variable length."""
+
+
+class Handle(Protocol):
+    """What a batch needs of an array."""
+
+    @property
+    def oindex(self) -> OIndex: ...
+
+    @property
+    def vindex(self) -> VIndex: ...
+
+    @property
+    def blocks(self) -> BlockIndex: ...
+
+    def _current(self) -> State: ...
+
+    def _twin_lane(self) -> tuple[bool, int | None, object]: ...
+
+    def __getitem__(self, selection: Any) -> Any: ...
+
+    def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any: ...
+
+    def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None: ...
+
+
+A = TypeVar("A", bound=Handle)
+
+
+# --- patches ---------------------------------------------------------------------------------------
+
+
+@final
+class Tile:
+    """A chunk (an inner one, in a shard) of which some elements were set."""
+
+    __slots__ = ("masks", "values")
+
+    def __init__(self, values: NDArray, masks: dict[str | None, npt.NDArray[np.bool_]]) -> None:
+        self.values = values
+        self.masks = masks
+        """Which elements were set, by field; under None when there are no fields."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the tile takes, roughly."""
+        values = self.values
+        n = values.nbytes if values.dtype.kind not in "OT" else values.size * VARIABLE_BYTES
+        return n + values.size * len(self.masks) + TILE_BYTES
+
+
+@final
+class Patches:
+    """What was set in one stored chunk or shard."""
+
+    __slots__ = ("_dtype", "_fill", "_tile_shape", "grid", "nbytes", "tiles")
+
+    def __init__(self, space: ChunkSpace, coords: Coords) -> None:
+        chain = space.chain_for(coords)
+        shape = tile_shape = space.grid.stored_shape(coords)
+        if chain.partial is not None:
+            inner = chain.partial.grid.chunk_shape
+            axes = chain.axes or range(len(shape))
+            tile_shape = tuple(n for _, n in sorted(zip(axes, inner, strict=True)))
+        self._tile_shape = tile_shape
+        self.grid = ChunkGrid.regular(shape, tile_shape)
+        self.tiles: dict[Coords, Tile] = {}
+        self.nbytes = 0
+        self._dtype = space.dtype
+        self._fill = space.fill_value
+
+    def _names(self, fields: Fields) -> Sequence[str | None]:
+        if isinstance(fields, str):
+            return (fields,)
+        return fields or self._dtype.names or (None,)
+
+    def write(
+        self, inside: tuple[Any, ...], pointwise: bool, value: NDArray, fields: Fields
+    ) -> None:
+        """Set a part of the chunk."""
+        plan = sub_plan(inside, pointwise, self.grid)
+        for coords, within, source, _ in plan.parts():
+            tile = self.tiles.get(coords)
+            if tile is None:
+                tile = self.tiles[coords] = self._new_tile(coords)
+                self.nbytes += tile.nbytes
+            target = tile.values if fields is None else tile.values[fields]
+            at = plan.index(within)
+            target[at] = value[plan.index(source)]
+            for name in self._names(fields):  # after the values: others read without a lock
+                tile.masks[name][at] = True
+
+    def _new_tile(self, coords: Coords) -> Tile:
+        shape = self.grid.stored_shape(coords)
+        masks = {name: np.zeros(shape, np.bool_) for name in self._names(None)}
+        return Tile(np.full(shape, self._fill, self._dtype), masks)
+
+    def read(self, inside: tuple[Any, ...], pointwise: bool, out: NDArray, fields: Fields) -> None:
+        """Put what was set in a part of the chunk over what is in `out`."""
+        plan = sub_plan(inside, pointwise, self.grid)
+        for coords, within, into, _ in plan.parts():
+            tile = self.tiles.get(coords)
+            if tile is None:
+                continue
+            at, where = (*plan.index(within), ...), (*plan.index(into), ...)
+            piece = out[where]
+            for name in self._names(fields):
+                mask = tile.masks[name][at]
+                values = tile.values if name is None else tile.values[name]
+                target = piece if name is None or name == fields else piece[name]
+                np.copyto(target, values[at], where=mask)
+            if plan.fancy:
+                out[where] = piece
+
+    # --- storing: `extent` is how much of the chunk is in the array --------------------------------
+
+    def whole(self, extent: Coords) -> bool:
+        """Return whether every element within `extent` was set."""
+        counts = ChunkGrid.regular(extent, self._tile_shape).counts
+        inside = [c for c in self.tiles if all(k < n for k, n in zip(c, counts, strict=True))]
+        return len(inside) == math.prod(counts) and all(self._is_whole(c, extent) for c in inside)
+
+    def _within(self, coords: Coords, extent: Coords) -> tuple[slice, ...]:
+        """Return the elements of a tile that are within `extent`."""
+        return tuple(
+            slice(0, max(0, min(n - k * size, size)))
+            for k, n, size in zip(coords, extent, self._tile_shape, strict=True)
+        )
+
+    def _is_whole(self, coords: Coords, extent: Coords) -> bool:
+        within = self._within(coords, extent)
+        return all(bool(mask[within].all()) for mask in self.tiles[coords].masks.values())
+
+    def merged(
+        self, coords: Coords, extent: Coords, stored: Callable[[], NDArray]
+    ) -> NDArray | None:
+        """Return the chunk that a tile makes of a stored one, None when there is nothing to store.
+
+        `stored` returns the stored chunk, to be changed; it is called when it is needed.
+        """
+        values, masks = self.tiles[coords].values, self.tiles[coords].masks
+        within = self._within(coords, extent)
+        if not all(part.stop for part in within):  # the array was made smaller meanwhile
+            return None
+        if self._is_whole(coords, extent):
+            if values[within].shape == values.shape:
+                return values
+            chunk = np.full(values.shape, self._fill, self._dtype)
+            chunk[within] = values[within]
+            return chunk
+        chunk = stored()
+        for name, mask in masks.items():
+            source = values if name is None else values[name]
+            target = chunk if name is None else chunk[name]
+            np.copyto(target[within], source[within], where=mask[within])
+        return chunk
+
+
+def _extent(grid: ChunkGrid, coords: Coords) -> Coords:
+    """Return how much of a chunk is in the array, per dimension."""
+    return tuple(part.stop - part.start for part in grid.region(coords))
+
+
+def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
+    """Change a chunk as patches say: at most one read, one set."""
+    grid = space.grid
+    if not all(k < n for k, n in zip(coords, grid.counts, strict=True)):
+        return  # the array was made smaller meanwhile
+    extent = _extent(grid, coords)
+    key = space.key(coords)
+    chain = space.chain_for(coords)
+    call = workers.current_call()
+    with space.lock(key):
+        if call is not None:
+            call.enter()
+        if chain.partial is None:
+            _merge(space, coords, patches, (0,) * len(coords), extent, None)
+            return
+        old = None if patches.whole(extent) else getter(space)(key)
+        try:
+            encoded = chain.partial.change(
+                old, lambda inner: _merge_all(inner, patches, extent, chain.axes)
+            )
+        except CodecError as error:
+            message = f"{space.where(coords, key)} in {space.store}: {error}"
+            raise ChunkDecodeError(message) from error
+        chunk_io._put(space, key, encoded)
+
+
+def _merge_all(
+    inner: ChunkSpace, patches: Patches, extent: Coords, axes: tuple[int, ...] | None
+) -> None:
+    """Merge the tiles of a shard, whose axes are permuted by `axes`, with its inner chunks."""
+
+    def merge(coords: Coords) -> None:
+        at = coords if axes is None else tuple(coords[axis] for axis in axes)
+        _merge(inner, at, patches, coords, extent, axes)
+
+    tiles = list(patches.tiles)
+    chunk_io._run(merge, tiles, len(tiles), 0.0 if inner.chain is None else inner.chain.encode_cost)
+
+
+def _merge(
+    space: ChunkSpace,
+    at: Coords,
+    patches: Patches,
+    coords: Coords,
+    extent: Coords,
+    axes: tuple[int, ...] | None,
+) -> None:
+    """Merge a tile with the chunk `at` in a space whose axes are permuted by `axes`."""
+    key = space.key(at)
+
+    def stored() -> NDArray:
+        chunk = chunk_io._stored(space, at, key)
+        return chunk if axes is None else chunk.transpose(inverse_permutation(axes))
+
+    chunk = patches.merged(coords, extent, stored)
+    if chunk is None:
+        return
+    if axes is not None:
+        chunk = chunk.transpose(axes)
+    chunk_io._put(space, key, chunk_io._encoded(space, at, chunk))
+
+
+# --- the batch -------------------------------------------------------------------------------------
+
+
+@final
+class Batch(Generic[A]):
+    """Writes to an array that are stored together, at the end of a `with` block.
+
+    `batch[...]` and `batch[...] = value` index the handle `batch.array`, which has all the methods
+    of an array: what it reads includes what it has written; other handles see the writes once they
+    are stored. Each chunk or shard is then changed once, however many writes went into it. When
+    the block ends with an error, what is not stored yet is discarded.
+
+    Attributes:
+        array: The handle to write and read through.
+        early_flushes: How many chunks or shards were stored before the end to save memory.
+    """
+
+    __slots__ = ("_bytes", "_chunks", "_limit", "_lock_key", "_open", "array", "early_flushes")
+
+    def __init__(self, array: A, limit: int) -> None:
+        self.array = array
+        self.early_flushes = 0
+        self._limit = limit
+        self._open = False
+        self._chunks: OrderedDict[Coords, Patches] = OrderedDict()
+        """What was written to last is at the end."""
+        self._bytes = 0
+        self._lock_key = object()
+
+    # --- the block ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        if self._open:
+            raise RuntimeError("the batch has begun already")
+        self._open = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open = False
+        if kind is None:
+            self.flush()
+        else:
+            self._discard()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open = False
+        if kind is None:
+            await self.flush_async()
+        else:
+            self._discard()
+
+    def _discard(self) -> None:
+        self._chunks = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Memory that is taken by what is not stored yet, roughly."""
+        return self._bytes
+
+    def flush(self) -> None:
+        """Store what was written so far.
+
+        What could not be stored because of an error is kept, and stored by the next flush.
+        """
+        with workers.key_lock(self._lock_key):
+            self._store(list(self._chunks))
+
+    def _store(self, chosen: list[Coords]) -> None:
+        """Store the patches of some chunks; the lock of the batch is held."""
+        space = self.array._current().space
+        chunks = self._chunks
+
+        def store(coords: Coords) -> None:
+            _store(space, coords, chunks[coords])
+            del chunks[coords]
+
+        try:
+            if space.store.high_latency and len(chosen) > 1:
+                chunk_io._finish(workers.overlap(store, chosen))
+            else:
+                chain = space.chain
+                cost = 0.0 if chain is None or chain.partial is not None else chain.encode_cost
+                chunk_io._run(store, chosen, len(chosen), cost)
+        finally:
+            self._bytes = sum(patches.nbytes for patches in chunks.values())
+
+    # --- called by the array -----------------------------------------------------------------------
+
+    def write(self, space: ChunkSpace, plan: Plan, value: NDArray, fields: Fields) -> None:
+        """Keep what `chunk_io.write` would store."""
+        with workers.key_lock(self._lock_key):
+            if not self._open:
+                raise RuntimeError("a batch is written to in its `with` block")
+            if math.prod(plan.shape) * space.dtype.itemsize > self._limit:
+                # It would not stay; written at once, it needs no memory.
+                self._store(list(self._chunks))
+                chunk_io.write(space, plan, value, fields)
+                self.early_flushes += plan.nparts
+                return
+            value = chunk_io._flipped(np.broadcast_to(value, plan.shape), plan)
+            for part in plan.parts():
+                patches = self._chunks.get(part.coords)
+                if patches is None:
+                    patches = self._chunks[part.coords] = Patches(space, part.coords)
+                else:
+                    self._chunks.move_to_end(part.coords)
+                inside, piece, _ = chunk_io._kept(part, plan, value)
+                self._bytes -= patches.nbytes
+                patches.write(inside, plan.pointwise, piece, fields)
+                self._bytes += patches.nbytes
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Store the chunks that were written to longest ago when there is too much."""
+        excess = self._bytes - self._limit
+        if excess <= 0:
+            return
+        chosen = []
+        for coords, patches in self._chunks.items():
+            chosen.append(coords)
+            excess -= patches.nbytes
+            if excess <= -self._limit // 2:
+                break
+        self._store(chosen)
+        self.early_flushes += len(chosen)
+
+    def read(self, space: ChunkSpace, plan: Plan, out: NDArray, fields: Fields) -> None:
+        """Read what `chunk_io.read` reads, with what was written to the batch over it."""
+        chunks = self._chunks
+        if not chunks:
+            chunk_io.read(space, plan, out, fields)
+            return
+        # Looked up before reading: what is stored meanwhile must not be missed here and there.
+        parts = [(part, chunks.get(part.coords)) for part in plan.parts()]
+        rest = [
+            part
+            for part, patches in parts
+            if patches is None or not patches.whole(_extent(space.grid, part.coords))
+        ]
+        chunk_io.read(space, _Some(plan, rest), out, fields)  # type: ignore[arg-type]
+        out = chunk_io._flipped(out, plan)
+        for part, patches in parts:
+            if patches is None:
+                continue
+            inside, target, is_view = chunk_io._kept(part, plan, out)
+            patches.read(inside, plan.pointwise, target, fields)
+            if not is_view:
+                where = plan.index(part.out)
+                out[where] = target.reshape(out[where].shape)
+
+    # --- short for the same of `array` -------------------------------------------------------------
+
+    def __getitem__(self, selection: Any) -> Any:
+        """Return the selected elements; see `Array.getitem`."""
+        return self.array[selection]
+
+    def __setitem__(self, selection: Any, value: Any) -> None:
+        """Set the selected elements; see `Array.setitem`."""
+        self.array.setitem(selection, value)
+
+    def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any:
+        """Return the selected elements; see `Array.getitem`."""
+        return self.array.getitem(selection, out=out, fields=fields)
+
+    def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None:
+        """Set the selected elements; see `Array.setitem`."""
+        self.array.setitem(selection, value, fields=fields)
+
+    @property
+    def oindex(self) -> OIndex:
+        """Orthogonal indexing."""
+        return self.array.oindex
+
+    @property
+    def vindex(self) -> VIndex:
+        """Pointwise indexing."""
+        return self.array.vindex
+
+    @property
+    def blocks(self) -> BlockIndex:
+        """Indexing by whole chunks."""
+        return self.array.blocks
+
+    def _twin_lane(self) -> tuple[bool, int | None, object]:
+        return self.array._twin_lane()
+
+    flush_async = async_twin(flush)
+    getitem_async = async_twin(getitem, private=True)
+    setitem_async = async_twin(setitem, snapshot="value")
+
+
+@final
+class _Some:
+    """A plan with some of its parts."""
+
+    def __init__(self, plan: Plan, parts: list[Part]) -> None:
+        self.pointwise, self.fancy, self.flips = plan.pointwise, plan.fancy, plan.flips
+        self.shape, self.result_shape = plan.shape, plan.result_shape
+        self.index = plan.index
+        self.nparts = len(parts)
+        self._parts = parts
+
+    def parts(self) -> Iterator[Part]:
+        return iter(self._parts)

@@ -1,0 +1,198 @@
+"""`ChunkSpace`: where the chunks of an array (or of a shard) are and how they are encoded.
+
+Everything that is known per array stands here, so that a call computes nothing twice.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core import workers
+from zarr_core.codecs.chain import CodecChain
+from zarr_core.errors import (
+    ChunkDecodeError,
+    ChunkEncodeError,
+    ChunkNotFoundError,
+    OperationTimeoutError,
+    StoppedError,
+)
+from zarr_core.grid import ChunkGrid, Coords, Shape
+from zarr_core.storage.base import OpenValue, Request, Value
+
+NDArray: TypeAlias = npt.NDArray[Any]
+
+ONE_CHUNK_BYTES = 256 << 10
+"""Above this a lone chunk is decoded into the result, not beside it and copied."""
+
+
+class ChunkBytes(Protocol):
+    """Where encoded chunks are: a store, or the inside of a shard."""
+
+    high_latency: Any
+
+    def get(self, key: Any) -> Value | None:
+        """Return an encoded chunk, or None when it is not stored."""
+
+    def set(self, key: Any, value: Any) -> None:
+        """Store an encoded chunk."""
+
+    def delete(self, key: Any) -> None:
+        """Remove a chunk."""
+
+    def open_value(self, key: Any) -> OpenValue | None:
+        """Return a snapshot of an encoded chunk to read parts of."""
+
+    def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
+        """Yield encoded chunks as they arrive."""
+
+
+@final
+class ChunkSpace:
+    """Where the chunks of an array (or of a shard) are and how they are encoded."""
+
+    __slots__ = (
+        "_chains",
+        "_fill_block",
+        "_fill_bytes",
+        "_make_chain",
+        "chain",
+        "dtype",
+        "fill_value",
+        "grid",
+        "key",
+        "lock_key",
+        "name",
+        "one_chunk",
+        "read_missing_chunks",
+        "store",
+        "write_empty_chunks",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        grid: ChunkGrid,
+        dtype: np.dtype[Any],
+        fill_value: Any,
+        make_chain: Callable[[Shape], CodecChain],
+        store: ChunkBytes,
+        key: Callable[[Coords], Any],
+        lock_key: Callable[[Any], Hashable] | None,
+        write_empty_chunks: bool,
+        read_missing_chunks: bool,
+    ) -> None:
+        self.name = name
+        self.grid = grid
+        self.dtype = dtype
+        self.fill_value = fill_value
+        self.store = store
+        self.key = key
+        self.lock_key = lock_key
+        self.write_empty_chunks = write_empty_chunks
+        self.read_missing_chunks = read_missing_chunks
+        self._make_chain = make_chain
+        self._chains: dict[Shape, CodecChain] = {}
+        shape = grid.chunk_shape
+        self.chain = None if shape is None else make_chain(shape)
+        """The codec chain when all chunks have one shape."""
+        self.one_chunk: Shape | None = None
+        """Shape of a chunk when the short path for one chunk may be taken."""
+        if (
+            self.chain is not None
+            and self.chain.partial is None
+            and self.chain.nbytes is not None
+            and self.chain.nbytes <= ONE_CHUNK_BYTES
+        ):
+            self.one_chunk = shape
+        self._fill_bytes: bytes | None = None
+        self._fill_block = b""
+        if not dtype.hasobject and dtype.kind != "T":
+            self._fill_bytes = np.full((), fill_value, dtype).tobytes()
+            self._fill_block = self._fill_bytes * max(1, (64 << 10) // max(1, dtype.itemsize))
+
+    def over(self, store: ChunkBytes) -> "ChunkSpace":
+        """Return the same space over other bytes: another shard."""
+        other = object.__new__(ChunkSpace)
+        for name in ChunkSpace.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.store = store
+        return other
+
+    def chain_for(self, coords: Coords) -> CodecChain:
+        """Return the codec chain of a chunk."""
+        if self.chain is not None:
+            return self.chain
+        shape = self.grid.stored_shape(coords)
+        chain = self._chains.get(shape)
+        if chain is None:
+            chain = self._chains[shape] = self._make_chain(shape)
+        return chain
+
+    def is_fill(self, chunk: NDArray) -> bool:
+        """Return whether every element is the fill value: the same bytes, for fixed sizes."""
+        if chunk.size == 0:
+            return True
+        if self._fill_bytes is None:
+            return bool((chunk == self.fill_value).all())
+        if chunk[(0,) * chunk.ndim + (...,)].tobytes() != self._fill_bytes:
+            return False
+        if self.dtype.itemsize == 0:
+            return True
+        flat = chunk.reshape(-1)
+        step = len(self._fill_block) // self.dtype.itemsize
+        for start in range(0, flat.size, step):
+            block = flat[start : start + step].tobytes()
+            if block != self._fill_block[: len(block)]:
+                return False
+        return True
+
+    def empty_chunk(self, coords: Coords) -> NDArray:
+        """Return a new chunk full of the fill value."""
+        return np.full(self.grid.stored_shape(coords), self.fill_value, self.dtype)
+
+    def lock(self, key: Any) -> AbstractContextManager[Any]:
+        """Return the lock under which a key is changed."""
+        return nullcontext() if self.lock_key is None else workers.key_lock(self.lock_key(key))
+
+    def where(self, coords: Coords, key: Any) -> str:
+        """Return words that name a chunk, for messages."""
+        return f"chunk {coords} of {self.name}, key {key!r}"
+
+    def decode_error(self, coords: Coords, data: Any, error: Exception) -> Exception:
+        """Return an error that names the chunk and the codec that failed."""
+        if isinstance(error, ChunkDecodeError | StoppedError | OperationTimeoutError | MemoryError):
+            return error
+        key = self.key(coords)
+        codec = self.chain_for(coords).blame(data)
+        return ChunkDecodeError(
+            f"{self.where(coords, key)} in {self.store}: codec {codec!r} cannot decode "
+            f"{len(data)} bytes: {error}"
+        )
+
+    def encode_error(self, coords: Coords, error: Exception) -> Exception:
+        """Return an error that names the chunk that cannot be encoded."""
+        return ChunkEncodeError(f"{self.where(coords, self.key(coords))}: {error}")
+
+    def missing_error(self, coords: Coords) -> ChunkNotFoundError:
+        """Return the error for a chunk that is not stored although it must be."""
+        return ChunkNotFoundError(
+            f"{self.where(coords, self.key(coords))} is not stored and read_missing_chunks is off"
+        )
+
+
+def getter(space: ChunkSpace) -> Callable[[Any], Value | None]:
+    """Return the function that fetches a chunk; it looks at the stop flag if the call has one."""
+    get = space.store.get
+    call = workers.current_call()
+    if call is None or space.lock_key is None:
+        return get
+
+    def guarded(key: Any) -> Value | None:
+        call.enter()
+        return get(key)
+
+    return guarded

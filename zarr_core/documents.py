@@ -1,0 +1,290 @@
+"""The JSON documents of nodes: their keys, their text, and how their fields are read.
+
+Short forms are read, long forms are written. Refusals name the document, the field, what was found
+and what is allowed.
+"""
+
+import gc
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from zarr_core.config import config
+from zarr_core.errors import (
+    MetadataValidationError,
+    NodeTypeValidationError,
+    ZarrUserWarning,
+    describe,
+)
+from zarr_core.grid import Shape
+
+ZarrFormat: TypeAlias = Literal[2, 3]
+JSON: TypeAlias = Any
+T = TypeVar("T")
+
+V3_DOCUMENT = "zarr.json"
+V2_ARRAY, V2_GROUP, V2_ATTRIBUTES = ".zarray", ".zgroup", ".zattrs"
+V2_CONSOLIDATED = ".zmetadata"
+DOCUMENTS = frozenset({V3_DOCUMENT, V2_ARRAY, V2_GROUP, V2_ATTRIBUTES, V2_CONSOLIDATED})
+"""Keys, relative to a node, that are metadata documents."""
+
+MAX_DIMENSIONS = 64
+"""NumPy's limit."""
+
+LARGE = 1 << 17
+"""Documents of more bytes are parsed without the garbage collector."""
+
+
+class NamedConfig(NamedTuple):
+    """An extension point in a document: a codec, a grid, a key encoding."""
+
+    name: str
+    configuration: Mapping[str, JSON] = {}
+    must_understand: bool = True
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the long form."""
+        data: dict[str, JSON] = {"name": self.name}
+        # These two are written with an empty configuration by the other implementations.
+        if self.configuration or self.name in ("vlen-utf8", "vlen-bytes"):
+            data["configuration"] = dict(self.configuration)
+        if not self.must_understand:
+            data["must_understand"] = False
+        return data
+
+
+# --- text ------------------------------------------------------------------------------------------
+
+
+def load_json(data: bytes | memoryview, document: str) -> dict[str, JSON]:
+    """Return the JSON object in a document; raise `MetadataValidationError` for anything else."""
+    limit = config.get("metadata.max_bytes")
+    if len(data) > limit:
+        raise MetadataValidationError(
+            f"{document}: {len(data)} bytes are more than the setting metadata.max_bytes ({limit})"
+        )
+    try:
+        value = _parse(bytes(data))
+    except RecursionError:
+        raise MetadataValidationError(f"{document}: nested too deeply") from None
+    except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
+        raise MetadataValidationError(f"{document}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise MetadataValidationError(f"{document}: expected an object, found {describe(value)}")
+    return value
+
+
+def _parse(text: bytes) -> JSON:
+    if len(text) < LARGE or not gc.isenabled():
+        return json.loads(text)
+    # It makes many objects and no garbage: the collector would take half of the time.
+    gc.disable()
+    try:
+        return json.loads(text)
+    finally:
+        gc.enable()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
+
+
+def dump_json(value: Mapping[str, JSON], document: str) -> bytes:
+    """Return JSON text as the other implementations write it; NaN as `NaN`."""
+    return _dump(value, document, config.get("json_indent")).encode()
+
+
+def dump_line(value: Mapping[str, JSON], document: str) -> str:
+    """Return JSON text without a line break."""
+    return _dump(value, document, None)
+
+
+def _dump(value: Mapping[str, JSON], document: str, indent: int | None) -> str:
+    try:
+        return json.dumps(value, indent=indent, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MetadataValidationError(f"{document}: {error}") from None
+
+
+def check_attributes(attributes: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return attributes as they will be stored; raise `MetadataValidationError` (a `TypeError`).
+
+    NaN and infinities are not JSON, but written all the same, as other implementations do; a
+    warning names the attribute.
+    """
+    checked = {}
+    for name, value in attributes.items():
+        if not isinstance(name, str):
+            raise MetadataValidationError(f"attribute names are strings, found {describe(name)}")
+        try:
+            text = json.dumps(value, default=_plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise MetadataValidationError(f"attribute {name!r}: {error}") from None
+        if ("NaN" in text or "Infinity" in text) and _has_nonfinite(json.loads(text)):
+            warnings.warn(
+                f"attribute {name!r} holds NaN or infinity, which is not valid JSON; "
+                "other readers may refuse it",
+                ZarrUserWarning,
+                stacklevel=3,
+            )
+        checked[name] = json.loads(text)
+    return checked
+
+
+def _has_nonfinite(value: JSON) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_nonfinite, value.values()))
+    return isinstance(value, list) and any(map(_has_nonfinite, value))
+
+
+# --- fields ----------------------------------------------------------------------------------------
+
+
+def required(data: Mapping[str, JSON], name: str, document: str) -> JSON:
+    """Return a field; raise `MetadataValidationError` when it is missing."""
+    try:
+        return data[name]
+    except KeyError:
+        raise MetadataValidationError(f"{document}: field {name!r} is missing") from None
+
+
+def in_field(document: str, name: str, parse: Callable[..., T], *args: Any) -> T:
+    """Run a parser; put the names of document and field in front of its complaint."""
+    try:
+        return parse(*args)
+    except MetadataValidationError as error:
+        raise type(error)(f"{document}: field {name!r}: {error}") from None
+
+
+def named(value: JSON, document: str, name: str, *, optional: bool = False) -> NamedConfig:
+    """Return an extension point, which may be a bare string."""
+    if isinstance(value, str):
+        return NamedConfig(value)
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        configuration = value.get("configuration", {})
+        must_understand = value.get("must_understand", True)
+        known = value.keys() <= {"name", "configuration", "must_understand"}
+        if isinstance(configuration, dict) and isinstance(must_understand, bool) and known:
+            if not must_understand and not optional:
+                raise MetadataValidationError(
+                    f"{document}: field {name!r}: 'must_understand' cannot be false here"
+                )
+            return NamedConfig(value["name"], configuration, must_understand)
+    raise MetadataValidationError(
+        f"{document}: field {name!r}: expected a name or an object with 'name' and "
+        f"'configuration', found {describe(value)}"
+    )
+
+
+def shape_of(data: Mapping[str, JSON], document: str) -> Shape:
+    """Return the field `shape`."""
+    value = required(data, "shape", document)
+    if not isinstance(value, list | tuple) or len(value) > MAX_DIMENSIONS or not _are_lengths(value):
+        raise MetadataValidationError(
+            f"{document}: field 'shape': expected up to {MAX_DIMENSIONS} lengths between 0 and "
+            f"2**63 - 1, found {describe(value)}"
+        )
+    return tuple(value)
+
+
+def _are_lengths(values: list[JSON] | tuple[JSON, ...]) -> bool:
+    for value in values:  # a loop: for a few values faster than all()
+        if type(value) is not int or not 0 <= value < 1 << 63:
+            return False
+    return True
+
+
+def attributes_in(value: JSON, document: str) -> dict[str, JSON]:
+    """Return user attributes, which may be missing."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MetadataValidationError(
+            f"{document}: field 'attributes': expected an object, found {describe(value)}"
+        )
+    return value
+
+
+def extra_fields_in(
+    data: Mapping[str, JSON], known: frozenset[str], document: str
+) -> dict[str, JSON]:
+    """Return the fields that are not known and need not be understood; raise for others."""
+    if data.keys() <= known:
+        return {}
+    extra = {}
+    for name in data.keys() - known:
+        value = data[name]
+        if not (isinstance(value, dict) and value.get("must_understand") is False):
+            raise MetadataValidationError(
+                f"{document}: field {describe(name)} is unknown and must be understood"
+            )
+        extra[name] = value
+    return extra
+
+
+def check_header(
+    data: Mapping[str, JSON], zarr_format: ZarrFormat, node_type: str | None, document: str
+) -> None:
+    """Raise `MetadataValidationError` unless a document is of a format and (3 only) a node type."""
+    found = required(data, "zarr_format", document)
+    if found != zarr_format or isinstance(found, bool):
+        raise MetadataValidationError(
+            f"{document}: field 'zarr_format': expected {zarr_format}, found {describe(found)}"
+        )
+    if node_type is not None and (found := required(data, "node_type", document)) != node_type:
+        raise NodeTypeValidationError(
+            f"{document}: field 'node_type': expected {node_type!r}, found {describe(found)}"
+        )
+
+
+def names_in(value: JSON, ndim: int, document: str) -> tuple[str | None, ...] | None:
+    """Return the field `dimension_names`."""
+    if value is None:
+        return None
+    if (
+        not isinstance(value, list)
+        or len(value) != ndim
+        or not all(name is None or isinstance(name, str) for name in value)
+    ):
+        raise MetadataValidationError(
+            f"{document}: field 'dimension_names': expected {ndim} strings or nulls, "
+            f"found {describe(value)}"
+        )
+    return tuple(value)
+
+
+def v2_codecs_in(
+    value: JSON, document: str, name: str
+) -> tuple[Mapping[str, JSON], ...] | None:
+    """Return the codecs in a field of format 2."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(
+        isinstance(c, dict) and isinstance(c.get("id"), str) for c in value
+    ):
+        raise MetadataValidationError(
+            f"{document}: field {name!r}: expected objects with an 'id', or null, "
+            f"found {describe(value)}"
+        )
+    return tuple(value)
+
+
+_PLAIN_PATH = re.compile(r"[^/.\\\0]+(?:/[^/.\\\0]+)*")
+
+
+def check_path(path: str, document: str) -> str:
+    """Return a relative node path found in a document; raise if it could leave the group."""
+    if _PLAIN_PATH.fullmatch(path):
+        return path
+    if "\\" in path or "\0" in path or any(s in ("", ".", "..") for s in path.split("/")):
+        raise MetadataValidationError(f"{document}: {describe(path)} is no path of a node")
+    return path

@@ -1,0 +1,87 @@
+"""What the handles of an array share, and what a call needs to know, computed once."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zarr_core.chunk_space import ChunkSpace
+from zarr_core.codecs import CodecChain, codecs_from_configs
+from zarr_core.codecs.base import ChunkSpec
+from zarr_core.config import ArrayConfig
+from zarr_core.grid import Coords, Shape
+from zarr_core.metadata import ArrayMetadata
+from zarr_core.sharding import ShardingCodec
+from zarr_core.storage import StorePath
+
+
+class Node:
+    """What all handles made from one share: the metadata they last saw, swapped whole."""
+
+    __slots__ = ("__weakref__", "metadata", "on_change")
+
+    def __init__(self, metadata: ArrayMetadata) -> None:
+        self.metadata = metadata
+        # Called with new metadata after it was stored; keeps consolidated copies true.
+        self.on_change: Callable[[ArrayMetadata], None] | None = None
+
+
+class State(NamedTuple):
+    """What a call needs to know, computed once per metadata and handle."""
+
+    metadata: ArrayMetadata
+    space: ChunkSpace
+    shape: Shape
+    plain: bool  # no fields to look for, C order
+
+
+def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> CodecChain:
+    """Return the codec chain for chunks of one shape; raise `UnknownCodecError`."""
+    fill = effective_fill(metadata)
+    spec = ChunkSpec(shape, metadata.data_type, metadata.dtype, fill)
+    codecs = codecs_from_configs(metadata.codecs)
+    return CodecChain(
+        [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
+    )
+
+
+def effective_fill(metadata: ArrayMetadata) -> Any:
+    """Return the fill value as data: an undefined one of format 2 reads as zero."""
+    if metadata.fill_value is not None:
+        return metadata.fill_value
+    dtype = metadata.dtype
+    if metadata.data_type.is_variable:
+        return metadata.data_type.default_fill
+    return np.zeros((), dtype)[()]
+
+
+def key_template(place: StorePath, metadata: ArrayMetadata) -> Callable[[Coords], str]:
+    keys = metadata.chunk_key_encoding
+    if metadata.ndim == 0:
+        key = place.key(keys.scalar_key)
+        return lambda coords: key
+    numbers = keys.separator.join(["%d"] * metadata.ndim)
+    template = place.key(f"{keys.prefix}{numbers}") if not place.path else ""
+    if place.path:
+        template = f"{place.path}/".replace("%", "%%") + f"{keys.prefix}{numbers}"
+    return template.__mod__
+
+
+def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -> State:
+    """Return the state of an array; raise `UnknownCodecError` and what codecs refuse."""
+    store = place.store
+    space = ChunkSpace(
+        name=f"array '/{place.path}'",
+        grid=metadata.chunk_grid,
+        dtype=metadata.dtype,
+        fill_value=effective_fill(metadata),
+        make_chain=partial(make_chain, metadata, config),
+        store=store,
+        key=key_template(place, metadata),
+        lock_key=store.lock_key,
+        write_empty_chunks=config.write_empty_chunks,
+        read_missing_chunks=config.read_missing_chunks,
+    )
+    order = metadata.order if metadata.zarr_format == 2 else config.order
+    return State(metadata, space, metadata.shape, metadata.dtype.names is None and order == "C")

@@ -1,0 +1,385 @@
+"""Stores of zarr-python used here, and stores from here used by zarr-python."""
+
+import os
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+)
+from contextlib import closing
+from functools import cache
+from typing import Any, Self
+
+from zarr_core.errors import StoreError
+from zarr_core.storage.base import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Request,
+    Result,
+    Store,
+    SuffixByteRequest,
+    Value,
+    Writable,
+    _size_of_item,
+    _size_of_range,
+    check_key,
+    check_prefix,
+)
+
+__all__ = ["FromZarrStore", "ToZarrStore", "from_zarr_store"]
+
+
+# --- zarr-python's stores here -------------------------------------------------------------------
+
+
+def from_zarr_store(store: Any, *, read_only: bool = False) -> "FromZarrStore":
+    """Return a store that asks a store of zarr-python (such as Icechunk's).
+
+    Args:
+        store: An instance of `zarr.abc.store.Store`; it is never closed from here.
+        read_only: Refuse to write, whatever `store` allows.
+    """
+    return FromZarrStore(store, read_only=read_only)
+
+
+class FromZarrStore(Store):
+    """A store that asks an asynchronous store of zarr-python, on an event loop of our own.
+
+    Many requests need one hop to the loop; see `from_zarr_store` for the arguments.
+    """
+
+    high_latency = True
+
+    def __init__(self, store: Any, *, read_only: bool = False) -> None:
+        from zarr.abc.store import Store as ZarrStore
+
+        if not isinstance(store, ZarrStore):
+            raise TypeError(f"expected a store of zarr-python, not {type(store).__name__}")
+        super().__init__(read_only=read_only or store.read_only)
+        self.store: Any = store
+        self.supports_consolidated_metadata = store.supports_consolidated_metadata
+        self.supports_writes = store.supports_writes
+        self.supports_deletes = store.supports_deletes
+        self.supports_listing = store.supports_listing
+
+    def _run(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        from zarr_core.storage.loops import own_loop, run_on
+
+        return run_on(own_loop(), call)
+
+    def _overlap(
+        self,
+        call: Callable[[Any], Awaitable[Any]],
+        items: Iterable[Any],
+        size_of: Callable[[Any], int | None] | None,
+        *,
+        cancel: bool,
+    ) -> Generator[Result, None, None]:
+        from zarr_core.storage.loops import overlap_on, own_loop
+
+        answers = overlap_on(own_loop(), call, items, size_of=size_of, cancel=cancel)
+        with closing(answers):
+            for index, value, error in answers:
+                yield Result(index, value, error)
+
+    # --- reading ---
+
+    async def _get(self, request: tuple[str, ByteRequest | None]) -> Value | None:
+        from zarr.core.buffer import default_buffer_prototype
+
+        key, byte_range = check_key(request[0]), request[1]
+        asked = _to_zarr_range(byte_range)
+        buffer = await self.store.get(key, default_buffer_prototype(), byte_range=asked)
+        if buffer is None:
+            return None
+        value: bytes = buffer.to_bytes()
+        if isinstance(byte_range, RangeByteRequest):
+            wanted = byte_range.end - byte_range.start
+            if len(value) != wanted:
+                raise StoreError(f"{byte_range} of {key!r} in {self} gave {len(value)} bytes")
+        return value
+
+    def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
+        """Return the value of `key` (or part of it), or None when there is no such key."""
+        value: Value | None = self._run(lambda: self._get((key, byte_range)))
+        return value
+
+    def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
+        """Yield a `Result` per request, as they complete."""
+        return self._overlap(self._get, requests, _size_of_range, cancel=True)
+
+    def exists(self, key: str) -> bool:
+        """Return whether `key` has a value."""
+        check_key(key)
+        found: bool = self._run(lambda: self.store.exists(key))
+        return found
+
+    def getsize(self, key: str) -> int:
+        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
+        check_key(key)
+        size: int = self._run(lambda: self.store.getsize(key))
+        return size
+
+    # --- writing ---
+
+    async def _set(self, item: tuple[str, Writable]) -> None:
+        from zarr.core.buffer import default_buffer_prototype
+
+        self._check_writable()
+        check_key(item[0])
+        buffer = default_buffer_prototype().buffer.from_bytes(bytes(item[1]))
+        await self.store.set(item[0], buffer)
+
+    def set(self, key: str, value: Writable) -> None:
+        """Store a copy of `value` under `key`."""
+        self._run(lambda: self._set((key, value)))
+
+    def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
+        """Store values; yield a `Result` per item as they complete."""
+        return self._overlap(self._set, items, _size_of_item, cancel=False)
+
+    def set_if_not_exists(self, key: str, value: Writable) -> bool:
+        """Store `value` unless `key` exists; as atomic as the store of zarr-python.
+
+        That does not say whether it stored, so the value is compared afterwards.
+        """
+        from zarr.core.buffer import default_buffer_prototype
+
+        self._check_writable()
+        if self.exists(key):
+            return False
+        buffer = default_buffer_prototype().buffer.from_bytes(bytes(value))
+        self._run(lambda: self.store.set_if_not_exists(key, buffer))
+        return self.get(key) == value
+
+    async def _delete(self, key: str) -> None:
+        self._check_writable()
+        await self.store.delete(check_key(key))
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it does not exist."""
+        self._run(lambda: self._delete(key))
+
+    def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
+        """Remove keys; yield a `Result` per key as they complete."""
+        return self._overlap(self._delete, keys, None, cancel=False)
+
+    # --- listing ---
+
+    def _collect(self, listing: Callable[[], AsyncIterator[str]]) -> tuple[str, ...]:
+        async def collect() -> tuple[str, ...]:
+            return tuple([name async for name in listing()])
+
+        found: tuple[str, ...] = self._run(collect)
+        return found
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        """Yield every key below the path `prefix`, in no particular order."""
+        prefix = check_prefix(prefix)
+        start = f"{prefix}/" if prefix else ""
+        # for some of zarr-python's stores the prefix is a path, for some it is only a string
+        keys = self._collect(lambda: self.store.list_prefix(start))
+        return (key for key in keys if key.startswith(start))
+
+    def list_dir(self, prefix: str) -> Iterator[str]:
+        """Yield the names directly below `prefix`."""
+        prefix = check_prefix(prefix)
+        names = self._collect(lambda: self.store.list_dir(prefix))
+        return iter(dict.fromkeys(name.strip("/") for name in names if name.strip("/")))
+
+    # --- the store itself ---
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """Return a store for the same place with another `read_only`."""
+        if read_only or not self.store.read_only:
+            return type(self)(self.store, read_only=read_only)
+        return type(self)(self.store.with_read_only(False))
+
+    def lock_key(self, key: str) -> Hashable:
+        """Return the identity of the place, as far as the store of zarr-python tells it."""
+        root = getattr(self.store, "root", None)
+        if isinstance(root, os.PathLike):
+            return f"{os.path.realpath(root)}/{key}"
+        return (type(self.store).__name__, str(self.store), key)
+
+    def __str__(self) -> str:
+        return str(self.store)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, FromZarrStore)
+            and bool(self.store == other.store)
+            and self._read_only == other._read_only
+        )
+
+    def __hash__(self) -> int:
+        return hash((str(self), self._read_only))
+
+
+def _to_zarr_range(byte_range: ByteRequest | None) -> Any:
+    from zarr.abc import store as zarr_store
+
+    match byte_range:
+        case None:
+            return None
+        case RangeByteRequest(start, end):
+            return zarr_store.RangeByteRequest(start, end)
+        case OffsetByteRequest(offset):
+            return zarr_store.OffsetByteRequest(offset)
+        case SuffixByteRequest(suffix):
+            return zarr_store.SuffixByteRequest(suffix)
+
+
+def _from_zarr_range(asked: Any) -> ByteRequest | None:
+    if asked is None:
+        return None
+    if hasattr(asked, "suffix"):
+        return SuffixByteRequest(asked.suffix)
+    if hasattr(asked, "offset"):
+        return OffsetByteRequest(asked.offset)
+    return RangeByteRequest(asked.start, asked.end)
+
+
+# --- our stores in zarr-python -------------------------------------------------------------------
+
+
+def ToZarrStore(store: Store) -> Any:  # noqa: N802 - used like a class; the class needs zarr
+    """Return an instance of `zarr.abc.store.Store` over one of our stores.
+
+    Calls of slow stores run in threads, so zarr-python's event loop goes on.
+    """
+    return _zarr_store_class()(store)
+
+
+@cache
+def _zarr_store_class() -> type:
+    import asyncio
+
+    from zarr.abc.store import Store as ZarrStore
+    from zarr.core.buffer import default_buffer_prototype
+
+    class _ToZarrStore(ZarrStore):  # type: ignore[misc] # zarr has no types here
+        def __init__(self, store: Store) -> None:
+            super().__init__(read_only=store.read_only)
+            self.store = store
+            self._is_open = True
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return ToZarrStore, (self.store,)
+
+        async def _call(self, method: Callable[..., Any], *args: Any) -> Any:
+            return await asyncio.to_thread(method, *args)
+
+        async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+            return await self._call(self._get_buffer, key, prototype, byte_range)
+
+        def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+            return self._get_buffer(key, prototype, byte_range)
+
+        def _get_buffer(self, key: str, prototype: Any, byte_range: Any) -> Any:
+            value = self.store.get(key, _from_zarr_range(byte_range))
+            return None if value is None else _buffer(prototype, value)
+
+        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+            requests = [Request(key, _from_zarr_range(part)) for key, part in key_ranges]
+
+            def get_all() -> Any:
+                found: Any = [None] * len(requests)
+                with closing(self.store.get_many(requests)) as results:
+                    for index, value, error in results:
+                        if error is not None:
+                            raise error
+                        found[index] = None if value is None else _buffer(prototype, value)
+                return found
+
+            return await self._call(get_all)
+
+        async def exists(self, key: str) -> bool:
+            return bool(await self._call(self.store.exists, key))
+
+        async def getsize(self, key: str) -> int:
+            return int(await self._call(self.store.getsize, key))
+
+        async def getsize_prefix(self, prefix: str) -> int:
+            return int(await self._call(self.store.getsize_prefix, prefix))
+
+        async def is_empty(self, prefix: str) -> bool:
+            return bool(await self._call(self.store.is_empty, prefix))
+
+        async def set(self, key: str, value: Any) -> None:
+            await self._call(self.set_sync, key, value)
+
+        def set_sync(self, key: str, value: Any) -> None:
+            self.store.set(key, value.to_bytes())
+
+        async def set_if_not_exists(self, key: str, value: Any) -> None:
+            await self._call(self.store.set_if_not_exists, key, value.to_bytes())
+
+        async def delete(self, key: str) -> None:
+            await self._call(self.store.delete, key)
+
+        def delete_sync(self, key: str) -> None:
+            self.store.delete(key)
+
+        async def delete_dir(self, prefix: str) -> None:
+            await self._call(self.store.delete_dir, prefix)
+
+        async def clear(self) -> None:
+            await self._call(self.store.clear)
+
+        async def list(self) -> Any:
+            for key in await self._call(lambda: tuple(self.store.list())):
+                yield key
+
+        async def list_prefix(self, prefix: str) -> Any:
+            # here it is only a string
+            path = prefix.rpartition("/")[0]
+            for key in await self._call(lambda: tuple(self.store.list_prefix(path))):
+                if key.startswith(prefix):
+                    yield key
+
+        async def list_dir(self, prefix: str) -> Any:
+            for name in await self._call(lambda: tuple(self.store.list_dir(prefix))):
+                yield name
+
+        @property
+        def supports_consolidated_metadata(self) -> bool:
+            return self.store.supports_consolidated_metadata
+
+        @property
+        def supports_writes(self) -> bool:
+            return self.store.supports_writes
+
+        @property
+        def supports_deletes(self) -> bool:
+            return self.store.supports_deletes
+
+        @property
+        def supports_listing(self) -> bool:
+            return self.store.supports_listing
+
+        def with_read_only(self, read_only: bool = False) -> Any:
+            return ToZarrStore(self.store.with_read_only(read_only))
+
+        def __str__(self) -> str:
+            return str(self.store)
+
+        def __repr__(self) -> str:
+            return f"ToZarrStore({self.store!r})"
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, _ToZarrStore) and self.store == other.store
+
+        def __hash__(self) -> int:
+            return hash(self.store)
+
+    def _buffer(prototype: Any, value: Value) -> Any:
+        prototype = prototype or default_buffer_prototype()
+        return prototype.buffer.from_bytes(value)
+
+    return _ToZarrStore

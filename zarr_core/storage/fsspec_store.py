@@ -1,0 +1,642 @@
+"""Stores in any file system of fsspec.
+
+Asynchronous file systems run on fsspec's own event loop, and a batch of requests needs one hop to
+it; others are called directly, overlapped on threads where they are slow. Listings are never taken
+from the file system's cache. Only `FileNotFoundError` means that a key does not exist, and not even
+that when its cause was another error.
+"""
+
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from contextlib import closing, nullcontext, suppress
+from typing import Any, ClassVar, Self
+from urllib.parse import quote, unquote
+
+from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
+from zarr_core.storage.base import (
+    ByteRequest,
+    OffsetByteRequest,
+    OpenValue,
+    RangeByteRequest,
+    Request,
+    Result,
+    Store,
+    SuffixByteRequest,
+    Value,
+    ValueSnapshot,
+    Writable,
+    _size_of_item,
+    _size_of_range,
+    check_key,
+    check_prefix,
+    slice_value,
+)
+from zarr_core.storage.local import TEMP_SUFFIX, LocalStore
+from zarr_core.storage.locks import ForkLock
+from zarr_core.storage.retry import (
+    RetryPolicy,
+    ShortBodyError,
+    http_status,
+    is_transient,
+    translated,
+)
+
+__all__ = ["FsspecStore"]
+
+_LOCAL = frozenset({"file", "local"})
+_QUICK = frozenset({"file", "local", "memory"})
+_ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "smb", "tar"})
+"""File systems with one connection or one file position that threads must not share."""
+
+
+class FsspecStore(Store):
+    """A store in a file system of fsspec.
+
+    Args:
+        fs: The file system. One made for use inside an event loop (`asynchronous=True`) is made
+            anew without that.
+        read_only: Refuse to write.
+        path: Where in the file system the store begins.
+        allowed_exceptions: Errors that mean "no such key".
+        retries: How often requests are tried again; see `RetryPolicy`.
+
+    A write is as atomic as the file system's own. In a forked process the file system is made anew
+    from its options; if they cannot be pickled, `StoreError` says so. The file system is never
+    closed by the store.
+    """
+
+    default_retries: ClassVar[RetryPolicy] = RetryPolicy()
+
+    def __init__(
+        self,
+        fs: Any,
+        read_only: bool = False,
+        path: str = "/",
+        allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
+        *,
+        retries: RetryPolicy | None = None,
+    ) -> None:
+        super().__init__(read_only=read_only)
+        if fs.async_impl and fs.asynchronous:
+            options = {**fs.storage_options, "asynchronous": False}
+            fs = type(fs)(*fs.storage_args, **options)
+        protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+        self.fs = fs
+        self.path: str = fs._strip_protocol(path).rstrip("/")
+        self.allowed_exceptions = allowed_exceptions
+        self.retries = self.default_retries if retries is None else retries
+        self.high_latency = not protocols & _QUICK
+        self._is_http = bool(protocols & {"http", "https"})
+        self._is_s3 = hasattr(fs, "_call_s3") and hasattr(fs, "split_path")
+        # whose own writes are not atomic, and make no directories
+        self._local = LocalStore(self.path or "/") if protocols & _LOCAL else None
+        self._prepare(protocols)
+
+    def _prepare(self, protocols: set[str]) -> None:
+        self._pid = os.getpid()
+        self._lock = ForkLock()
+        alone = protocols & _ONE_AT_A_TIME
+        self._turn: Any = ForkLock() if alone else nullcontext()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = (self.fs, self._read_only, self.path or "/", self.allowed_exceptions)
+        return _unpickle_fsspec, (type(self), options, self.retries)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        storage_options: dict[str, Any] | None = None,
+        read_only: bool = False,
+        allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
+    ) -> Self:
+        """Return the store of a URL that fsspec understands, chained ones included."""
+        from fsspec.core import url_to_fs
+
+        fs, path = url_to_fs(url, **(storage_options or {}))
+        return cls(fs, read_only, path or "/", allowed_exceptions)
+
+    @classmethod
+    def from_mapper(
+        cls,
+        fs_map: Any,
+        read_only: bool = False,
+        allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
+    ) -> Self:
+        """Return the store in the place of an fsspec mapper (`fsspec.FSMap`)."""
+        return cls(fs_map.fs, read_only, fs_map.root or "/", allowed_exceptions)
+
+    @classmethod
+    def from_upath(
+        cls,
+        upath: Any,
+        read_only: bool = False,
+        allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
+    ) -> Self:
+        """Return the store in the place of a `upath.UPath`."""
+        return cls(upath.fs, read_only, upath.path or "/", allowed_exceptions)
+
+    # --- calling the file system -----------------------------------------------------------------
+
+    def _live(self) -> Any:
+        """Return the file system, made anew in a forked process."""
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._rebuild()
+        return self.fs
+
+    def _rebuild(self) -> None:
+        try:
+            self.fs = pickle.loads(pickle.dumps(self.fs))  # noqa: S301 - just pickled here
+        except Exception as error:
+            raise StoreError(
+                f"{self} cannot be used in a forked process, as its file system "
+                f"{type(self.fs).__name__} cannot be pickled: {error}"
+            ) from error
+        self._pid = os.getpid()
+
+    def _call(self, doing: str, call: Callable[[Any], Any]) -> Any:
+        """Return `call(fs)`, awaited on the loop of an asynchronous file system.
+
+        `call` uses the names of the asynchronous methods, with an underscore. Raises
+        `FileNotFoundError` for what does not exist, and never for anything else.
+        """
+        fs = self._live()
+        try:
+            if fs.async_impl:
+                from zarr_core.storage.loops import run_on
+
+                return run_on(fs.loop, lambda: self.retries.run_async(lambda: call(fs)))
+            with self._turn:
+                return self.retries.run(lambda: _finished(call(_Awaitable(fs))))
+        except Exception as error:
+            if self._is_missing(error):
+                raise FileNotFoundError(f"{doing}: there is none") from error
+            raise self._translated(error, doing) from error
+
+    def _is_missing(self, error: Exception) -> bool:
+        return isinstance(error, self.allowed_exceptions)
+
+    def _translated(self, error: Exception, doing: str) -> Exception:
+        return translated(error, f"{doing} in {self}")
+
+    def _full(self, key: str) -> str:
+        if TEMP_SUFFIX in check_key(key):
+            raise InvalidKeyError(f"invalid key {key!r}: {TEMP_SUFFIX!r} marks unfinished files")
+        name = quote(key) if self._is_http else key
+        return f"{self.path}/{name}" if self.path else f"{self.fs.root_marker}{name}"
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def _read(self, fs: Any, path: str, byte_range: ByteRequest | None) -> Value:
+        """Return a value or part of it, of the right length."""
+        if byte_range is None:
+            # S3 would be asked for the size first, to read large values in parts
+            options = {"max_concurrency": 1} if self._is_s3 else {}
+            return _as_bytes(await fs._cat_file(path, **options))
+        if isinstance(byte_range, SuffixByteRequest):
+            return await self._read_suffix(fs, path, byte_range.suffix)
+        if isinstance(byte_range, OffsetByteRequest) or byte_range.start == byte_range.end:
+            # a server that ignores ranges could not be told from one that does not
+            size = await self._size(fs, path)
+            start, end = (*byte_range, size)[:2]
+            if not 0 <= start <= end <= size:
+                raise StoreError(f"{path} has {size} bytes, too few for {byte_range}")
+            if start == end:
+                return b""
+        else:
+            start, end = byte_range
+        data = _as_bytes(await fs._cat_file(path, start=start, end=end))
+        if len(data) == end - start:
+            return data
+        size = await self._size(fs, path)
+        if len(data) == size:  # the server ignored the range
+            return slice_value(data, RangeByteRequest(start, end))
+        wanted = min(end, size) - start
+        kind = StoreError if end > size else ShortBodyError
+        raise kind(f"{path} has {size} bytes; {start} to {end} gave {len(data)}, not {wanted}")
+
+    async def _read_suffix(self, fs: Any, path: str, suffix: int) -> Value:
+        if suffix == 0:
+            await self._size(fs, path)  # raises if there is no such value
+            return b""
+        try:
+            data = _as_bytes(await fs._cat_file(path, start=-suffix, end=None))
+        except Exception as error:
+            if self._is_missing(error) or is_transient(error) or http_status(error) == 403:
+                raise
+            # some servers know no suffixes, and some none of an empty value
+            size = await self._size(fs, path)
+            start = max(0, size - suffix)
+            if start == size:
+                return b""
+            return await self._read(fs, path, RangeByteRequest(start, size))
+        return data[-suffix:]
+
+    async def _size(self, fs: Any, path: str) -> int:
+        info = await self._describe(fs, path)
+        if info.get("type") == "directory":
+            raise StoreError(f"{path} is a directory, not a value")
+        size = info.get("size")
+        return len(await fs._cat_file(path)) if size is None else int(size)
+
+    async def _describe(self, fs: Any, path: str) -> dict[str, Any]:
+        """Return what the file system says of a file now."""
+        self.fs.invalidate_cache(path)
+        try:
+            info: dict[str, Any] = await fs._info(path)
+        except FileNotFoundError as error:
+            # fsspec's HTTP file system says this of every error
+            cause = error.__cause__
+            if isinstance(cause, Exception) and (
+                is_transient(cause) or http_status(cause) not in (None, 404, 410)
+            ):
+                raise cause from None
+            raise
+        return info
+
+    def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
+        """Return the value of `key` (or part of it), or None when there is no such key."""
+        path = self._full(key)
+        if self._local is not None:
+            return self._local.get(key, byte_range)
+        try:
+            value: Value = self._call(
+                f"reading {key!r}", lambda fs: self._read(fs, path, byte_range)
+            )
+        except FileNotFoundError:
+            return None
+        return value
+
+    def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
+        """Yield a `Result` per request, as they complete."""
+        fs = self._live()
+        if not (fs.async_impl and self.high_latency):
+            yield from super().get_many(requests)
+            return
+
+        async def fetch(request: Request) -> Value | None:
+            path = self._full(request[0])
+            try:
+                return await self.retries.run_async(lambda: self._read(fs, path, request[1]))
+            except Exception as error:
+                if self._is_missing(error):
+                    return None
+                raise self._translated(error, f"reading {request[0]!r}") from error
+
+        yield from self._overlapped(fetch, requests, _size_of_range, cancel=True)
+
+    def _overlapped(
+        self,
+        call: Callable[[Any], Any],
+        items: Iterable[Any],
+        size_of: Callable[[Any], int | None] | None,
+        *,
+        cancel: bool,
+    ) -> Generator[Result, None, None]:
+        from zarr_core.storage.loops import overlap_on
+
+        loop = self._live().loop
+        with closing(overlap_on(loop, call, items, size_of=size_of, cancel=cancel)) as answers:
+            for index, value, error in answers:
+                yield Result(index, value, error)
+
+    def _info(self, key: str) -> dict[str, Any] | None:
+        path = self._full(key)
+        doing = f"looking at {key!r}"
+        try:
+            info: dict[str, Any] = self._call(doing, lambda fs: self._describe(fs, path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return None if info.get("type") == "directory" else info
+
+    def exists(self, key: str) -> bool:
+        """Return whether `key` has a value; a directory is not a value."""
+        return self._info(key) is not None
+
+    def getsize(self, key: str) -> int:
+        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
+        info = self._info(key)
+        if info is None:
+            raise FileNotFoundError(f"no key {key!r} in {self}")
+        size = info.get("size")
+        return super().getsize(key) if size is None else int(size)
+
+    def open_value(self, key: str) -> OpenValue | None:
+        """Return a snapshot of a value.
+
+        Where the file system can ask for a version (S3, HTTP with an ETag), reads are of the value
+        that was opened, or raise `ValueChangedError`; elsewhere this is checked after each read.
+        """
+        if self._local is not None:
+            return self._local.open_value(key)
+        if not self.high_latency:
+            value = self.get(key)
+            return None if value is None else ValueSnapshot(value)
+        info = self._info(key)
+        if info is None or info.get("size") is None:
+            value = None if info is None else self.get(key)
+            return None if value is None else ValueSnapshot(value)
+        return _Snapshot(self, key, info)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def set(self, key: str, value: Writable) -> None:
+        """Store `value` under `key`."""
+        self._check_writable()
+        path = self._full(key)
+        if self._local is not None:
+            self._local.set(key, value)
+            return
+        data = bytes(value)
+        self._call(f"writing {key!r}", lambda fs: fs._pipe_file(path, data))
+
+    def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
+        """Store values; yield a `Result` per item as they complete."""
+        fs = self._live()
+        if not (fs.async_impl and self.high_latency):
+            yield from super().set_many(items)
+            return
+
+        async def store(item: tuple[str, Writable]) -> None:
+            key, data = item[0], bytes(item[1])
+            self._check_writable()
+            path = self._full(key)
+            try:
+                await self.retries.run_async(lambda: fs._pipe_file(path, data))
+            except Exception as error:
+                raise self._translated(error, f"writing {key!r}") from error
+
+        yield from self._overlapped(store, items, _size_of_item, cancel=False)
+
+    def set_if_not_exists(self, key: str, value: Writable) -> bool:
+        """Store `value` unless `key` exists; atomic where the file system can do that."""
+        self._check_writable()
+        path, data = self._full(key), bytes(value)
+        if self._local is not None:
+            return self._local.set_if_not_exists(key, value)
+        fs = self._live()
+        method = fs._pipe_file if fs.async_impl else fs.pipe_file
+        if "mode" not in inspect.signature(method).parameters:
+            return super().set_if_not_exists(key, value)
+        again = False
+
+        async def create(fs: Any) -> bool:
+            nonlocal again
+            try:
+                await fs._pipe_file(path, data, mode="create")
+            except FileExistsError:
+                # a try whose answer was lost may have stored it
+                return again and _as_bytes(await fs._cat_file(path)) == data
+            finally:
+                again = True
+            return True
+
+        created: bool = self._call(f"creating {key!r}", create)
+        return created
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it does not exist."""
+        self._check_writable()
+        path = self._full(key)
+        if self._local is not None:
+            self._local.delete(key)
+            return
+        with suppress(FileNotFoundError):
+            self._call(f"deleting {key!r}", lambda fs: fs._rm_file(path))
+
+    def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
+        """Remove keys; yield a `Result` per key as they complete."""
+        fs = self._live()
+        if not (fs.async_impl and self.high_latency):
+            yield from super().delete_many(keys)
+            return
+
+        async def remove(key: str) -> None:
+            self._check_writable()
+            path = self._full(key)
+            try:
+                await self.retries.run_async(lambda: fs._rm_file(path))
+            except Exception as error:
+                if not self._is_missing(error):
+                    raise self._translated(error, f"deleting {key!r}") from error
+
+        yield from self._overlapped(remove, keys, None, cancel=False)
+
+    def delete_dir(self, prefix: str) -> None:
+        """Remove every key below `prefix`."""
+        if self._local is None:
+            super().delete_dir(prefix)
+            return
+        self._check_writable()
+        self._local.delete_dir(prefix)
+
+    # --- listing ---------------------------------------------------------------------------------
+
+    def _directory(self, prefix: str) -> str:
+        prefix = check_prefix(prefix)
+        return self._full(prefix) if prefix else self.path or str(self.fs.root_marker)
+
+    def _listed(self, prefix: str, call: Callable[[Any, str], Any]) -> Iterator[str]:
+        """Yield what a listing has below `prefix`, relative to that."""
+        directory = self._directory(prefix)
+        self._live().invalidate_cache(directory)
+        try:
+            found = self._call(f"listing {prefix!r}", lambda fs: call(fs, directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return iter(())
+        start = directory.strip("/") + "/" if directory.strip("/") else ""
+        # some file systems put a slash in front, some do not
+        names = (name.lstrip("/") for name in found)
+        below = (name[len(start) :].rstrip("/") for name in names if name.startswith(start))
+        unquoted = map(unquote, below) if self._is_http else below
+        return (name for name in unquoted if name and not name.endswith(TEMP_SUFFIX))
+
+    def list_prefix(self, prefix: str) -> Iterator[str]:
+        """Yield every key below the path `prefix`, in no particular order."""
+        prefix = check_prefix(prefix)
+        below = self._listed(prefix, lambda fs, path: fs._find(path, detail=False))
+        return (f"{prefix}/{name}" for name in below) if prefix else below
+
+    def list_dir(self, prefix: str) -> Iterator[str]:
+        """Yield the names directly below `prefix`."""
+        below = self._listed(prefix, lambda fs, path: fs._ls(path, detail=False))
+        return iter(dict.fromkeys(name.partition("/")[0] for name in below))
+
+    # --- the store itself ------------------------------------------------------------------------
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """Return a store for the same place with another `read_only`."""
+        options = (self.fs, read_only, self.path or "/", self.allowed_exceptions)
+        return type(self)(*options, retries=self.retries)
+
+    def lock_key(self, key: str) -> Hashable:
+        """Return the URL of the key, the same for all stores below which it is."""
+        if self._local is not None:
+            return self._local.lock_key(key)
+        return f"{self.fs.unstrip_protocol(self.path)}/{key}"
+
+    def __str__(self) -> str:
+        return str(self.fs.unstrip_protocol(self.path or "/"))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, FsspecStore)
+            and type(self.fs) is type(other.fs)
+            and self.fs.storage_args == other.fs.storage_args
+            and self.fs.storage_options == other.fs.storage_options
+            and self.path == other.path
+            and self._read_only == other._read_only
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self.fs), self.path, self._read_only))
+
+
+def _unpickle_fsspec(
+    kind: type[FsspecStore], options: tuple[Any, ...], retries: RetryPolicy
+) -> FsspecStore:
+    return kind(*options, retries=retries)
+
+
+def _as_bytes(data: Any) -> bytes:
+    return data if isinstance(data, bytes) else bytes(data)
+
+
+# --- file systems that are not asynchronous ------------------------------------------------------
+
+
+class _Awaitable:
+    """A plain file system whose methods can be awaited, so that each request is written once."""
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._fs, name.removeprefix("_"))
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+        return call
+
+
+def _finished(coroutine: Any) -> Any:
+    """Return the result of a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        coroutine.close()
+    raise RuntimeError("a plain file system made its caller wait")
+
+
+# --- snapshots -----------------------------------------------------------------------------------
+
+_VERSIONS = (
+    "VersionId",
+    "generation",
+    "ETag",
+    "etag",
+    "e_tag",
+    "md5Hash",
+    "content_md5",
+    "Content-MD5",
+    "LastModified",
+    "last_modified",
+    "Last-Modified",
+    "updated",
+    "modified",
+    "mtime",
+)
+
+
+def _version_of(info: dict[str, Any]) -> str | None:
+    """Return what changes in the description of a file when its bytes do."""
+    found = [str(info[name]) for name in _VERSIONS if info.get(name)]
+    return f"{found[0]}-{info.get('size')}" if found else None
+
+
+class _Snapshot:
+    """A value of a slow file system."""
+
+    def __init__(self, store: FsspecStore, key: str, info: dict[str, Any]) -> None:
+        self._store, self._key = store, key
+        self._etag = info.get("ETag")
+        self.size: int | None = int(info["size"])
+        self.version = _version_of(info)
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value as it was when it was opened, or raise `ValueChangedError`."""
+        start, end = self._bounds(byte_range)
+        if start == end:
+            return b""
+        store = self._store
+        path = store._full(self._key)
+        wanted = RangeByteRequest(start, end)
+        try:
+            value: Value = store._call(
+                f"reading {self._key!r}", lambda fs: self._fetch(fs, path, wanted)
+            )
+        except FileNotFoundError as error:
+            raise ValueChangedError(f"{self._key!r} was deleted while it was read") from error
+        return value
+
+    def _bounds(self, byte_range: ByteRequest | None) -> tuple[int, int]:
+        size = self.size or 0
+        match byte_range:
+            case None:
+                return 0, size
+            case RangeByteRequest(start, end):
+                pass
+            case OffsetByteRequest(offset):
+                start, end = offset, size
+            case SuffixByteRequest(suffix):
+                start, end = max(0, size - suffix), size
+        if not 0 <= start <= end <= size:
+            raise StoreError(f"{self._key!r} has {size} bytes, too few for {byte_range}")
+        return start, end
+
+    async def _fetch(self, fs: Any, path: str, wanted: RangeByteRequest) -> Value:
+        if self._etag and (self._store._is_s3 or self._store._is_http):
+            data = await self._fetch_if_match(fs, path, wanted)
+        else:
+            data = _as_bytes(await fs._cat_file(path, start=wanted.start, end=wanted.end))
+            if self.version is not None and self.version != _version_of(
+                await self._store._describe(fs, path)
+            ):
+                raise self._changed()
+        if len(data) == self.size:  # the server may have ignored the range
+            return slice_value(data, wanted)
+        if len(data) != wanted.end - wanted.start:
+            raise ShortBodyError(f"{path}: {wanted} gave {len(data)} bytes")
+        return data
+
+    async def _fetch_if_match(self, fs: Any, path: str, wanted: RangeByteRequest) -> bytes:
+        try:
+            if not self._store._is_s3:
+                headers = {**fs.kwargs.get("headers", {}), "If-Match": self._etag}
+                part = {"start": wanted.start, "end": wanted.end}
+                return _as_bytes(await fs._cat_file(path, headers=headers, **part))
+            bucket, name, _ = fs.split_path(path)
+            span = f"bytes={wanted.start}-{wanted.end - 1}"
+            options = {"Bucket": bucket, "Key": name, "Range": span, "IfMatch": self._etag}
+            response = await fs._call_s3("get_object", **options)
+            try:
+                return _as_bytes(await response["Body"].read())
+            finally:
+                response["Body"].close()
+        except Exception as error:
+            if http_status(error) == 412 or http_status(error.__cause__) == 412:
+                raise self._changed() from error
+            raise
+
+    def _changed(self) -> ValueChangedError:
+        return ValueChangedError(f"{self._key!r} of {self._store} was replaced while it was read")
+
+    def close(self) -> None:
+        """Do nothing: every read is a request of its own."""

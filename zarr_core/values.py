@@ -1,0 +1,121 @@
+"""What an assignment in NumPy does with values and fields, before anything is written."""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_core.errors import ArrayIndexError
+from zarr_core.grid import Shape
+from zarr_core.selection import Fields, split_fields
+
+NDArray: TypeAlias = npt.NDArray[Any]
+
+
+def only_ints(selection: Any) -> bool:
+    """Return whether a selection has nothing but Python ints: these select a 0-d array."""
+    if selection.__class__ is tuple:
+        return bool(selection) and all(s.__class__ is int for s in selection)
+    return selection.__class__ is int
+
+
+def with_fields(selection: Any, fields: Fields) -> tuple[Any, Fields]:
+    """Return a selection without field names, and the fields that it or `fields` names."""
+    rest, named = split_fields(selection)
+    if named is not None and fields:
+        raise ArrayIndexError("fields were given both in the selection and as an argument")
+    chosen = named if named is not None else fields or None
+    if isinstance(chosen, str) or chosen is None:
+        return rest, chosen
+    names = list(chosen)
+    return rest, names[0] if len(names) == 1 and named is None and isinstance(
+        fields, str
+    ) else names
+
+
+def field_dtype(dtype: np.dtype[Any], fields: Fields) -> np.dtype[Any]:
+    """Return the data type of fields; several are packed. Raise `ArrayIndexError`."""
+    names = [fields] if isinstance(fields, str) else list(fields or ())
+    known = dtype.names or ()
+    for name in names:
+        if name not in known:
+            raise ArrayIndexError(
+                f"there is no field {name!r}; data type {dtype} has {list(known)}"
+            )
+    if isinstance(fields, str):
+        return dtype[fields]
+    return np.dtype([(name, dtype[name]) for name in names])
+
+
+def destination(
+    out: Any, prototype: Any, shape: Shape, dtype: np.dtype[Any], order: Literal["C", "F"]
+) -> tuple[Any, NDArray]:
+    """Return what a read is to return, and the NumPy array to fill: `out`, or a new one.
+
+    Raises `ValueError` for an `out` that does not fit, before anything is read.
+    """
+    if out is None:
+        made = prototype.nd_buffer.create(shape=shape, dtype=dtype, order=order, fill_value=None)
+    else:
+        made = out
+    returned = made.as_ndarray_like() if hasattr(made, "as_ndarray_like") else made
+    target = np.asarray(returned)
+    if target.shape != shape or target.dtype != dtype:
+        raise ValueError(
+            f"out has shape {target.shape} and data type {target.dtype}; the selection has "
+            f"shape {shape} and data type {dtype}"
+        )
+    if not target.flags.writeable:
+        raise ValueError("out is read-only")
+    return returned, target
+
+
+def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
+    """Return a value as an array of a shape (or without dimensions), converted as an assignment in NumPy does.
+
+    Conversions that can fail or lose more than precision are made here, before anything is
+    written; others are left to the chunks, so that no copy of the whole value is made.
+    """
+    array = value if isinstance(value, np.ndarray) else None
+    if array is None:
+        if hasattr(value, "__array__") and not isinstance(value, np.generic):
+            array = np.asarray(value)
+        else:
+            array = np.asarray(value) if dtype.kind in "T" else None
+            if array is None:
+                array = _converted(value, dtype)
+    if array.dtype != dtype and not (
+        array.dtype.kind in "biuf"
+        and dtype.kind in "iufc"
+        and np.can_cast(array.dtype, dtype, "same_kind")
+    ):
+        as_stored = np.empty(array.shape, dtype)
+        as_stored[...] = array
+        array = as_stored
+    if shape is None or array.ndim == 0:
+        return array
+    if array.shape != shape:
+        extra = array.ndim - len(shape)
+        if extra > 0 and array.shape[:extra] == (1,) * extra:
+            array = array.reshape(array.shape[extra:])
+        try:
+            array = np.broadcast_to(array, shape)
+        except ValueError:
+            raise ValueError(
+                f"could not broadcast input array from shape {np.shape(value)} into shape {shape}"
+            ) from None
+    return array
+
+
+def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
+    """Return a Python value as an array, as NumPy converts it in an assignment."""
+    if dtype.kind == "O":
+        return np.asarray(value, dtype=object)
+    if isinstance(value, bytes | str | int | float | complex | np.generic) or value is None:
+        array = np.empty((), dtype)
+    elif dtype.names is not None:
+        return np.array(value, dtype)
+    else:
+        array = np.empty(np.shape(value), dtype)
+    array[...] = value
+    return array
