@@ -117,10 +117,9 @@ def verify(root: zarr.Group, variable: Variable) -> None:
     np.testing.assert_array_equal(array[...], variable.values)
     attributes = array.attrs.asdict()
     if root.metadata.zarr_format == 2:
-        names = attributes.pop("_ARRAY_DIMENSIONS")
+        assert tuple(attributes.pop("_ARRAY_DIMENSIONS")) == variable.dimensions
     else:
-        names = array.metadata.dimension_names
-    assert tuple(names) == variable.dimensions
+        assert array.metadata.dimension_names == variable.dimensions
     assert attributes == variable.attributes, (attributes, variable.attributes)
     if variable.fill_value is not None:
         np.testing.assert_array_equal(array.fill_value, variable.fill_value)

@@ -515,6 +515,17 @@ def test_round_trips_of_filters(data):
         assert not chain.native
 
 
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
+def test_every_second_element(dtype):
+    array = np.arange(8, dtype="<u2").astype(np.dtype(dtype).newbyteorder("="))[::2]
+    serial = BytesCodec(endian="big" if dtype[0] == ">" else "little")
+    for codecs in ([], *([codec] for codec in BYTES_CODECS)):
+        chain = make_chain((4,), array.dtype, serial, *codecs)
+        encoded = chain.encode(array)
+        assert memoryview(encoded).contiguous
+        assert_same(chain.decode(bytes(encoded)), array)
+
+
 def test_lossy_filters():
     array = np.linspace(0, 1, 10, dtype="f4").reshape(2, 5)
     for filter_ in (ours.BitRound(keepbits=3), ours.Quantize(digits=1)):

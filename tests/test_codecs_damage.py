@@ -113,6 +113,23 @@ def test_flipped_bits_are_an_error_where_there_is_a_checksum(codec):
         chain.decode(flipped)
 
 
+@pytest.mark.parametrize("codec", BYTES_CODECS, ids=repr)
+def test_a_stage_checks_how_much_it_decodes(codec):
+    for size in (96, 104):
+        other = codec.bind(size, size, np.dtype("u1"))
+        stage = codec.bind(100, 100, np.dtype("u1"))
+        with pytest.raises(CodecError, match=r"expected (at most )?10\d "):
+            stage.decode(other.encode(bytes(size)))
+
+
+@pytest.mark.parametrize("padding", [0, 5, 7, 9, 255])
+def test_bits_with_a_wrong_padding(padding):
+    chain = make_chain((10,), "?", ours.PackBits(), BytesCodec())
+    assert chain.decode(b"\6\0\0").shape == (10,)
+    with pytest.raises(CodecError, match="expected 10"):
+        chain.decode(bytes([padding, 0, 0]))
+
+
 @given(st.data())
 def test_any_damage_is_a_codec_error_or_unseen(data):
     codecs, array = data.draw(st.sampled_from(SERIAL_CASES + BYTES_CASES))

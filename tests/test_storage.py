@@ -169,8 +169,12 @@ def outcomes(results: Any) -> dict[int, Any]:
 KEYS = ("zarr.json", "a/b/c/0/1", "with space/ü€𝛼", "a.b/..c/d..", "x%20y", "q?r=1", "at@/@@", "~")
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_set_and_get(store: Store, key: str) -> None:
+def test_set_and_get(store: Store) -> None:
+    for key in KEYS:
+        check_set_and_get(store, key)
+
+
+def check_set_and_get(store: Store, key: str) -> None:
     assert store.get(key) is None
     assert not store.exists(key)
     store.set(key, b"old")
@@ -187,14 +191,14 @@ def test_set_and_get(store: Store, key: str) -> None:
     assert store.is_empty()
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"\0" * 100, os.urandom(3 << 20)])
-def test_values_come_back(store: Store, value: bytes) -> None:
-    store.set("a", value)
-    found = store.get("a")
-    assert found == value
-    view = memoryview(found)
-    assert view.readonly
-    assert (view.format, view.ndim) == ("B", 1)
+def test_values_come_back(store: Store) -> None:
+    for value in (b"", b"x", b"\0" * 100, os.urandom(3 << 20)):
+        store.set("a", value)
+        found = store.get("a")
+        assert found == value
+        view = memoryview(found)
+        assert view.readonly
+        assert (view.format, view.ndim) == ("B", 1)
 
 
 @pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
@@ -227,37 +231,35 @@ RANGES = [
 ]
 
 
-@pytest.mark.parametrize(("byte_range", "expected"), RANGES)
-def test_ranges(store: Store, byte_range: Any, expected: bytes) -> None:
+def test_ranges(store: Store) -> None:
     store.set("a", b"0123456789")
-    for _ in range(2):  # the second may come from a cache
-        assert store.get("a", byte_range) == expected
-    assert outcomes(store.get_many([Request("a", byte_range)])) == {0: expected}
     opened = store.open_value("a")
     assert opened is not None
     assert opened.size in (10, None)
-    assert opened.read(byte_range) == expected
+    for byte_range, expected in RANGES:
+        for _ in range(2):  # the second may come from a cache
+            assert store.get("a", byte_range) == expected
+        assert outcomes(store.get_many([Request("a", byte_range)])) == {0: expected}
+        assert opened.read(byte_range) == expected
+        assert store.get("b", byte_range) is None
     assert opened.read() == b"0123456789"
     opened.close()
-    assert store.get("b", byte_range) is None
 
 
-@pytest.mark.parametrize(
-    "byte_range", [RangeByteRequest(5, 11), RangeByteRequest(20, 30), OffsetByteRequest(11)]
-)
-def test_a_value_that_is_too_short_is_an_error(store: Store, byte_range: Any) -> None:
-    if type(store).__name__ == "FromZarrStore" and isinstance(byte_range, OffsetByteRequest):
-        pytest.skip("zarr-python does not say that a value ends before the offset")
+def test_a_value_that_is_too_short_is_an_error(store: Store) -> None:
     store.set("a", b"0123456789")
-    with pytest.raises(OSError):
-        store.get("a", byte_range)
-    assert isinstance(outcomes(store.get_many([Request("a", byte_range)]))[0], OSError)
+    for byte_range in (RangeByteRequest(5, 11), RangeByteRequest(20, 30), OffsetByteRequest(11)):
+        if type(store).__name__ == "FromZarrStore" and isinstance(byte_range, OffsetByteRequest):
+            continue  # zarr-python does not say that a value ends before the offset
+        with pytest.raises(OSError):
+            store.get("a", byte_range)
+        assert isinstance(outcomes(store.get_many([Request("a", byte_range)]))[0], OSError)
 
 
-@pytest.mark.parametrize("byte_range", [SuffixByteRequest(5), OffsetByteRequest(0)])
-def test_parts_of_an_empty_value(store: Store, byte_range: Any) -> None:
+def test_parts_of_an_empty_value(store: Store) -> None:
     store.set("a", b"")
-    assert store.get("a", byte_range) == b""
+    assert store.get("a", SuffixByteRequest(5)) == b""
+    assert store.get("a", OffsetByteRequest(0)) == b""
 
 
 def test_open_value_of_a_missing_key(store: Store) -> None:
@@ -303,9 +305,15 @@ BAD_KEYS = (
 )
 
 
-@pytest.mark.parametrize("key", BAD_KEYS)
-def test_bad_keys_are_refused_by_every_method(store: Store, key: str, tmp_path: Path) -> None:
-    before = sorted(tmp_path.rglob("*"))
+def test_bad_keys_are_refused_by_every_method(store: Store, tmp_path: Path) -> None:
+    for key in BAD_KEYS:
+        check_bad_key(store, key)
+    store.close()
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert files <= {"a.zip", "ok"}
+
+
+def check_bad_key(store: Store, key: str) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: store.get(key),
         lambda: store.get(key, RangeByteRequest(0, 1)),
@@ -338,10 +346,6 @@ def test_bad_keys_are_refused_by_every_method(store: Store, key: str, tmp_path: 
         found = outcomes(results)
         assert isinstance(found[0], InvalidKeyError)
         assert found[1] is None
-    store.close()
-    assert [p for p in sorted(tmp_path.rglob("*")) if p.is_file()] == [
-        p for p in [*before, *tmp_path.rglob("a.zip")] if p.is_file()
-    ]
 
 
 # --- many keys -----------------------------------------------------------------------------------
@@ -397,9 +401,13 @@ def tree(store: Store) -> Store:
     return store
 
 
-@pytest.mark.parametrize("slash", ["", "/"])
-@pytest.mark.parametrize("prefix", ["", "foo", "foo/c", "foo/c/0", "fo", "f", "baz", "no/where"])
-def test_prefixes_are_paths(tree: Store, prefix: str, slash: str) -> None:
+def test_prefixes_are_paths(tree: Store) -> None:
+    for prefix in ("", "foo", "foo/c", "foo/c/0", "fo", "f", "baz", "no/where"):
+        check_prefix_is_path(tree, prefix, "")
+        check_prefix_is_path(tree, prefix, "/")
+
+
+def check_prefix_is_path(tree: Store, prefix: str, slash: str) -> None:
     start = f"{prefix}/" if prefix else ""
     below = {key for key in TREE if key.startswith(start)}
     assert sorted(tree.list_prefix(prefix + slash)) == sorted(below)
@@ -410,15 +418,19 @@ def test_prefixes_are_paths(tree: Store, prefix: str, slash: str) -> None:
     assert tree.is_empty(prefix + slash) == (not below)
 
 
-@pytest.mark.parametrize("prefix", ["foo", "foo/c", "fo", "f", "no/where", ""])
-def test_delete_dir(tree: Store, prefix: str) -> None:
+def test_delete_dir(tree: Store) -> None:
+    for prefix in ("foo", "foo/c", "fo", "f", "no/where", ""):
+        check_delete_dir(tree, prefix)
+        for result in tree.set_many((key, b"again") for key in TREE):
+            assert result.error is None
+
+
+def check_delete_dir(tree: Store, prefix: str) -> None:
     start = f"{prefix}/" if prefix else ""
     tree.delete_dir(prefix)
     kept = sorted(key for key in TREE if not key.startswith(start))
     assert sorted(tree.list()) == kept
     assert sorted(tree.list_dir("")) == sorted({key.partition("/")[0] for key in kept})
-    tree.set("foo/c/0/0", b"again")
-    assert tree.get("foo/c/0/0") == b"again"
 
 
 def test_clear(tree: Store) -> None:
@@ -436,8 +448,8 @@ def test_keys_may_be_deleted_while_they_are_listed(tree: Store) -> None:
 
 
 def test_large_directories(store: Store) -> None:
-    if store.high_latency and not isinstance(store, LatencyStore):
-        pytest.skip("the same code as for small directories")
+    if type(store) not in (MemoryStore, LocalStore, ZipStore) or getattr(store, "fsync", False):
+        pytest.skip("the same code, or slow on some disks")
     for result in store.set_many((f"g/{i}/zarr.json", b"{}") for i in range(2000)):
         assert result.error is None
     assert len(list(store.list_dir("g"))) == 2000

@@ -797,7 +797,8 @@ def test_a_finalizer_may_take_a_lock_at_any_moment() -> None:
         gc.set_threshold(1)
         try:
             for number in range(300):
-                Closes()
+                for _ in range(number % 5):  # so that garbage is collected at many places
+                    Closes()
                 with key_lock(number):
                     pass
                 run(lambda _: None, range(2), 1)
@@ -838,8 +839,9 @@ while n_interrupts < 300:
         while True:
             with key_lock("k"):
                 pass
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         n_interrupts += 1
+        kept = error  # with its frames, as an interactive session keeps them
     assert is_free()
 print("free")
 """,
@@ -991,7 +993,6 @@ def test_exit_does_not_wait_for_what_hangs() -> None:
         f"""{AT_EXIT}
 results = overlap(lambda x: x and time.sleep(1000), range(2))
 next(results)
-builtins.results = results
 held = threading.Event()
 def hold():
     with key_lock("held"):
@@ -1001,8 +1002,9 @@ start(hold)
 held.wait()
 
 class Waits(Last):
-    def __del__(self, use=use, key_lock=key_lock):
+    def __del__(self, use=use, key_lock=key_lock, results=results):
         use("works")
+        results.close()
         try:
             with key_lock("held"):
                 use("locked")

@@ -1,6 +1,8 @@
 """`open`, `save`, `zeros` and the other functions at the top level: dispatch and defaults, no logic."""
 
+import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -43,6 +45,14 @@ from zarr_core.constructors import (
     zeros_like,
     zeros_like_async,
 )
+from zarr_core.copying import (
+    copy,
+    copy_all,
+    copy_all_async,
+    copy_async,
+    copy_store,
+    copy_store_async,
+)
 from zarr_core.create import create_node
 from zarr_core.documents import JSON, ZarrFormat
 from zarr_core.errors import ContainsGroupError, NodeNotFoundError
@@ -62,6 +72,12 @@ __all__ = [
     "asarray_async",
     "consolidate_metadata",
     "consolidate_metadata_async",
+    "copy",
+    "copy_all",
+    "copy_all_async",
+    "copy_async",
+    "copy_store",
+    "copy_store_async",
     "create",
     "create_array",
     "create_array_async",
@@ -98,12 +114,15 @@ __all__ = [
     "open_group_async",
     "open_like",
     "open_like_async",
+    "print_debug_info",
     "save",
     "save_array",
     "save_array_async",
     "save_async",
     "save_group",
     "save_group_async",
+    "set_format",
+    "set_log_level",
     "tree",
     "tree_async",
     "zeros",
@@ -233,9 +252,16 @@ def group(
 def open_consolidated(
     store: StoreLike = None, *, use_consolidated: Literal[True] = True, **kwargs: Any
 ) -> Group:
-    """Open a group whose metadata is consolidated; raise `ValueError` if it is not."""
+    """Open a group whose metadata is consolidated; raise `ValueError` if it is not.
+
+    It must exist; other parameters are those of `open_group`.
+    """
     if use_consolidated is not True:
         raise TypeError("use_consolidated must be True in open_consolidated; see open_group")
+    if kwargs.get("mode") in (None, "a"):
+        # Nothing that is created now could be consolidated.
+        read_only = getattr(store, "read_only", False)
+        kwargs["mode"] = "r" if read_only else "r+"
     return open_group(store, use_consolidated=True, **kwargs)
 
 
@@ -346,6 +372,69 @@ def create_hierarchy(
         else:
             pairs.append((name, Group(metadata, there)))
     return iter(pairs)
+
+
+# --- about the library -----------------------------------------------------------------------------
+
+_logger = logging.getLogger("zarr_core")
+_handler: logging.StreamHandler[Any] | None = None
+
+
+def _log_handler() -> logging.Handler:
+    """Return the handler that these functions configure; made when it is first needed."""
+    global _handler  # noqa: PLW0603 - one per process, as the logger
+    if _handler is None:
+        _handler = logging.StreamHandler()
+        _handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        _logger.addHandler(_handler)
+    return _handler
+
+
+def set_log_level(
+    level: Literal["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+) -> None:
+    """Show messages of the logger `zarr_core` from a level on."""
+    _logger.setLevel(level)
+    _log_handler().setLevel(level)
+
+
+def set_format(log_format: str) -> None:
+    """Set how messages of the logger `zarr_core` look; see `logging.Formatter`."""
+    _log_handler().setFormatter(logging.Formatter(fmt=log_format))
+
+
+def print_debug_info() -> None:
+    """Print the versions of this library and of those it uses, for bug reports."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    own = getattr(sys.modules[__name__.partition(".")[0]], "__version__", "unknown")
+    lines = [
+        f"platform: {platform.platform()}",
+        f"python: {platform.python_version()}",
+        f"zarr_core: {own}",
+    ]
+    for package in _PACKAGES:
+        try:
+            lines.append(f"{package}: {version(package)}")
+        except PackageNotFoundError:
+            lines.append(f"{package}: not installed")
+    print("\n".join(lines))  # noqa: T201 - what it is for
+
+
+_PACKAGES = (
+    "numpy",
+    "numcodecs",
+    "zstandard",
+    "crc32c",
+    "anyio",
+    "fsspec",
+    "s3fs",
+    "gcsfs",
+    "obstore",
+    "universal-pathlib",
+    "zarr",
+)
 
 
 open_async = async_twin(open)

@@ -15,6 +15,7 @@ from zarr_core import chunk_io
 from zarr_core.attributes import Attributes
 from zarr_core.batch import Batch
 from zarr_core.codecs import codecs_from_configs
+from zarr_core.codecs.checks import load_numcodecs
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.documents import ZarrFormat
@@ -808,8 +809,7 @@ class Array:
 
 
 def _numcodecs_objects(configs: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    import numcodecs
-
+    numcodecs = load_numcodecs()
     return tuple(numcodecs.get_codec(dict(config)) for config in configs)
 
 

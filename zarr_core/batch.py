@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core import chunk_io, workers
-from zarr_core.chunk_space import ChunkSpace, getter
+from zarr_core.chunk_space import ChunkSpace, NDArray, getter
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import ChunkDecodeError, CodecError
 from zarr_core.grid import ChunkGrid, Coords
@@ -35,13 +35,19 @@ class Handle(Protocol):
     """What a batch needs of an array."""
 
     @property
-    def oindex(self) -> OIndex: ...
+    def oindex(self) -> OIndex:
+        """Orthogonal indexing."""
+        ...
 
     @property
-    def vindex(self) -> VIndex: ...
+    def vindex(self) -> VIndex:
+        """Pointwise indexing."""
+        ...
 
     @property
-    def blocks(self) -> BlockIndex: ...
+    def blocks(self) -> BlockIndex:
+        """Indexing by whole chunks."""
+        ...
 
     def _current(self) -> State: ...
 
@@ -49,9 +55,13 @@ class Handle(Protocol):
 
     def __getitem__(self, selection: Any) -> Any: ...
 
-    def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any: ...
+    def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any:
+        """Read."""
+        ...
 
-    def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None: ...
+    def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None:
+        """Write."""
+        ...
 
 
 A = TypeVar("A", bound=Handle)

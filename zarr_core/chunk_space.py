@@ -53,24 +53,6 @@ class ChunkBytes(Protocol):
 class ChunkSpace:
     """Where the chunks of an array (or of a shard) are and how they are encoded."""
 
-    __slots__ = (
-        "_chains",
-        "_fill_block",
-        "_fill_bytes",
-        "_make_chain",
-        "chain",
-        "dtype",
-        "fill_value",
-        "grid",
-        "key",
-        "lock_key",
-        "name",
-        "one_chunk",
-        "read_missing_chunks",
-        "store",
-        "write_empty_chunks",
-    )
-
     def __init__(
         self,
         *,
@@ -117,8 +99,7 @@ class ChunkSpace:
     def over(self, store: ChunkBytes) -> "ChunkSpace":
         """Return the same space over other bytes: another shard."""
         other = object.__new__(ChunkSpace)
-        for name in ChunkSpace.__slots__:
-            setattr(other, name, getattr(self, name))
+        other.__dict__.update(self.__dict__)
         other.store = store
         return other
 

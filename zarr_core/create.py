@@ -6,18 +6,17 @@ the data type's own zero (NaT for times) as fill value.
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from zarr_core.codecs import codec_from_dict, codec_from_numcodecs
+from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import Codec
 from zarr_core.config import config
 from zarr_core.documents import JSON, NamedConfig, ZarrFormat, check_attributes
 from zarr_core.dtypes import DataType, parse_dtype
-from zarr_core.errors import ZarrRuntimeWarning, ZarrUserWarning, describe
+from zarr_core.errors import describe
 from zarr_core.grid import (
     ChunkGrid,
     ChunkKeyEncoding,
@@ -30,6 +29,7 @@ from zarr_core.grid import (
 from zarr_core.metadata import ArrayMetadata, NodeMetadata, make_v2_codecs
 from zarr_core.nodes import check_absent, create_ancestors, erase_node, write_node
 from zarr_core.storage import StorePath
+from zarr_core.warn import warn
 
 Auto: TypeAlias = Literal["auto"]
 ShapeLike: TypeAlias = int | Sequence[int]
@@ -129,11 +129,7 @@ def as_grid(chunks: ChunksLike, shape: Shape, itemsize: int, unit: Shape | None 
 
 
 def _auto_shards(shape: Shape, chunk_shape: Shape, itemsize: int, target: int | None) -> Shape:
-    warnings.warn(
-        "Automatic shard shape inference is experimental and may change without notice.",
-        ZarrUserWarning,
-        stacklevel=5,
-    )
+    warn("automatic shards")
     if target is None:
         return tuple(c * 2 if n // c > 8 else c for n, c in zip(shape, chunk_shape, strict=True))
     size = math.prod(chunk_shape) * itemsize
@@ -187,9 +183,7 @@ def _named(codec: CodecLike, dtype: np.dtype[Any]) -> NamedConfig:
     elif hasattr(codec, "codec_id"):
         data = codec_from_numcodecs(codec).to_dict()
     elif isinstance(codec, Mapping) and "id" in codec:
-        import numcodecs
-
-        data = codec_from_numcodecs(numcodecs.get_codec(dict(codec))).to_dict()
+        data = codec_from_numcodecs(codec).to_dict()
     elif isinstance(codec, str):
         data = {"name": codec}
     elif isinstance(codec, Mapping) and isinstance(codec.get("name"), str):
@@ -244,7 +238,9 @@ def _v2_config(codec: CodecLike) -> dict[str, JSON]:
         data = codec.to_dict()
         name = data["name"].removeprefix("numcodecs.")
         settings = dict(data.get("configuration") or {})
-        if name == "blosc":
+        if isinstance(codec, BloscCodec):
+            if codec.shuffle is None:  # format 2 has a number for "as the data type wants it"
+                settings["shuffle"] = "auto"
             shuffles = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
             settings["shuffle"] = shuffles.get(settings.get("shuffle", ""), -1)
             settings.pop("typesize", None)
@@ -334,12 +330,7 @@ def build_metadata(
             dimension_names,
         )
     if order is not None:
-        warnings.warn(
-            "The `order` keyword argument has no effect for Zarr format 3 arrays. To choose the "
-            "memory layout of results, pass `config={'order': ...}`.",
-            ZarrRuntimeWarning,
-            stacklevel=4,
-        )
+        warn("order")
     codecs = _v3_codecs(data_type, filters, serializer, compressors)
     grid = inner
     if shards is not None:
@@ -350,7 +341,20 @@ def build_metadata(
         len(names) != len(lengths) or not all(n is None or isinstance(n, str) for n in names)
     ):
         raise ValueError(f"dimension_names has {len(names)} names for {len(lengths)} dimensions")
+    _warn_of_type(data_type.dtype)
     return ArrayMetadata(3, data_type, grid, keys, fill, codecs, checked, names)
+
+
+def _warn_of_type(dtype: np.dtype[Any]) -> None:
+    """Warn of a data type that has no specification, alone or in a struct."""
+    for base in [dtype] if dtype.names is None else [dtype[name].base for name in dtype.names]:
+        if base.names is not None:
+            _warn_of_type(base)
+        elif base.kind in "SV":
+            name = "NullTerminatedBytes" if base.kind == "S" else "RawBytes"
+            warn("unstable data type", f"{name}(length={base.itemsize})")
+        elif base.kind == "O":
+            warn("unstable data type", "VariableLengthBytes()")
 
 
 def _divisors(chunk_shape: Shape, shard_shape: Shape) -> Shape:

@@ -8,20 +8,15 @@ import gc
 import json
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from zarr_core.config import config
-from zarr_core.errors import (
-    MetadataValidationError,
-    NodeTypeValidationError,
-    ZarrUserWarning,
-    describe,
-)
+from zarr_core.errors import MetadataValidationError, NodeTypeValidationError, describe
 from zarr_core.grid import Shape
+from zarr_core.warn import warn
 
 ZarrFormat: TypeAlias = Literal[2, 3]
 JSON: TypeAlias = Any
@@ -50,8 +45,8 @@ class NamedConfig(NamedTuple):
     def to_json(self) -> dict[str, JSON]:
         """Return the long form."""
         data: dict[str, JSON] = {"name": self.name}
-        # These two are written with an empty configuration by the other implementations.
-        if self.configuration or self.name in ("vlen-utf8", "vlen-bytes"):
+        # The other implementations write an empty configuration of these, and ask for it.
+        if self.configuration or self.name.startswith(("vlen-", "numcodecs.")):
             data["configuration"] = dict(self.configuration)
         if not self.must_understand:
             data["must_understand"] = False
@@ -128,12 +123,7 @@ def check_attributes(attributes: Mapping[str, JSON]) -> dict[str, JSON]:
         except (TypeError, ValueError, RecursionError) as error:
             raise MetadataValidationError(f"attribute {name!r}: {error}") from None
         if ("NaN" in text or "Infinity" in text) and _has_nonfinite(json.loads(text)):
-            warnings.warn(
-                f"attribute {name!r} holds NaN or infinity, which is not valid JSON; "
-                "other readers may refuse it",
-                ZarrUserWarning,
-                stacklevel=3,
-            )
+            warn("nonfinite attribute", name)
         checked[name] = json.loads(text)
     return checked
 
@@ -197,10 +187,7 @@ def shape_of(data: Mapping[str, JSON], document: str) -> Shape:
 
 
 def _are_lengths(values: list[JSON] | tuple[JSON, ...]) -> bool:
-    for value in values:  # a loop: for a few values faster than all()
-        if type(value) is not int or not 0 <= value < 1 << 63:
-            return False
-    return True
+    return all([type(value) is int and 0 <= value < 1 << 63 for value in values])  # noqa: C419 - faster
 
 
 def attributes_in(value: JSON, document: str) -> dict[str, JSON]:

@@ -19,6 +19,7 @@ __all__ = [
     "ContainsArrayAndGroupError",
     "ContainsArrayError",
     "ContainsGroupError",
+    "CopyError",
     "DataTypeValidationError",
     "GroupNotFoundError",
     "InvalidKeyError",
@@ -26,6 +27,8 @@ __all__ = [
     "NegativeStepError",
     "NodeNotFoundError",
     "NodeTypeValidationError",
+    "NotAGroupError",
+    "NotAnArrayError",
     "OperationTimeoutError",
     "PickleCodecDisabledError",
     "ReadOnlyError",
@@ -69,8 +72,16 @@ class ContainsGroupError(BaseZarrError, FileExistsError):
     """A group exists where something else was to be created."""
 
 
+class NotAGroupError(GroupNotFoundError, ContainsArrayError):
+    """A group was to be opened, and an array is there."""
+
+
 class ContainsArrayAndGroupError(BaseZarrError):
     """Format 2 documents of an array and of a group exist at one path."""
+
+
+class CopyError(BaseZarrError, FileExistsError, RuntimeError):
+    """Something exists where a copy was to be made."""
 
 
 class ConflictError(BaseZarrError):
@@ -90,6 +101,10 @@ class MetadataValidationError(BaseZarrError, TypeError):
 
 class NodeTypeValidationError(MetadataValidationError):
     """A document describes another type of node than the one asked for."""
+
+
+class NotAnArrayError(ArrayNotFoundError, NodeTypeValidationError):
+    """An array was to be opened, and a group is there."""
 
 
 class DataTypeValidationError(MetadataValidationError):

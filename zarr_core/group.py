@@ -407,26 +407,15 @@ class Group:
             raise ValueError(f"invalid name {name!r}: a member's name is not empty")
         for segment in normal.split("/"):
             if segment == "zarr.json" or segment.startswith("__"):
-                warn("reserved name", segment, stacklevel=3)
+                warn("reserved name", segment)
         return self.store_path / normal
 
-    def _record(self, path: str, metadata: NodeMetadata, *, replaced: bool = False) -> None:
-        """Keep the consolidated copy true after a member was created."""
-        if self._consolidation is None:
-            return
-        full = self._prefix + path
-        changes: list[tuple[str, NodeMetadata | None]] = [(full, None)] if replaced else []
-        parent = path
-        while parent := parent.rpartition("/")[0]:
-            if self._consolidation.nodes.get(self._prefix + parent) is None:
-                group = GroupMetadata(zarr_format=metadata.zarr_format)
-                changes.append((self._prefix + parent, group))
-        self._consolidation.record(*changes, (full, metadata))
-
-    def _created(self, place: StorePath, array: Array, *, replaced: bool) -> Array:
+    def _created(self, place: StorePath, metadata: NodeMetadata, *, replaced: bool) -> str:
+        """Keep the consolidated copy true after a member was created; return its path."""
         path = place.path[len(self.path) :].lstrip("/")
-        self._record(path, array.metadata, replaced=replaced)
-        return self._through(path, array)
+        if self._consolidation is not None:
+            self._consolidation.created(self._prefix + path, metadata, replaced=replaced)
+        return path
 
     def create_array(
         self,
@@ -478,7 +467,7 @@ class Group:
             config=config,
             write_data=write_data,
         )
-        return self._created(place, made, replaced=overwrite)
+        return self._through(self._created(place, made.metadata, replaced=overwrite), made)
 
     create = create_array
 
@@ -489,9 +478,7 @@ class Group:
         place = self._place(name)
         metadata = GroupMetadata(check_attributes(attributes or {}), self._metadata.zarr_format)
         create_node(place, metadata, overwrite=overwrite, below=self.store_path)
-        path = place.path[len(self.path) :].lstrip("/")
-        self._record(path, metadata, replaced=overwrite)
-        node = self._node(path, metadata)
+        node = self._node(self._created(place, metadata, replaced=overwrite), metadata)
         assert isinstance(node, Group)
         return node
 
@@ -583,21 +570,9 @@ class Group:
         if not old or not new:
             raise NodeNotFoundError("the group itself cannot be moved")
         move_node(self.store_path, old, new)
-        if self._consolidation is None:
-            return
-        nodes = self._consolidation.nodes
-        moved = nodes.get(self._prefix + old)
-        if moved is None:  # it was created by others
+        if self._consolidation is not None:
             moved = read_node(self.store_path.below(new), self._metadata.zarr_format)
-        below = nodes.walk(self._prefix + old) if isinstance(moved, GroupMetadata) else ()
-        changes: list[tuple[str, NodeMetadata | None]] = [(self._prefix + old, None)]
-        parent = new
-        while parent := parent.rpartition("/")[0]:
-            if nodes.get(self._prefix + parent) is None:
-                group = GroupMetadata(zarr_format=self._metadata.zarr_format)
-                changes.append((self._prefix + parent, group))
-        changes += [(f"{self._prefix}{new}/{path}", found) for path, found in below]
-        self._consolidation.record(*changes, (self._prefix + new, moved))
+            self._consolidation.moved(self._prefix + old, self._prefix + new, moved)
 
     def consolidate(self) -> "Group":
         """Consolidate the metadata of all nodes below; return a group that uses it."""
@@ -615,7 +590,8 @@ class Group:
             )
         kwargs["zarr_format"] = self._metadata.zarr_format
         made = function(*args, store=place, **kwargs)
-        return self._created(place, made, replaced=bool(kwargs.get("overwrite")))
+        replaced = bool(kwargs.get("overwrite"))
+        return self._through(self._created(place, made.metadata, replaced=replaced), made)
 
     def empty(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array; see `zarr_core.empty`."""

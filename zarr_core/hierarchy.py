@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
-from zarr_core.create import create_node
 from zarr_core.documents import (
     DOCUMENTS,
     JSON,
@@ -248,6 +247,27 @@ class Consolidation:
                     return
         raise ConflictError(f"{key!r} was changed by others at every attempt")
 
+    def created(self, path: str, metadata: NodeMetadata, *, replaced: bool = False) -> None:
+        """Store that there is a new node, in place of another one when it is `replaced`."""
+        removed: list[tuple[str, NodeMetadata | None]] = [(path, None)] if replaced else []
+        self.record(*removed, *self._missing_above(path), (path, metadata))
+
+    def moved(self, old: str, new: str, metadata: NodeMetadata | None) -> None:
+        """Store that a node, which has `metadata`, and those below it have another path."""
+        nodes = self.nodes
+        below = list(nodes.walk(old)) if isinstance(nodes.get(old), GroupMetadata) else []
+        self.record(
+            (old, None),
+            *self._missing_above(new),
+            (new, metadata),
+            *((f"{new}/{path}", found) for path, found in below),
+        )
+
+    def _missing_above(self, path: str) -> Iterator[tuple[str, NodeMetadata]]:
+        while path := path.rpartition("/")[0]:
+            if self.nodes.get(path) is None:
+                yield path, GroupMetadata(zarr_format=self.zarr_format)
+
     def refresh(self) -> GroupMetadata:
         """Read again what is stored; return the metadata of the group that has it."""
         consolidated = self._key if self.zarr_format == 2 else True
@@ -296,6 +316,7 @@ class WriteThrough:
         self.consolidation, self.path = consolidation, path
 
     def __call__(self, metadata: ArrayMetadata) -> None:
+        """Record new metadata."""
         self.consolidation.record((self.path, metadata))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -320,7 +341,7 @@ def consolidate(place: StorePath, zarr_format: ZarrFormat | None) -> GroupMetada
             copies |= {f"{path}/{name}": document for name, document in documents.items()}
     nodes = ConsolidatedMetadata(copies, metadata.zarr_format)
     if metadata.zarr_format == 3:
-        warn("consolidated v3", stacklevel=4)
+        warn("consolidated v3")
         return update_node(
             place, metadata, lambda fresh: replace(fresh, consolidated_metadata=nodes)
         )

@@ -9,7 +9,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#met
 https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html#metadata
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, final
@@ -574,14 +574,16 @@ def _grid(described: NamedConfig, shape: Shape) -> ChunkGrid:
 
 def _fill(data_type: DataType, value: JSON, zarr_format: ZarrFormat) -> Any:
     """Return a fill value; the arrays of a hierarchy have few different ones."""
-    kind = type(value)
+    kind: type = type(value)
     if kind in (int, float, str) and data_type.dtype.names is None and len(text := str(value)) < 64:
         return _cached_fill(data_type, kind, text, zarr_format)
     return data_type.fill_from_json(value, zarr_format)
 
 
 @lru_cache(1024)
-def _cached_fill(data_type: DataType, kind: type, text: str, zarr_format: ZarrFormat) -> Any:
+def _cached_fill(
+    data_type: DataType, kind: Callable[[str], Any], text: str, zarr_format: ZarrFormat
+) -> Any:
     return data_type.fill_from_json(kind(text), zarr_format)
 
 

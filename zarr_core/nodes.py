@@ -1,7 +1,6 @@
 """The documents of a node in a store: found, written, changed without losing updates, erased."""
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
@@ -25,11 +24,13 @@ from zarr_core.errors import (
     GroupNotFoundError,
     MetadataValidationError,
     NodeNotFoundError,
-    ZarrUserWarning,
+    NotAGroupError,
+    NotAnArrayError,
 )
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath
+from zarr_core.warn import warn
 from zarr_core.workers import key_lock
 
 N = TypeVar("N", ArrayMetadata, GroupMetadata)
@@ -93,13 +94,18 @@ def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> d
         if zarr_format is None:
             if document is None:
                 found = _get_all(place, _KEYS[2])
-            elif any(_get(store, place.key(key)) is not None for key in (V2_ARRAY, V2_GROUP)):
-                _warn_two_formats(place)
+            else:
+                _warn_of_both(place, _get_all(place, (V2_ARRAY, V2_GROUP)))
     else:
         found = _get_all(place, _KEYS[zarr_format])
-        if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):
-            _warn_two_formats(place)
+        if V3_DOCUMENT in found:
+            _warn_of_both(place, found)
     return found if is_node(place, found) else {}
+
+
+def _warn_of_both(place: StorePath, found: Mapping[str, Value]) -> None:
+    if V2_ARRAY in found or V2_GROUP in found:
+        warn("two formats", V2_ARRAY if V2_ARRAY in found else V2_GROUP, place)
 
 
 def is_node(place: StorePath, found: Mapping[str, Value]) -> bool:
@@ -109,14 +115,6 @@ def is_node(place: StorePath, found: Mapping[str, Value]) -> bool:
     if V2_ARRAY in found and V2_GROUP in found:
         raise ContainsArrayAndGroupError(f"documents of an array and of a group at {place}")
     return V2_ARRAY in found or V2_GROUP in found
-
-
-def _warn_two_formats(place: StorePath) -> None:
-    warnings.warn(
-        f"both zarr_format 2 and zarr_format 3 metadata exist at {place}; zarr_format 3 is used",
-        ZarrUserWarning,
-        stacklevel=5,
-    )
 
 
 def parse_documents(place: StorePath, found: Mapping[str, Value]) -> NodeMetadata:
@@ -137,8 +135,9 @@ def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> Array
     metadata = read_node(place, zarr_format)
     if isinstance(metadata, ArrayMetadata):
         return metadata
-    found = "nothing" if metadata is None else "a group"
-    raise ArrayNotFoundError(f"no array at {place}: found {found}")
+    if metadata is None:
+        raise ArrayNotFoundError(f"no array at {place}: found nothing")
+    raise NotAnArrayError(f"no array at {place}: found a group")
 
 
 def read_group(
@@ -148,8 +147,9 @@ def read_group(
     metadata = read_node(place, zarr_format, consolidated=consolidated)
     if isinstance(metadata, GroupMetadata):
         return metadata
-    found = "nothing" if metadata is None else "an array"
-    raise GroupNotFoundError(f"no group at {place}: found {found}")
+    if metadata is None:
+        raise GroupNotFoundError(f"no group at {place}: found nothing")
+    raise NotAGroupError(f"no group at {place}: found an array")
 
 
 def write_node(place: StorePath, metadata: NodeMetadata) -> None:
@@ -173,6 +173,13 @@ def store_document(place: StorePath, name: str, document: bytes) -> None:
         place.store.set(key, document)
 
 
+def _written(metadata: NodeMetadata) -> tuple[str, ...]:
+    """Return the names of the documents of a node; the one that makes it visible last."""
+    if metadata.zarr_format == 3:
+        return (V3_DOCUMENT,)
+    return (V2_ATTRIBUTES, V2_ARRAY if metadata.node_type == "array" else V2_GROUP)
+
+
 def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
     """Change the stored metadata of a node; return what was stored.
 
@@ -181,11 +188,8 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
     Raises `NodeNotFoundError` when the node is gone and `ConflictError` when others never pause.
     """
     store = place.store
-    main = V3_DOCUMENT
-    names: tuple[str, ...] = (V3_DOCUMENT,)
-    if current.zarr_format == 2:
-        main = V2_ARRAY if isinstance(current, ArrayMetadata) else V2_GROUP
-        names = (V2_ATTRIBUTES, main)
+    names = _written(current)
+    main = names[-1]
     with key_lock(store.lock_key(place.key(main))):
         for _ in range(20):
             stored = {name: store.get_versioned(place.key(name)) for name in names}
@@ -195,7 +199,7 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
             fresh = parse_documents(place, found)
             if type(fresh) is not type(current):
                 raise NodeNotFoundError(f"the node at {place} is of another type now")
-            new = change(fresh)  # type: ignore[arg-type]
+            new = change(fresh)
             documents = new.documents()
             if all(
                 name in found and bytes(found[name]) == documents[name]

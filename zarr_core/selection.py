@@ -96,8 +96,9 @@ class OuterPlan:
                 drops = True
                 continue
             if isinstance(item, range):
-                if item.step < 0 and len(item) > 1:
-                    flips.append(position)
+                if item.step < 0:
+                    if len(item) > 1:
+                        flips.append(position)
                     item = item[::-1]
                 self.entries.append(_range_entries(axis, item))
             else:
@@ -265,6 +266,8 @@ def basic_items(selection: Any, shape: Shape) -> list[int | range] | None:
     if selection.__class__ is not tuple:
         selection = (selection,)
     if len(selection) != len(shape):
+        if not shape and _is_bool(*selection[:1]):
+            return None
         selection = expand_ellipsis(selection, len(shape))
     items: list[int | range] = []
     for item, length in zip(selection, shape, strict=True):
@@ -332,6 +335,13 @@ def split_fields(selection: Any) -> tuple[Any, Fields]:
 def _is_arraylike(item: object) -> bool:
     return isinstance(item, list | tuple | np.ndarray) or (
         hasattr(item, "__array__") and not isinstance(item, np.generic)
+    )
+
+
+def _is_bool(item: object) -> bool:
+    """Return whether something is a mask of an array without dimensions."""
+    return isinstance(item, bool | np.bool) or (
+        isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind == "b"
     )
 
 
@@ -569,6 +579,8 @@ def plan_selection(selection: Any, grid: ChunkGrid) -> Plan:
     if items is not None:
         return OuterPlan(items, grid)
     parts = selection if isinstance(selection, tuple) else (selection,)
+    if not grid.axes and len(parts) == 1:
+        return plan_mask(parts[0], grid)
     for item in parts:
         if item is None:
             raise ArrayIndexError("new axes (None) cannot be selected")

@@ -217,7 +217,7 @@ class Shards:
         if isinstance(reader, ValueSnapshot):
             data = memoryview(reader.read())
             if plan.nparts > 16:
-                self._check_entries(index, slice(None), len(data))
+                self._check_all(index, len(data))
                 chunk_io.read(self.space.over(_Whole(data, index)), plan, out)
                 return
         if self.nested:
@@ -250,55 +250,54 @@ class Shards:
         except CodecError as error:
             raise CodecError(f"the index of the shard is damaged: {error}") from error
 
-    def _check_entries(self, index: Index, chosen: Any, size: int | None) -> npt.NDArray[np.bool_]:
-        """Return which of the chosen inner chunks are stored; raise for entries that lie."""
-        entries = index[chosen]
-        offsets, sizes = entries[:, 0], entries[:, 1]
-        missing = offsets == MISSING
-        bad = missing != (sizes == MISSING)
+    def _check_all(self, index: Index, total: int) -> None:
+        """Raise for the first entry of an index that lies."""
+        offsets, sizes = index[:, 0], index[:, 1]
         low = np.uint64(0 if self.index_at_end else self.index_nbytes)
-        if size is None:
-            high = np.uint64(2**63)
-        else:
-            high = np.uint64(size - self.index_nbytes if self.index_at_end else size)
-        # offset + size may not fit into 64 bits
-        bad |= ~missing & (
-            (offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high))
-        )
-        if bad.any():
-            at = int(np.flatnonzero(bad)[0])
-            number = at if isinstance(chosen, slice) else int(chosen[at])
-            raise CodecError(
-                f"the index of the shard is damaged: inner chunk {self._coords(number)} has offset "
-                f"{int(offsets[at])} and {int(sizes[at])} bytes in a shard of {size} bytes"
-            )
-        return ~missing
+        high = np.uint64(total - self.index_nbytes if self.index_at_end else total)
+        # Subtracted, as a sum may not fit into 64 bits.
+        wrong = (offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high))
+        wrong &= (offsets != MISSING) | (sizes != MISSING)
+        for number in np.flatnonzero(wrong).tolist():
+            self.is_stored(number, *index[number].tolist(), total)
 
     def _coords(self, number: int) -> Coords:
         return tuple(int(k) for k in np.unravel_index(number, self.counts)) if self.counts else ()
 
-    def _fetch(self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool) -> "_Stored":
+    def _fetch(
+        self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool
+    ) -> "_Stored":
         """Return the inner chunks of a plan, fetched with as few requests as the limits allow."""
         key = self.space.key
-        numbers = np.fromiter((key(part.coords) for part in plan.parts()), np.intp, plan.nparts)
-        numbers = np.unique(numbers)
-        numbers = numbers[self._check_entries(index, numbers, reader.size)]
-        offsets = index[numbers, 0].astype(np.int64)
-        ends = offsets + index[numbers, 1].astype(np.int64)
-        order = np.argsort(offsets, kind="stable")
-        starts, stops = offsets[order].tolist(), ends[order].tolist()
-        sequence = numbers[order].tolist()
+        numbers = list({key(part.coords) for part in plan.parts()})
+        ranges = []
+        for number, (offset, size) in zip(numbers, index[numbers].tolist(), strict=True):
+            if self.is_stored(number, offset, size, reader.size):
+                ranges.append((offset, offset + size, number))
+        ranges.sort()
         runs = merge_ranges(
-            starts,
-            stops,
+            ranges,
             self.config.sharding_coalesce_max_gap_bytes,
             self.config.sharding_coalesce_max_bytes,
         )
         chunks: dict[int, Value] = {}
         for run, data in _read_runs(reader, runs, high_latency):
-            for at in range(run.first, run.last):
-                chunks[sequence[at]] = data[starts[at] - run.start : stops[at] - run.start]
+            for start, end, number in ranges[run.first : run.last]:
+                chunks[number] = data[start - run.start : end - run.start]
         return _Stored(chunks)
+
+    def is_stored(self, number: int, offset: int, size: int, total: int | None) -> bool:
+        """Return whether an inner chunk is stored; raise for an entry of the index that lies."""
+        if offset == MISSING and size == MISSING:
+            return False
+        low = 0 if self.index_at_end else self.index_nbytes
+        high = 2**63 if total is None else total - (self.index_nbytes if self.index_at_end else 0)
+        if MISSING in (offset, size) or offset < low or offset + size > high:
+            raise CodecError(
+                f"the index of the shard is damaged: inner chunk {self._coords(number)} has offset "
+                f"{offset} and {size} bytes in a shard of {total} bytes"
+            )
+        return True
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -325,7 +324,7 @@ class Shards:
             data = memoryview(old)
             n = self.index_nbytes
             index = self._decode_index(data[-n:] if self.index_at_end else data[:n])
-            self._check_entries(index, slice(None), len(data))
+            self._check_all(index, len(data))
         changes = _Changes(data, index)
         make(self.space.over(changes))
         encoded = self._assemble(data, index, changes.changed)
@@ -445,11 +444,11 @@ class Run(NamedTuple):
 
 
 def merge_ranges(
-    starts: Sequence[int], ends: Sequence[int], max_gap: int, max_bytes: int
+    ranges: Sequence[tuple[int, int, int]], max_gap: int, max_bytes: int
 ) -> list[Run]:
-    """Return ranges, sorted by start, merged where they are close and not too long together."""
+    """Return sorted ranges (start, end, ...) merged where close, and not too long together."""
     runs: list[Run] = []
-    for at, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    for at, (start, end, _) in enumerate(ranges):
         if runs:
             run = runs[-1]
             if start - run.end <= max_gap and max(run.end, end) - run.start <= max_bytes:
@@ -521,9 +520,18 @@ class _Whole(_Inside):
     def __init__(self, data: memoryview, index: Index) -> None:
         self._data = data
         self._index = index
+        self._entries: list[list[int]] | None = None
+        self._asked = 0
 
     def get(self, key: int) -> Value | None:
-        offset, size = self._index[key].tolist()
+        if self._entries is None:
+            # Turning the index into a list costs as much as looking at a few of its entries.
+            self._asked += 1
+            if self._asked > 8:
+                self._entries = self._index.tolist()
+            offset, size = self._index[key].tolist()
+        else:
+            offset, size = self._entries[key]
         return None if offset == MISSING else self._data[offset : offset + size]
 
 
@@ -562,9 +570,9 @@ class _Windows(_Inside):
         self._shards, self._reader, self._index = shards, reader, index
 
     def open_value(self, key: int) -> OpenValue | None:
-        if not self._shards._check_entries(self._index, np.array([key]), self._reader.size)[0]:
-            return None
         offset, size = self._index[key].tolist()
+        if not self._shards.is_stored(key, offset, size, self._reader.size):
+            return None
         return _Window(self._reader, offset, size)
 
     def get(self, key: int) -> Value | None:

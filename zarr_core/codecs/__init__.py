@@ -3,6 +3,8 @@
 `zarr_core.codecs.numcodecs` has those of the package numcodecs.
 """
 
+from typing import Any
+
 from zarr_core.codecs.base import (
     ArrayArrayCodec,
     ArrayBytesCodec,
@@ -40,6 +42,7 @@ __all__ = [
     "Crc32cCodec",
     "Endian",
     "GzipCodec",
+    "ShardingCodec",
     "TransposeCodec",
     "V2FilterCodec",
     "VLenBytesCodec",
@@ -53,3 +56,9 @@ __all__ = [
     "resolve_codecs",
     "v2_compressor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "ShardingCodec":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return get_codec_class("sharding_indexed")  # in a module above this package

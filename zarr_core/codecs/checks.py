@@ -95,7 +95,7 @@ def flat_bytes(data: Any) -> bytes | bytearray | memoryview:
     if isinstance(data, np.ndarray):
         if data.dtype.hasobject:
             raise CodecError(f"expected bytes, found an array of {data.dtype}")
-        data = data.reshape(-1).view(np.uint8)
+        data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     view = memoryview(data)
     return view if view.ndim == 1 and view.format == "B" else view.cast("B")
 

@@ -94,7 +94,7 @@ def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any
     nbytes = math.prod(shape) * stored.itemsize
     if not stored.itemsize:
         raise MetadataValidationError(f"codec 'bytes': elements of {dtype} have no size")
-    ndarray, uint8 = np.ndarray, np.dtype("u1")
+    ndarray, contiguous, uint8 = np.ndarray, np.ascontiguousarray, np.dtype("u1")
 
     def view(data: Buffer) -> NDArray:
         if len(data) != nbytes:
@@ -107,7 +107,7 @@ def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any
         return view(data).astype(dtype)
 
     def encode(array: NDArray) -> Buffer:
-        return array.reshape(-1).view(uint8)
+        return contiguous(array).reshape(-1).view(uint8)
 
     def encode_swapped(array: NDArray) -> Buffer:
         return array.astype(stored, order="C").reshape(-1).view(uint8)

@@ -162,7 +162,7 @@ def _numcodecs_stage(
 
     def decode(data: Buffer) -> Buffer:
         data = flat_bytes(data)
-        # Some of these codecs read beyond data that is too short.
+        # Says more than a checksum that does not match.
         if encoded is not None and len(data) != encoded:
             raise CodecError(f"expected {encoded} encoded bytes, found {len(data)}")
         if len(data) < (added or 0):

@@ -11,6 +11,7 @@ Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 import copy
 import io
 import os
+import shutil
 import stat
 import struct
 import tempfile
@@ -18,6 +19,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import IO, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, final
 
 from zarr_core.errors import InvalidKeyError, StoreError
@@ -138,7 +140,7 @@ class Archive:
         except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
             raise StoreError(f"not a readable zip file: {error}") from error
         starts = sorted({info.header_offset for info in infos})
-        self.ends = dict(zip(starts, [*starts[1:], end], strict=True))
+        self.ends = dict(pairwise([*starts, end]))
         return infos
 
     def data_offset(self, info: zipfile.ZipInfo) -> int:
@@ -208,7 +210,7 @@ class NewArchive(Archive):
         if beside is None:
             self._file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         else:
-            directory, name = os.path.split(os.path.abspath(beside))
+            directory, name = os.path.split(os.path.realpath(beside))  # what a link leads to
             os.makedirs(directory, exist_ok=True)
             self.path = f"{directory}/.{name}.{os.urandom(6).hex()}{TEMP_SUFFIX}"
             self._file = open(self.path, "x+b")  # noqa: SIM115 - closed by `close`
@@ -267,8 +269,6 @@ class NewArchive(Archive):
 
     def copy_to(self, file: IO[bytes]) -> None:
         """Write the whole archive into a file object."""
-        import shutil
-
         self._file.seek(0)
         file.seek(0)
         file.truncate()
@@ -476,7 +476,9 @@ class Session:
             self._forget()
             new.close(remove=False)
         assert new.path is not None
-        os.replace(new.path, self.target)
+        if self._identity is not None:
+            shutil.copymode(self.target, new.path)
+        os.replace(new.path, os.path.realpath(self.target))
         return False
 
     def close(self) -> None:

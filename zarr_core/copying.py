@@ -1,0 +1,347 @@
+"""Copies of nodes and of stored values: `copy`, `copy_all`, `copy_store`, as zarr 2 had them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal, TypeAlias, final
+
+from zarr_core.array import Array
+from zarr_core.constructors import from_array
+from zarr_core.errors import CopyError
+from zarr_core.group import Group
+from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
+from zarr_core.twins import async_twin
+from zarr_core.workers import key_lock, overlap
+
+IfExists: TypeAlias = Literal["raise", "replace", "skip", "skip_initialized"]
+Log: TypeAlias = Callable[[str], Any] | str | PathLike[str] | Any | None
+"""A function, the path of a file, or something with `write`, that gets a line for each step."""
+
+Counts: TypeAlias = tuple[int, int, int]
+"""How many nodes (or values) were copied, how many were skipped, and how many bytes were copied."""
+
+
+@contextmanager
+def _writer(log: Log) -> Iterator[Callable[[str], Any]]:
+    """Yield a function that writes a line to where a user wants it."""
+    if log is None:
+        yield lambda line: None
+    elif callable(log):
+        yield log
+    elif isinstance(log, str | PathLike):
+        with open(log, "w", encoding="utf-8") as file:
+            yield lambda line: file.write(f"{line}\n")
+    elif hasattr(log, "write"):
+        yield lambda line: log.write(f"{line}\n")
+    else:
+        raise TypeError("log must be a function, the path of a file, or have a method 'write'")
+
+
+def _check_if_exists(if_exists: str, allowed: tuple[str, ...]) -> None:
+    if if_exists not in allowed:
+        raise ValueError(f"if_exists must be one of {', '.join(allowed)}, not {if_exists!r}")
+
+
+def _sum_up(log: Callable[[str], Any], counts: Counts, *, dry_run: bool) -> Counts:
+    copied, skipped, nbytes = counts
+    start = "dry run" if dry_run else "all done"
+    end = "" if dry_run else f", {nbytes:,} bytes copied"
+    log(f"{start}: {copied:,} copied, {skipped:,} skipped{end}")
+    return counts
+
+
+# --- nodes -----------------------------------------------------------------------------------------
+
+
+@final
+@dataclass
+class _Copying:
+    """One call of `copy` or `copy_all`."""
+
+    dest: Group
+    log: Callable[[str], Any]
+    shallow: bool
+    without_attrs: bool
+    if_exists: IfExists
+    dry_run: bool
+    options: Mapping[str, Any]
+    copied: int = 0
+    skipped: int = 0
+    nbytes: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        return self.copied, self.skipped, self.nbytes
+
+    def node(self, source: Any, path: str, *, deep: bool) -> None:
+        """Copy an array, or a group and (`deep`) its members, to a path below `dest`."""
+        is_array = hasattr(source, "shape")
+        label = f"{source.name} {source.shape} {source.dtype}" if is_array else source.name
+        existing = self.dest.get(path)
+        if not self._may_copy(path, existing, is_array=is_array):
+            self.log(f"skip {label}")
+            self.skipped += 1
+            return
+        self.log(f"copy {label}")
+        self.copied += 1
+        if is_array:
+            if not self.dry_run:
+                self._array(source, path)
+            return
+        if not self.dry_run:
+            self._group(source, path, replace=isinstance(existing, Array))
+        if deep:
+            self.members(source, path)
+
+    def members(self, source: Any, path: str) -> None:
+        """Copy what is in a group into the group at a path."""
+        for name in source.keys():  # noqa: SIM118 - not every group is a mapping
+            self.node(source[name], f"{path}/{name}" if path else name, deep=not self.shallow)
+
+    def _may_copy(self, path: str, existing: Array | Group | None, *, is_array: bool) -> bool:
+        """Return whether nothing is in the way, or may be replaced; groups are merged."""
+        if existing is None or (not is_array and isinstance(existing, Group)):
+            return True
+        match self.if_exists:
+            case "raise":
+                where = self.dest.store_path / path
+                raise CopyError(f"an object exists in the destination: {where}")
+            case "skip":
+                return False
+            case "skip_initialized":
+                return isinstance(existing, Group) or (
+                    existing.nchunks_initialized < existing.nchunks
+                )
+        return True
+
+    def _array(self, source: Any, path: str) -> None:
+        options: dict[str, Any] = {"zarr_format": self.dest.metadata.zarr_format, **self.options}
+        options.setdefault("attributes", {} if self.without_attrs else _attributes(source))
+        if not isinstance(source, Array):
+            options.setdefault("chunks", getattr(source, "chunks", None) or "auto")
+            options.setdefault("fill_value", getattr(source, "fillvalue", None))
+        place = self.dest._place(path)
+        made = from_array(place, data=source, overwrite=True, **options)
+        self.dest._created(place, made.metadata, replaced=True)
+        self.nbytes += made.nbytes
+
+    def _group(self, source: Any, path: str, *, replace: bool) -> None:
+        group = self.dest.require_group(path, overwrite=replace)
+        if not self.without_attrs and (attributes := _attributes(source)):
+            group.attrs.update(attributes)
+
+
+def _attributes(source: Any) -> dict[str, Any]:
+    """Return attributes as JSON; those of HDF5 are NumPy arrays."""
+    values = dict(source.attrs)
+    return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
+
+
+def _check_apart(source: Any, dest: Group) -> None:
+    """Raise `ValueError` if a copy would become part of what is copied."""
+    if not isinstance(source, Group):
+        return
+    same = source.store.lock_key("zarr.json") == dest.store.lock_key("zarr.json")
+    if same and f"{dest.path}/".startswith(f"{source.path}/" if source.path else ""):
+        raise ValueError(f"{source!r} cannot be copied into itself")
+
+
+@contextmanager
+def _copying(
+    source: Any,
+    dest: Group,
+    log: Log,
+    if_exists: IfExists,
+    *,
+    shallow: bool,
+    without_attrs: bool,
+    dry_run: bool,
+    options: Mapping[str, Any],
+) -> Iterator[_Copying]:
+    if not isinstance(dest, Group):
+        raise ValueError(f"dest must be a group, not {dest!r}")  # noqa: TRY004 - as zarr 2
+    _check_apart(source, dest)
+    _check_if_exists(if_exists, ("raise", "replace", "skip", "skip_initialized"))
+    with _writer(log) as write:
+        work = _Copying(dest, write, shallow, without_attrs, if_exists, dry_run, options)
+        yield work
+        _sum_up(write, work.counts, dry_run=dry_run)
+
+
+def copy(
+    source: Any,
+    dest: Group,
+    name: str | None = None,
+    shallow: bool = False,
+    without_attrs: bool = False,
+    log: Log = None,
+    if_exists: IfExists = "raise",
+    dry_run: bool = False,
+    **create_kws: Any,
+) -> Counts:
+    """Copy an array or group into another group, chunk by chunk.
+
+    Parameters
+    ----------
+    source
+        An array or a group; also one of h5py.
+    dest
+        The group that gets the copy.
+    name
+        Name of the copy; that of `source` by default.
+    shallow
+        Copy a group and its members, but nothing below them.
+    without_attrs
+        Copy no attributes.
+    log
+        Gets a line for every node: a function, the path of a file, or a file.
+    if_exists
+        What to do about an array that is in the way: `"raise"` a `CopyError`, `"replace"` it,
+        `"skip"` it, or `"skip_initialized"`, which replaces arrays with missing chunks. Groups are
+        merged.
+    dry_run
+        Only log.
+    create_kws
+        Parameters of `from_array` for arrays, in place of those of the source.
+
+    Returns how many nodes were copied, how many skipped, and the bytes of the arrays copied.
+    """
+    name = name or (getattr(source, "name", None) or "").rpartition("/")[2]
+    if not name:
+        raise TypeError("source has no name; say with `name` what the copy is called")
+    with _copying(
+        source,
+        dest,
+        log,
+        if_exists,
+        shallow=shallow,
+        without_attrs=without_attrs,
+        dry_run=dry_run,
+        options=create_kws,
+    ) as work:
+        work.node(source, normalize_path(name), deep=True)
+    return work.counts
+
+
+def copy_all(
+    source: Any,
+    dest: Group,
+    shallow: bool = False,
+    without_attrs: bool = False,
+    log: Log = None,
+    if_exists: IfExists = "raise",
+    dry_run: bool = False,
+    **create_kws: Any,
+) -> Counts:
+    """Copy all members of a group into another group; see `copy`."""
+    with _copying(
+        source,
+        dest,
+        log,
+        if_exists,
+        shallow=shallow,
+        without_attrs=without_attrs,
+        dry_run=dry_run,
+        options=create_kws,
+    ) as work:
+        work.members(source, "")
+    return work.counts
+
+
+# --- stored values ---------------------------------------------------------------------------------
+
+
+def copy_store(
+    source: StoreLike,
+    dest: StoreLike,
+    source_path: str = "",
+    dest_path: str = "",
+    excludes: str | Iterable[str] | None = None,
+    includes: str | Iterable[str] | None = None,
+    flags: int = 0,
+    if_exists: IfExists = "raise",
+    dry_run: bool = False,
+    log: Log = None,
+) -> Counts:
+    """Copy stored values as they are, encoded, from one store to another.
+
+    Parameters
+    ----------
+    source, dest
+        Two stores, or what can be opened as one.
+    source_path, dest_path
+        Where in the stores.
+    excludes, includes
+        Regular expressions: keys in which one of `excludes` is found are left out, unless one of
+        `includes` is found too.
+    flags
+        For these regular expressions; see `re`.
+    if_exists
+        What to do about keys that exist: `"raise"` a `CopyError` before anything is copied,
+        `"replace"` or `"skip"`.
+    dry_run
+        Only log.
+    log
+        Gets a line for every key: a function, the path of a file, or a file.
+
+    Returns how many values were copied, how many skipped, and the bytes copied.
+    """
+    _check_if_exists(if_exists, ("raise", "replace", "skip"))
+    start, end = store_from(source, path=source_path), store_from(dest, path=dest_path)
+    end.store._check_writable()
+    chosen = _key_filter(excludes, includes, flags)
+    cut = f"{start.path}/" if start.path else ""
+    keys = [key.removeprefix(cut) for key in sorted(start.store.list_prefix(start.path))]
+    pairs = [(start.key(key), end.key(key)) for key in keys if chosen(start.key(key))]
+    existing = set() if if_exists == "replace" else set(end.store.list_prefix(end.path))
+    skipped = {new for _, new in pairs if new in existing}
+    if skipped and if_exists == "raise":
+        raise CopyError(f"key {min(skipped)!r} exists in the destination")
+    with _writer(log) as write:
+        for old, new in pairs:
+            word = "skip" if new in skipped else "copy"
+            write(f"{word} {old}" if old == new else f"{word} {old} -> {new}")
+        todo = [pair for pair in pairs if pair[1] not in skipped]
+        nbytes = 0 if dry_run else _copy_values(start, end, todo)
+        return _sum_up(write, (len(todo), len(skipped), nbytes), dry_run=dry_run)
+
+
+def _key_filter(
+    excludes: str | Iterable[str] | None, includes: str | Iterable[str] | None, flags: int
+) -> Callable[[str], bool]:
+    def compiled(patterns: str | Iterable[str] | None) -> list[re.Pattern[str]]:
+        listed = [patterns] if isinstance(patterns, str) else patterns or []
+        return [re.compile(pattern, flags) for pattern in listed]
+
+    out, back_in = compiled(excludes), compiled(includes)
+    return lambda key: not any(p.search(key) for p in out) or any(p.search(key) for p in back_in)
+
+
+def _copy_values(start: StorePath, end: StorePath, pairs: list[tuple[str, str]]) -> int:
+    source, dest = start.store, end.store
+
+    def copy_one(pair: tuple[str, str]) -> int:
+        old, new = pair
+        value = source.get(old)
+        if value is None:  # it was deleted since it was listed
+            return 0
+        with key_lock(dest.lock_key(new)):
+            dest.set(new, value)
+        return len(value)
+
+    if not (source.high_latency or dest.high_latency):
+        return sum(map(copy_one, pairs))
+    total = 0
+    with closing(overlap(copy_one, pairs)) as results:
+        for _, nbytes, error in results:
+            if error is not None:
+                raise error
+            total += nbytes or 0
+    return total
+
+
+copy_async = async_twin(copy)
+copy_all_async = async_twin(copy_all)
+copy_store_async = async_twin(copy_store)
