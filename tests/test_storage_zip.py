@@ -17,9 +17,14 @@ from typing import Any
 import pytest
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
-from zarr_core.storage import OffsetByteRequest, RangeByteRequest, SuffixByteRequest, ZipStore
+from zarr_core.storage import (
+    OffsetByteRequest,
+    RangeByteRequest,
+    SuffixByteRequest,
+    ZipStore,
+    zip_archive,
+)
 from zarr_core.storage import zip as zip_module
-from zarr_core.storage import zip_archive
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="forks and kills")
 
@@ -533,12 +538,13 @@ def test_move_and_names(path: Path, tmp_path: Path) -> None:
         ZipStore(io.BytesIO(), mode="w").move(path)
 
 
-def test_limit_of_old_archives(tmp_path: Path) -> None:
+def test_limit_of_old_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 99)
     store = ZipStore(tmp_path / "a.zip", mode="w", allowZip64=False)
-    for i in range(65_536):
+    for i in range(100):
         store.set(str(i), b"")
-    with pytest.raises(zipfile.LargeZipFile):
+    with pytest.raises(StoreError, match="allowZip64"):
         store.close()
     store.delete("0")
     store.close()
-    assert len(list(ZipStore(tmp_path / "a.zip").list())) == 65_535
+    assert len(list(ZipStore(tmp_path / "a.zip").list())) == 99

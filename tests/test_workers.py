@@ -812,6 +812,27 @@ def test_a_finalizer_may_take_a_lock_at_any_moment() -> None:
     assert finalized
 
 
+def test_the_table_of_keys_can_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref, nested = weakref.ref, []
+
+    def interrupted(lock: Any) -> Any:  # as by a finalizer
+        if len(nested) < 3:
+            nested.append(1)
+            for key in ("same", "other"):
+                with key_lock(key):
+                    pass
+        return ref(lock)
+
+    def work() -> None:
+        with key_lock("same"):
+            pass
+
+    monkeypatch.setattr(weakref, "ref", interrupted)
+    with threads(work):
+        pass
+    assert len(nested) == 3
+
+
 def test_ctrl_c_at_any_moment_leaves_no_key_locked() -> None:
     if not hasattr(signal, "setitimer"):
         pytest.skip("needs interval timers")

@@ -106,11 +106,7 @@ def _stored(
         return
     if not places[0].store.high_latency:
         for place in places:
-            try:
-                found = find_documents(place, zarr_format)
-            except IsADirectoryError:  # a directory with the name of a document
-                continue
-            if found:
+            if found := find_documents(place, zarr_format):
                 yield place, load_documents(place, found)
         return
     names = _NAMES[zarr_format]

@@ -1,6 +1,6 @@
 """What `array.info`, `group.info` and `group.tree()` show, as text and for notebooks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from html import escape
 from typing import Any, NamedTuple, Self, final
@@ -204,25 +204,43 @@ class Tree:
             branches[parent].children.append(branch)
         return cls(root, plain=plain)
 
+    def _steps(self) -> Iterator[tuple[Branch, list[bool] | None]]:
+        """Yield every branch on entering it, with "is the last one" per level, and on leaving it."""
+        levels = [iter([self.root])]
+        path: list[Branch] = []
+        is_last: list[bool] = []
+        while levels:
+            branch = next(levels[-1], None)
+            if branch is not None:
+                if path:
+                    is_last.append(branch is path[-1].children[-1])
+                yield branch, is_last
+                path.append(branch)
+                levels.append(iter(branch.children))
+                continue
+            levels.pop()
+            if path:
+                yield path.pop(), None
+                if is_last:
+                    is_last.pop()
+
     def __repr__(self) -> str:
         lines = [self.root.name]
-
-        def draw(branch: Branch, indent: str) -> None:
-            for child in branch.children:
-                last = child is branch.children[-1]
-                mark, more = ("└── ", "    ") if last else ("├── ", "│   ")
-                lines.append(f"{indent}{mark}{child.name} {child.detail}".rstrip())
-                draw(child, indent + more)
-
-        draw(self.root, "")
+        for branch, is_last in self._steps():
+            if is_last:
+                indent = "".join("    " if last else "│   " for last in is_last[:-1])
+                mark = "└── " if is_last[-1] else "├── "
+                lines.append(f"{indent}{mark}{branch.name} {branch.detail}".rstrip())
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        def draw(branch: Branch) -> str:
-            label = f"<b>{escape(branch.name)}</b> {escape(branch.detail)}"
+        parts = ["<ul>"]
+        for branch, is_last in self._steps():
+            label = f"<b>{escape(branch.name)}</b> {escape(branch.detail)}".rstrip()
             if not branch.children:
-                return f"<li>{label}</li>"
-            below = "".join(map(draw, branch.children))
-            return f"<li><details open><summary>{label}</summary><ul>{below}</ul></details></li>"
-
-        return f"<ul>{draw(self.root)}</ul>"
+                parts.append("</li>" if is_last is None else f"<li>{label}")
+            elif is_last is None:
+                parts.append("</ul></details></li>")
+            else:
+                parts.append(f"<li><details open><summary>{label}</summary><ul>")
+        return "".join((*parts, "</ul>"))

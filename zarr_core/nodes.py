@@ -26,6 +26,7 @@ from zarr_core.errors import (
     NodeNotFoundError,
     NotAGroupError,
     NotAnArrayError,
+    StoreError,
 )
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
 from zarr_core.storage.base import Request, Store, Value
@@ -43,10 +44,14 @@ _KEYS: dict[ZarrFormat | None, tuple[str, ...]] = {
 
 
 def _get(store: Store, key: str) -> Value | None:
-    """Return a document or None; a file where a directory would be means there is no node."""
+    """Return a document or None; files and directories in each other's place are no nodes."""
     try:
         return store.get(key)
     except NotADirectoryError:
+        return None
+    except StoreError:
+        if store.exists(key):
+            raise
         return None
 
 

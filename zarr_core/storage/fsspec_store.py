@@ -36,6 +36,7 @@ from zarr_core.storage.base import (
 from zarr_core.storage.local import TEMP_SUFFIX, LocalStore
 from zarr_core.storage.locks import ForkLock
 from zarr_core.storage.retry import (
+    NO_RETRIES,
     RetryPolicy,
     ShortBodyError,
     http_status,
@@ -50,6 +51,8 @@ _QUICK = frozenset({"file", "local", "memory"})
 _ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "smb", "tar"})
 """File systems with one connection or one file position that threads must not share."""
 
+_TRY_AGAIN_THEMSELVES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs"})
+
 
 class FsspecStore(Store):
     """A store in a file system of fsspec.
@@ -60,7 +63,8 @@ class FsspecStore(Store):
         read_only: Refuse to write.
         path: Where in the file system the store begins.
         allowed_exceptions: Errors that mean "no such key".
-        retries: How often requests are tried again; see `RetryPolicy`.
+        retries: How often requests are tried again; see `RetryPolicy`. By default not at all for
+            file systems that do so themselves.
 
     A write is as atomic as the file system's own. In a forked process the file system is made anew
     from its options; if they cannot be pickled, `StoreError` says so. The file system is never
@@ -86,7 +90,8 @@ class FsspecStore(Store):
         self.fs = fs
         self.path: str = fs._strip_protocol(path).rstrip("/")
         self.allowed_exceptions = allowed_exceptions
-        self.retries = self.default_retries if retries is None else retries
+        own = NO_RETRIES if protocols & _TRY_AGAIN_THEMSELVES else self.default_retries
+        self.retries = own if retries is None else retries
         self.high_latency = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
         self._is_s3 = hasattr(fs, "_call_s3") and hasattr(fs, "split_path")

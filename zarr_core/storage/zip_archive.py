@@ -164,12 +164,12 @@ class Archive:
             if info.file_size != info.compress_size:
                 raise StoreError(f"member {info.filename!r} of the zip file has two sizes")
             data = self.source.read_at(offset + start, end - start)
-            if byte_range is None and zlib.crc32(data) != info.CRC:
-                raise StoreError(f"member {info.filename!r} of the zip file is damaged (checksum)")
         else:
             data = self._decompress(info, offset, start, end)
         if len(data) != end - start:
             raise StoreError(f"member {info.filename!r} of the zip file is cut off")
+        if byte_range is None and zlib.crc32(data) != info.CRC:
+            raise StoreError(f"member {info.filename!r} of the zip file is damaged (checksum)")
         return data
 
     def _decompress(self, info: zipfile.ZipInfo, offset: int, start: int, end: int) -> bytes:
@@ -218,12 +218,13 @@ class NewArchive(Archive):
         self._zip: Any = zipfile.ZipFile(self._file, "w", compression, allow_zip64)
 
     def add(self, key: str, value: bytes) -> zipfile.ZipInfo:
-        """Append a value; return its entry. An earlier entry of the key has to be forgotten."""
+        """Append a value; return its entry."""
         info = zipfile.ZipInfo(key, time.localtime()[:6])
         info.external_attr = 0o644 << 16
         info.compress_type = self._zip.compression
-        self._zip.NameToInfo.pop(key, None)  # zipfile warns of duplicates
         self._zip.writestr(info, value)
+        self._zip.filelist.clear()  # `finish` says which entries count; zipfile warns of duplicates
+        self._zip.NameToInfo.clear()
         self._file.flush()
         self.ends[info.header_offset] = self._zip.start_dir
         return info
@@ -263,7 +264,10 @@ class NewArchive(Archive):
         """Write the directory of the archive, which makes it complete, and save it to the disk."""
         self._zip.filelist = infos
         self._zip.NameToInfo = {info.filename: info for info in infos}
-        self._zip.close()
+        try:
+            self._zip.close()
+        except zipfile.LargeZipFile as error:
+            raise StoreError(f"{error}; allowZip64 allows them") from error
         self._file.flush()
         os.fsync(self._file.fileno())
 
