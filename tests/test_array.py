@@ -81,7 +81,7 @@ class Oracle:
         flat, positions = self._flat(selection, field)
         checked = np.empty(np.shape(positions), flat.dtype)
         checked[...] = value  # raises what NumPy raises
-        flat[positions] = checked
+        flat[positions] = checked[()]
 
 
 def assert_same(found: Any, expected: np.ndarray) -> None:

@@ -198,7 +198,7 @@ def test_what_others_do_is_not_seen(store: Any, zarr_format: Any) -> None:
     direct.resize((9,))
     assert zarr.open_group(store)["x"].shape == (4,)
     assert zarr.open_group(store, use_consolidated=False)["x"].shape == (9,)
-    with pytest.raises(MetadataValidationError, match="document"):
+    with pytest.raises(MetadataValidationError, match="not valid JSON"):
         zarr.consolidate_metadata(break_document(store, "sub/y", zarr_format))
 
 
@@ -388,7 +388,7 @@ def test_damaged_copies_are_metadata_errors(copies: Any) -> None:
     store = {"zarr.json": json.dumps(document).encode()}
     with pytest.raises(MetadataValidationError, match="consolidated"):
         zarr.open_group(store, mode="r").members()
-    assert list(zarr.open_group(store, use_consolidated=False)) == [] if copies != 5 else True
+    assert list(zarr.open_group(store, use_consolidated=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_2000_arrays_in_one_group(many: zarr.Group) -> None:
     assert gc.isenabled()
     store = many.store
     store.counter.clear()
-    opened = zarr.open_consolidated(store, mode="r")
+    opened = zarr.open_consolidated(store)
     assert [opened[name].shape for name in names] == [(9,)] * MANY
     assert consolidated == opened
     assert sum(store.counter.values()) <= 7

@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 import pytest
 
 from zarr_core.config import config
-from zarr_core.errors import ReadOnlyError, StoreError, ValueChangedError
+from zarr_core.errors import (
+    OperationTimeoutError,
+    ReadOnlyError,
+    StoppedError,
+    StoreError,
+    ValueChangedError,
+)
 from zarr_core.storage import (
     FsspecStore,
     LatencyStore,
@@ -28,6 +34,7 @@ from zarr_core.storage import (
 )
 from zarr_core.storage.loops import overlap_on, own_loop, run_on
 from zarr_core.storage.retry import NO_RETRIES, RetryPolicy, http_status, is_transient
+from zarr_core.workers import Call, _current, deadline
 
 QUICK = RetryPolicy(attempts=4, first_delay=0.001, longest_delay=0.002, total_seconds=10)
 
@@ -647,6 +654,29 @@ def test_closing_cancels_reads_and_waits_for_writes() -> None:
         assert next(answers)[1] == "first"
         answers.close()
         assert ended == [expected]
+
+
+def test_calls_that_should_end_do() -> None:
+    import asyncio
+
+    begun: list[int] = []
+
+    async def slow(item: int) -> None:
+        begun.append(item)
+        await asyncio.sleep(60)
+
+    with deadline(0.05), pytest.raises(OperationTimeoutError):
+        list(overlap_on(own_loop(), slow, range(3)))
+    count = len(begun)
+    call = Call()
+    call.stop()
+    token = _current.set(call)
+    try:
+        with pytest.raises(StoppedError):
+            list(overlap_on(own_loop(), slow, range(3)))
+    finally:
+        _current.reset(token)
+    assert len(begun) == count
 
 
 def test_context_variables_reach_coroutines() -> None:

@@ -29,7 +29,7 @@ import trio
 from zarr_core import twins, workers
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError, ZarrRuntimeWarning
-from zarr_core.twins import async_twin, limit
+from zarr_core.twins import async_tuple_twin, async_twin, limit
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -165,7 +165,7 @@ class Thing:
     open_async = staticmethod(async_twin(open))
     getitem_async = async_twin(__getitem__)
     size_async = async_twin(_size)
-    names_async = async_twin(names)
+    names_async = async_tuple_twin(names)
 
 
 def double(number: int, *, plus: int = 0) -> int:
@@ -472,7 +472,7 @@ def test_a_store_that_awaits_twins_itself_does_not_deadlock(run: Callable[[Main]
         async def inner() -> int:
             return await double_async(4)
 
-        return asyncio.run(inner()) + trio.run(inner)  # type: ignore[no-any-return]
+        return asyncio.run(inner()) + trio.run(inner)
 
     async def main() -> None:
         with limit(1):
@@ -812,7 +812,7 @@ def test_waiting_for_a_cancelled_write_does_not_spin(run: Callable[[Main], Any])
                 n_turns += 1
                 return call_soon(*args, **kwargs)
 
-            loop.call_soon = counted  # type: ignore[method-assign]
+            loop.call_soon = counted  # type: ignore[assignment,method-assign]
         else:
 
             class Count(trio.abc.Instrument):
@@ -848,6 +848,24 @@ def test_the_error_of_a_cancelled_write_is_its_cause() -> None:
         assert caught.value.__cause__ is None  # that it was stopped is no news
 
     asyncio.run(main())
+
+
+def test_the_last_cancellation_is_raised() -> None:
+    async def main() -> None:
+        with anyio.move_on_after(0.01):
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await write(Fake(), 0.2)
+            assert caught.value.args == ("the task's",)  # a scope would not let its own through
+            raise caught.value
+
+    async def both() -> None:
+        task = asyncio.create_task(main())
+        await asyncio.sleep(0.05)
+        task.cancel("the task's")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(both())
 
 
 def test_a_call_cancelled_when_it_has_just_ended() -> None:
@@ -1079,8 +1097,9 @@ def test_twins_work_in_a_forked_child() -> None:
         """
 import asyncio, os, threading, warnings
 from zarr_core.config import config
-from zarr_core.twins import async_twin, limit
+from zarr_core.twins import async_tuple_twin, async_twin, limit
 warnings.simplefilter("ignore")  # that a process with threads forks
+config.set({"async.limit": 1})
 release, begun = threading.Event(), []
 
 def wait():
@@ -1095,11 +1114,10 @@ async def child():
     assert len(await asyncio.gather(*(async_twin(work)() for _ in range(50)))) == 50
 
 async def main():
-    with config.set({"async.limit": 1}), limit(1):
+    await asyncio.gather(async_twin(work)(), async_twin(work)())  # there are idle threads
+    with limit(1):
         waiting = [asyncio.create_task(async_twin(wait)()) for _ in range(2)]
-        await asyncio.sleep(0)
-    with config.set({"async.limit": 1}):
-        waiting += [asyncio.create_task(async_twin(wait)()) for _ in range(2)]
+    waiting += [asyncio.create_task(async_twin(wait)()) for _ in range(2)]
     while len(begun) < 2:
         await asyncio.sleep(0.001)
     codes = []
@@ -1119,8 +1137,7 @@ async def main():
     await asyncio.gather(*waiting)
     print(codes)
 
-with config.set({"async.limit": 1}):
-    asyncio.run(main())
+asyncio.run(main())
 """,
         stdout="[0, 0, 0]",
     )

@@ -813,7 +813,8 @@ def test_a_finalizer_may_take_a_lock_at_any_moment() -> None:
 
 
 def test_the_table_of_keys_can_be_entered_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ref, nested = weakref.ref, []
+    ref = weakref.ref
+    nested: list[int] = []
 
     def interrupted(lock: Any) -> Any:  # as by a finalizer
         if len(nested) < 3:

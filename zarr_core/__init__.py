@@ -4,6 +4,8 @@ Use it as `import zarr_core as zarr`. Every function and method that touches a s
 awaitable twin whose name ends in `_async`.
 """
 
+from typing import Any
+
 from zarr_core import codecs, errors, storage
 from zarr_core.api import (
     array,
@@ -102,6 +104,7 @@ __all__ = [
     "create_group_async",
     "create_hierarchy",
     "create_hierarchy_async",
+    "dtype",
     "empty",
     "empty_async",
     "empty_like",
@@ -132,6 +135,7 @@ __all__ = [
     "open_like",
     "open_like_async",
     "print_debug_info",
+    "registry",
     "save",
     "save_array",
     "save_array_async",
@@ -143,8 +147,17 @@ __all__ = [
     "storage",
     "tree",
     "tree_async",
+    "types",
     "zeros",
     "zeros_async",
     "zeros_like",
     "zeros_like_async",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("dtype", "registry", "types"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module(f"{__name__}.{name}")

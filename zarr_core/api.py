@@ -152,21 +152,24 @@ def open(
     With a `shape` an array is created, otherwise a group. See `open_array` and `open_group`.
     """
     place, mode = place_and_mode(store, path, mode, storage_options)
-    if mode in ("w", "w-"):
-        if "shape" in kwargs:
-            return open_array(place, mode=mode, zarr_format=zarr_format, config=config, **kwargs)
-        return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
-    metadata = read_node(place, zarr_format, consolidated=True)
+    metadata = None
+    if mode not in ("w", "w-"):
+        use_consolidated = kwargs.get("use_consolidated")
+        consolidated = True if use_consolidated is None else use_consolidated
+        metadata = read_node(place, zarr_format, consolidated=consolidated)
     if isinstance(metadata, ArrayMetadata):
         return Array(metadata, place, config)
     if isinstance(metadata, GroupMetadata):
         if "shape" in kwargs:
             raise ContainsGroupError(f"there is a group at {place}, not an array")
-        return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
-    if mode != "a":
+        return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
+    if mode in ("r", "r+"):
         raise NodeNotFoundError(f"no array or group at {place}")
     if "shape" in kwargs:
-        return create(store=place, zarr_format=zarr_format, config=config, **kwargs)
+        overwrite = mode == "w"
+        return create(
+            store=place, zarr_format=zarr_format, config=config, overwrite=overwrite, **kwargs
+        )
     return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
 
 

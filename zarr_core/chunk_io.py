@@ -125,7 +125,7 @@ def _part_reader(
         if data is None:
             if strict:
                 raise space.missing_error(coords)
-            out[into] = fill_value
+            out[(*into, ...)] = fill_value
             return
         try:
             chunk = decode(data)
@@ -146,7 +146,7 @@ def _place(
         if not space.read_missing_chunks:
             raise space.missing_error(coords)
         fill = space.fill_value
-        out[where] = fill if fields is None else np.full((), fill, space.dtype)[fields]
+        out[(*where, ...)] = fill if fields is None else np.full((), fill, space.dtype)[fields]
         return
     chain = space.chain_for(coords)
     try:
@@ -348,7 +348,7 @@ class _Writer:
         piece = value[source] if value.ndim else value
         if fields is not None or cover == PARTIAL:
             chunk = _stored(space, coords, key)
-            (chunk if fields is None else chunk[fields])[inside] = piece
+            (chunk if fields is None else chunk[fields])[(*inside, ...)] = piece
         elif cover == FULL and value.ndim:
             chunk = piece.reshape(space.grid.stored_shape(coords))  # with the axes ints took away
             if chunk.dtype != space.dtype:
@@ -361,7 +361,7 @@ class _Writer:
             return
         else:
             chunk = space.empty_chunk(coords)
-            chunk[inside] = piece
+            chunk[(*inside, ...)] = piece
         _put(space, key, _encoded(space, coords, chunk))
 
 

@@ -71,6 +71,10 @@ class ChunkSpace:
         self.grid = grid
         self.dtype = dtype
         self.fill_value = fill_value
+        if dtype.kind in "OT":
+            # NumPy takes trailing NULs from a plain str or bytes when it fills or compares.
+            self.fill_value = np.empty((), dtype)
+            self.fill_value[...] = fill_value
         self.store = store
         self.key = key
         self.lock_key = lock_key

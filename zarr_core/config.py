@@ -14,13 +14,15 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, final
+from typing import Any, Literal, Self, TypeAlias, final, get_args
 
 from zarr_core.errors import ZarrUserWarning
 
 __all__ = ["ArrayConfig", "ArrayConfigLike", "BadConfigError", "Config", "MemoryOrder", "config"]
 
 MemoryOrder: TypeAlias = Literal["C", "F"]
+SubchunkWriteOrder: TypeAlias = Literal["morton", "unordered", "lexicographic", "colexicographic"]
+SUBCHUNK_WRITE_ORDERS: tuple[SubchunkWriteOrder, ...] = get_args(SubchunkWriteOrder)
 
 DEFAULTS: Mapping[str, Any] = {
     "array.order": "C",
@@ -254,6 +256,8 @@ class ArrayConfig:
     """Memory for indexes of shards; 0 reads the index at every call."""
     batch_bytes: int = 256 << 20
     """Memory that `Array.batch()` may hold before it writes."""
+    subchunk_write_order: SubchunkWriteOrder | None = None
+    """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None
     """Awaited calls on this array that run at once; None takes the process-wide setting."""
 
@@ -261,6 +265,11 @@ class ArrayConfig:
         for name in self.to_dict():
             if (key := f"array.{name}") in DEFAULTS:
                 _check(key, getattr(self, name))
+        if self.subchunk_write_order not in (None, *SUBCHUNK_WRITE_ORDERS):
+            raise BadConfigError(
+                f"subchunk_write_order must be one of {SUBCHUNK_WRITE_ORDERS}, "
+                f"not {self.subchunk_write_order!r}"
+            )
         if self.async_limit is not None:
             _check("async.limit", self.async_limit)
 

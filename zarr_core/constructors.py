@@ -21,6 +21,7 @@ from zarr_core.create import (
 from zarr_core.documents import JSON, ZarrFormat
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import NodeNotFoundError
+from zarr_core.grid import RectilinearAxis
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import read_array
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
@@ -49,7 +50,12 @@ def create_array_at(
 ) -> Array:
     """Create an array whose metadata is known; unknown or unfitting codecs raise before."""
     array = Array(metadata, place, options)
-    array._current().space.chain_for((0,) * metadata.ndim)
+    space = array._current().space
+    space.chain_for((0,) * metadata.ndim)
+    for dim, axis in enumerate(metadata.chunk_grid.axes):
+        if isinstance(axis, RectilinearAxis):  # not every length has to be a multiple of a shard's
+            for k in {edge: k for k, edge in enumerate(axis.edges[: axis.count])}.values():
+                space.chain_for(tuple(k * (d == dim) for d in range(metadata.ndim)))
     create_node(place, metadata, overwrite=overwrite, below=below)
     return array
 
@@ -152,7 +158,7 @@ def make_array(
     **described: Any,
 ) -> Array:
     """Create an array at a place; see `create_array`. `below` is a group known to be above it."""
-    options = array_config(config)
+    options = _with_write_order(array_config(config), described.get("serializer"))
     values = _values(data, dtype)
     if values is not None:
         if shape is not None and as_shape(shape) != values.shape:
@@ -166,6 +172,14 @@ def make_array(
     if values is not None and write_data:
         copy_data(values, array)
     return array
+
+
+def _with_write_order(options: ArrayConfig, serializer: Any) -> ArrayConfig:
+    """Return options with the order of inner chunks that a codec says: documents have no place."""
+    order = getattr(serializer, "subchunk_write_order", "morton")
+    if order == "morton" or options.subchunk_write_order is not None:
+        return options
+    return options.with_(subchunk_write_order=order)
 
 
 def default_format() -> ZarrFormat:
@@ -338,12 +352,10 @@ def create(
         raise ValueError("a shape is needed")
     if codecs is not None:
         filters, serializer, compressors = _split_codecs(codecs, zarr_format)
-    if compressor is not None and not (isinstance(compressor, str) and compressor == "auto"):
+    if not (isinstance(compressor, str) and compressor == "auto"):
         if zarr_format == 3:
             raise ValueError("compressor is for format 2; use compressors or codecs for format 3")
         compressors = compressor
-    elif compressor is None:
-        compressors = None if zarr_format == 2 else compressors
     if object_codec is not None:
         filters = [object_codec, *([] if isinstance(filters, str) else filters or [])]
     if dimension_separator is not None:

@@ -148,10 +148,10 @@ def _check_apart(source: Any, dest: Group) -> None:
         raise ValueError(f"{source!r} cannot be copied into itself")
 
 
-@contextmanager
-def _copying(
+def _copy_nodes(
     source: Any,
     dest: Group,
+    name: str | None,
     log: Log,
     if_exists: IfExists,
     *,
@@ -159,15 +159,25 @@ def _copying(
     without_attrs: bool,
     dry_run: bool,
     options: Mapping[str, Any],
-) -> Iterator[_Copying]:
+) -> Counts:
+    """Copy a node to a name, or without a name what is in a group."""
     if not isinstance(dest, Group):
         raise ValueError(f"dest must be a group, not {dest!r}")  # noqa: TRY004 - as zarr 2
     _check_apart(source, dest)
     _check_if_exists(if_exists, ("raise", "replace", "skip", "skip_initialized"))
+
+    def run(write: Callable[[str], Any], *, dry: bool) -> _Copying:
+        work = _Copying(dest, write, shallow, without_attrs, if_exists, dry, options)
+        if name is None:
+            work.members(source, "")
+        else:
+            work.node(source, name, deep=True)
+        return work
+
+    if if_exists == "raise" and not dry_run:
+        run(lambda line: None, dry=True)  # raises before anything is copied
     with _writer(log) as write:
-        work = _Copying(dest, write, shallow, without_attrs, if_exists, dry_run, options)
-        yield work
-        _sum_up(write, work.counts, dry_run=dry_run)
+        return _sum_up(write, run(write, dry=dry_run).counts, dry_run=dry_run)
 
 
 def copy(
@@ -198,9 +208,9 @@ def copy(
     log
         Gets a line for every node: a function, the path of a file, or a file.
     if_exists
-        What to do about an array that is in the way: `"raise"` a `CopyError`, `"replace"` it,
-        `"skip"` it, or `"skip_initialized"`, which replaces arrays with missing chunks. Groups are
-        merged.
+        What to do about an array that is in the way: `"raise"` a `CopyError` before anything is
+        copied, `"replace"` it, `"skip"` it, or `"skip_initialized"`, which replaces arrays with
+        missing chunks. Groups are merged.
     dry_run
         Only log.
     create_kws
@@ -211,18 +221,17 @@ def copy(
     name = name or (getattr(source, "name", None) or "").rpartition("/")[2]
     if not name:
         raise TypeError("source has no name; say with `name` what the copy is called")
-    with _copying(
+    return _copy_nodes(
         source,
         dest,
+        normalize_path(name),
         log,
         if_exists,
         shallow=shallow,
         without_attrs=without_attrs,
         dry_run=dry_run,
         options=create_kws,
-    ) as work:
-        work.node(source, normalize_path(name), deep=True)
-    return work.counts
+    )
 
 
 def copy_all(
@@ -236,18 +245,17 @@ def copy_all(
     **create_kws: Any,
 ) -> Counts:
     """Copy all members of a group into another group; see `copy`."""
-    with _copying(
+    return _copy_nodes(
         source,
         dest,
+        None,
         log,
         if_exists,
         shallow=shallow,
         without_attrs=without_attrs,
         dry_run=dry_run,
         options=create_kws,
-    ) as work:
-        work.members(source, "")
-    return work.counts
+    )
 
 
 # --- stored values ---------------------------------------------------------------------------------

@@ -231,7 +231,10 @@ def _v3_codecs(
 def _v2_config(codec: CodecLike) -> dict[str, JSON]:
     """Return a codec that a user gave, as it stands in a format 2 document."""
     if hasattr(codec, "codec_id"):
-        return dict(codec.get_config())
+        settings = dict(codec.get_config())
+        if settings["id"] == "zstd" and not settings.get("checksum"):
+            settings.pop("checksum", None)  # some readers of format 2 refuse it
+        return settings
     if isinstance(codec, Mapping) and isinstance(codec.get("id"), str):
         return dict(codec)
     if isinstance(codec, Codec):

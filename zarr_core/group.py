@@ -101,6 +101,8 @@ class Group:
         overwrite: bool,
     ) -> "Group":
         """Create a group at a place and the groups above it."""
+        if zarr_format not in (2, 3):
+            raise ValueError(f"zarr_format must be 2 or 3, not {zarr_format!r}")
         metadata = GroupMetadata(check_attributes(attributes or {}), zarr_format)
         create_node(place, metadata, overwrite=overwrite)
         return Group(metadata, place)

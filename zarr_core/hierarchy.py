@@ -356,6 +356,8 @@ def with_parents(nodes: Mapping[str, NodeMetadata]) -> dict[str, NodeMetadata]:
         if normal in complete:
             raise ValueError(f"two nodes have the path {normal!r}")
         complete[normal] = metadata
+        if isinstance(metadata, GroupMetadata):  # its copies are those of another hierarchy
+            complete[normal] = replace(metadata, consolidated_metadata=None)
     formats = {metadata.zarr_format for metadata in nodes.values()}
     if len(formats) != 1:
         raise ValueError("all nodes of a hierarchy have one format")

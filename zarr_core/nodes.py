@@ -77,8 +77,8 @@ def read_node(
     """Return the metadata of the node at a place, or None when there is none.
 
     Without `zarr_format` both are looked for, and format 3 is preferred with a warning when both
-    exist. `consolidated` asks for the consolidated metadata of format 2 too, which has a key of its
-    own (another one than usual when it is a string); that of format 3 is always there.
+    exist. `consolidated` asks for the consolidated metadata too, which has a key of its own in
+    format 2 (another one than usual when it is a string).
     """
     found = find_documents(place, zarr_format)
     if not found:
@@ -87,12 +87,17 @@ def read_node(
         key = V2_CONSOLIDATED if consolidated is True else consolidated
         if (value := _get(place.store, place.key(key))) is not None:
             found[V2_CONSOLIDATED] = value
-    return parse_documents(place, found)
+    documents = load_documents(place, found)
+    if not consolidated:  # it may be damaged
+        documents.get(V3_DOCUMENT, {}).pop("consolidated_metadata", None)
+    return parse_node(documents, f"{next(iter(documents))} at {place}")
 
 
 def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> dict[str, Value]:
     """Return the stored documents of the node at a place; empty when there is no node."""
     store = place.store
+    if zarr_format not in _KEYS:
+        raise ValueError(f"zarr_format must be 2, 3 or None, not {zarr_format!r}")
     if not store.high_latency and zarr_format != 2:
         document = _get(store, place.key(V3_DOCUMENT))
         found = {} if document is None else {V3_DOCUMENT: document}

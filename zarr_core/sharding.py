@@ -27,7 +27,7 @@ from zarr_core.codecs import (
 )
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
 from zarr_core.codecs.checks import check_choice, check_fields, check_int
-from zarr_core.config import ArrayConfig
+from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOrder
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import CodecError, MetadataValidationError
 from zarr_core.grid import ChunkGrid, Coords, Shape
@@ -49,8 +49,6 @@ MAX_INDEX_BYTES = 1 << 31
 
 Index: TypeAlias = npt.NDArray[np.uint64]
 """Offset and size per inner chunk, shape (chunks, 2)."""
-WriteOrder: TypeAlias = Literal["morton", "unordered", "lexicographic", "colexicographic"]
-WRITE_ORDERS: tuple[WriteOrder, ...] = ("morton", "unordered", "lexicographic", "colexicographic")
 
 
 @final
@@ -69,7 +67,8 @@ class ShardingCodec(ArrayBytesCodec):
     index_location
         `"end"` or `"start"`.
     subchunk_write_order
-        Order in which inner chunks are stored; not recorded, as readers do not depend on it.
+        Order in which inner chunks are stored. Not recorded, as readers do not depend on it; when
+        the array is opened again, the option `subchunk_write_order` of its config says it.
     """
 
     name = NAME
@@ -78,7 +77,7 @@ class ShardingCodec(ArrayBytesCodec):
     codecs: Any = (BytesCodec(endian="little"),)
     index_codecs: Any = (BytesCodec(endian="little"), Crc32cCodec())
     index_location: Literal["start", "end"] = "end"
-    subchunk_write_order: WriteOrder = field(default="morton", compare=False)
+    subchunk_write_order: SubchunkWriteOrder = field(default="morton", compare=False)
     config: ArrayConfig | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +91,7 @@ class ShardingCodec(ArrayBytesCodec):
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         check_choice(NAME, "index_location", self.index_location, ("start", "end"))
-        check_choice(NAME, "subchunk_write_order", self.subchunk_write_order, WRITE_ORDERS)
+        check_choice(NAME, "subchunk_write_order", self.subchunk_write_order, SUBCHUNK_WRITE_ORDERS)
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
@@ -147,7 +146,7 @@ class Shards:
                 f"codec {NAME!r}: chunk_shape {chunk_shape} does not divide the shard shape {shape}"
             )
         self.config = codec.config or ArrayConfig()
-        self.write_order = codec.subchunk_write_order
+        self.write_order = self.config.subchunk_write_order or codec.subchunk_write_order
         self.index_at_end = codec.index_location == "end"
         self.grid = ChunkGrid.regular(shape, chunk_shape)
         self.counts = self.grid.counts
@@ -216,8 +215,7 @@ class Shards:
         index = self._index(reader, key)
         if isinstance(reader, ValueSnapshot):
             data = memoryview(reader.read())
-            if plan.nparts > 16:
-                self._check_all(index, len(data))
+            if plan.nparts > 16 and not self._wrong(index, len(data)):
                 chunk_io.read(self.space.over(_Whole(data, index)), plan, out)
                 return
         if self.nested:
@@ -250,16 +248,15 @@ class Shards:
         except CodecError as error:
             raise CodecError(f"the index of the shard is damaged: {error}") from error
 
-    def _check_all(self, index: Index, total: int) -> None:
-        """Raise for the first entry of an index that lies."""
+    def _wrong(self, index: Index, total: int) -> list[int]:
+        """Return the inner chunks whose entries cannot be true; see `is_stored`."""
         offsets, sizes = index[:, 0], index[:, 1]
         low = np.uint64(0 if self.index_at_end else self.index_nbytes)
         high = np.uint64(total - self.index_nbytes if self.index_at_end else total)
         # Subtracted, as a sum may not fit into 64 bits.
         wrong = (offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high))
         wrong &= (offsets != MISSING) | (sizes != MISSING)
-        for number in np.flatnonzero(wrong).tolist():
-            self.is_stored(number, *index[number].tolist(), total)
+        return np.flatnonzero(wrong).tolist() if wrong.any() else []
 
     def _coords(self, number: int) -> Coords:
         return tuple(int(k) for k in np.unravel_index(number, self.counts)) if self.counts else ()
@@ -274,6 +271,8 @@ class Shards:
         for number, (offset, size) in zip(numbers, index[numbers].tolist(), strict=True):
             if self.is_stored(number, offset, size, reader.size):
                 ranges.append((offset, offset + size, number))
+        if reader.size is not None and sum(end - start for start, end, _ in ranges) > reader.size:
+            raise _overlap_error(reader.size)
         ranges.sort()
         runs = merge_ranges(
             ranges,
@@ -324,7 +323,11 @@ class Shards:
             data = memoryview(old)
             n = self.index_nbytes
             index = self._decode_index(data[-n:] if self.index_at_end else data[:n])
-            self._check_all(index, len(data))
+            for number in self._wrong(index, len(data)):
+                self.is_stored(number, *index[number].tolist(), len(data))
+            # As floats: a sum of hostile sizes may not fit into 64 bits.
+            if index[:, 1].sum(where=index[:, 1] != MISSING, dtype=np.float64) > len(data):
+                raise _overlap_error(len(data))
         changes = _Changes(data, index)
         make(self.space.over(changes))
         encoded = self._assemble(data, index, changes.changed)
@@ -347,7 +350,7 @@ class Shards:
         order = self._write_order()
         sequence = order[new[order, 1] != MISSING]
         if self.write_order == "unordered" and index is not None:
-            sequence = sequence[np.argsort(new[sequence, 0], kind="stable")]
+            sequence = sequence[np.argsort(index[sequence, 0], kind="stable")]
         lengths = new[sequence, 1].astype(np.int64)
         offsets = np.zeros(len(sequence), np.int64)
         np.cumsum(lengths[:-1], out=offsets[1:])
@@ -368,7 +371,7 @@ class Shards:
         lengths: npt.NDArray[np.int64],
     ) -> list[Any]:
         """Return what the new shard consists of, neighbours in the old one as one piece."""
-        if old is None or index is None:
+        if old is None or index is None or not len(sequence):
             return [changed[number] for number in sequence.tolist()]
         touched = np.zeros(self.nchunks, np.bool_)
         touched[numbers] = True
@@ -398,6 +401,13 @@ class Shards:
             else:
                 self._order = np.arange(self.nchunks)
         return self._order
+
+
+def _overlap_error(total: int) -> CodecError:
+    # Fetched or copied one by one, they could take any amount of memory.
+    return CodecError(
+        f"the index of the shard is damaged: inner chunks overlap in a shard of {total} bytes"
+    )
 
 
 def _linear(strides: Sequence[int]) -> Any:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from functools import cache, partial, wraps
-from typing import Any, ParamSpec, TypeAlias, TypeVar, final, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, final
 from weakref import WeakValueDictionary, ref
 
 import numpy as np
@@ -30,7 +30,7 @@ from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import StoppedError, ZarrRuntimeWarning
 
-__all__ = ["async_twin", "limit"]
+__all__ = ["async_tuple_twin", "async_twin", "limit"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -230,8 +230,7 @@ class _BaseHop:
     __slots__ = ("_box", "_context", "_job", "_result", "call", "done", "error", "left")
 
     def __init__(self, box: _Mailbox, job: Callable[[], Any], call: workers.Call) -> None:
-        self._box, self.call = box, call
-        self._job: Callable[[], Any] | None = job
+        self._box, self._job, self.call = box, job, call
         self._context = copy_context()
         self._result: Any = None
         self.error: BaseException | None = None
@@ -244,14 +243,12 @@ class _BaseHop:
         except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
             if not self.left:
                 self.error = error
-        self._job = None  # a call that nobody waits for any more must not keep its arguments
         self._box.put(self)
 
     def _enter(self) -> Any:
         _inside.set(True)
         workers._current.set(self.call)
         self.call.check()
-        assert self._job is not None
         result = self._job()
         # A lazy result would do its work on the thread of the event loop.
         return tuple(result) if hasattr(result, "__next__") else result
@@ -380,14 +377,16 @@ async def _make(hop: _Hop, lane: Lane, private: bool) -> Any:
         await hop.wait()
     except BaseException as cancelled:
         hop.call.stop()
-        # After GeneratorExit (the loop is gone) nothing can be awaited.
-        if not lane.withdraw(hop) and not isinstance(cancelled, GeneratorExit):
-            seconds = hop.call.starting() if private else None
-            if seconds != 0:
-                await hop.settle(seconds)
-        if hop.error is not None and not isinstance(hop.error, StoppedError):
-            cancelled.__cause__ = hop.error
-        hop.left, hop.error = True, None
+        try:
+            # After GeneratorExit (the loop is gone) nothing can be awaited.
+            if not lane.withdraw(hop) and not isinstance(cancelled, GeneratorExit):
+                seconds = hop.call.starting() if private else None
+                if seconds != 0:
+                    await hop.settle(seconds)
+            if hop.error is not None and not isinstance(hop.error, StoppedError):
+                cancelled.__cause__ = hop.error
+        finally:
+            hop.left, hop.error = True, None
         raise
     return hop.outcome()
 
@@ -395,20 +394,10 @@ async def _make(hop: _Hop, lane: Lane, private: bool) -> Any:
 # --- twins ---------------------------------------------------------------------------------------
 
 
-@overload
 def async_twin(
-    sync: Callable[P, Iterator[Item]], *, private: bool = ..., snapshot: str | None = ...
-) -> Callable[P, Coroutine[Any, Any, tuple[Item, ...]]]: ...
-@overload
-def async_twin(
-    sync: Callable[P, T], *, private: bool = ..., snapshot: str | None = ...
-) -> Callable[P, Coroutine[Any, Any, T]]: ...
-def async_twin(
-    sync: Callable[..., Any], *, private: bool = False, snapshot: str | None = None
-) -> Callable[..., Coroutine[Any, Any, Any]]:
+    sync: Callable[P, T], *, private: bool = False, snapshot: str | None = None
+) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a coroutine function that takes exactly `sync`'s arguments and runs it in a thread.
-
-    An iterator that `sync` returns is read to its end there; its twin returns a tuple.
 
     Args:
         sync: a function, or a method (not a classmethod) of a class without subclasses.
@@ -417,16 +406,16 @@ def async_twin(
         snapshot: the name of an argument. NumPy arrays and other buffers up to 1 MB are copied
             when the twin starts, so that the caller may change them right after.
     """
-    value_at = -1 if snapshot is None else _position(sync, snapshot)
+    value_at = 0 if snapshot is None else sync.__code__.co_varnames.index(snapshot)
 
     @wraps(sync)
-    async def twin(*args: Any, **kwargs: Any) -> Any:
-        if snapshot in kwargs:
-            kwargs[snapshot] = _snapshot(kwargs[snapshot])
-        elif 0 <= value_at < len(args):
-            args = (*args[:value_at], _snapshot(args[value_at]), *args[value_at + 1 :])
-        hop = _hop(partial(sync, *args, **kwargs), workers.Call(config.get("async.timeout")))
-        return await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)
+    async def twin(*args: P.args, **kwargs: P.kwargs) -> T:
+        job = partial(sync, *args, **kwargs)
+        if snapshot is not None:
+            job = _with_snapshot(job, snapshot, value_at)
+        hop = _hop(job, workers.Call(config.get("async.timeout")))
+        result: T = await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)
+        return result
 
     # Pickle finds the twin by this name: `__getitem__` becomes `getitem_async`.
     owner, dot, name = sync.__qualname__.rpartition(".")
@@ -438,11 +427,21 @@ def async_twin(
     return twin
 
 
-def _position(sync: Callable[..., Any], name: str) -> int:
-    """Return the position of a parameter, -1 if it cannot be given by position."""
-    code = sync.__code__
-    names = code.co_varnames[: code.co_argcount]
-    return names.index(name) if name in names else -1
+def async_tuple_twin(
+    sync: Callable[P, Iterator[Item]],
+) -> Callable[P, Coroutine[Any, Any, tuple[Item, ...]]]:
+    """Return the twin of a function that returns an iterator; it collects it in the thread."""
+    return cast("Callable[P, Coroutine[Any, Any, tuple[Item, ...]]]", async_twin(sync))
+
+
+def _with_snapshot(job: partial[T], name: str, position: int) -> partial[T]:
+    """Return a call with a copy of one argument."""
+    args, kwargs = job.args, job.keywords
+    if name in kwargs:
+        kwargs = {**kwargs, name: _snapshot(kwargs[name])}
+    elif position < len(args):
+        args = (*args[:position], _snapshot(args[position]), *args[position + 1 :])
+    return partial(job.func, *args, **kwargs)
 
 
 def _snapshot(value: Any) -> Any:

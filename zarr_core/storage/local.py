@@ -38,6 +38,9 @@ __all__ = ["TEMP_SUFFIX", "LocalStore"]
 TEMP_SUFFIX = ".zarr-tmp~"
 """Ends the names of files that are being written; such names are never keys."""
 
+SETTLED_NS = 2_000_000_000
+"""The coarsest clock of a file system that is in use."""
+
 LOCK_NAME = f"lock{TEMP_SUFFIX}"
 """A file to lock where a directory itself cannot be locked."""
 
@@ -292,9 +295,11 @@ class LocalStore(Store):
         latest, removed = time.time() - older_than, 0
         for directory, _, names in os.walk(self._root):
             for name in names:
+                if not name.endswith(TEMP_SUFFIX) or name == LOCK_NAME:
+                    continue  # a lock that was removed would be two
                 path = f"{directory}/{name}"
                 with suppress(FileNotFoundError):
-                    if name.endswith(TEMP_SUFFIX) and os.lstat(path).st_mtime <= latest:
+                    if os.lstat(path).st_mtime <= latest:
                         os.unlink(path)
                         removed += 1
         return removed
@@ -448,7 +453,7 @@ class _OpenFile:
         self._fd: int | None = fd
         self._path = path
         self.size: int | None = status.st_size
-        self.version: str | None = f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+        self.version = _version(status)
 
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value as it was when it was opened."""
@@ -482,6 +487,18 @@ def _raise_with_path(error: OSError, path: str) -> NoReturn:
     if error.errno == errno.EISDIR:
         raise StoreError(f"{path} is a directory, not a value") from error
     raise OSError(error.errno, os.strerror(error.errno), path) from error
+
+
+def _version(status: os.stat_result) -> str | None:
+    """Return a token of what a file holds, None when it changed too recently to have one.
+
+    Times of files are coarse, and numbers of files are used again: within one tick of the clock,
+    two values of one size could not be told apart.
+    """
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - changed < SETTLED_NS:
+        return None
+    return f"{changed}-{status.st_size}-{status.st_ino}"
 
 
 def _create_temp(parent: str, path: str) -> tuple[int, str]:

@@ -159,9 +159,8 @@ def _unpickle_memory(
 
 def _as_bytes(value: Any) -> bytes:
     """Return the bytes of what somebody else put into a shared mapping."""
-    to_bytes = getattr(value, "to_bytes", None)  # zarr-python's buffers
-    if to_bytes is not None and not isinstance(value, int):
-        return bytes(to_bytes())
+    if hasattr(value, "as_numpy_array"):  # zarr-python's buffers
+        value = value.to_bytes()
     return bytes(memoryview(value))
 
 

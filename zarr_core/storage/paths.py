@@ -97,7 +97,8 @@ class StorePath:
         return self.store.is_empty(self.path)
 
     def __str__(self) -> str:
-        return f"{str(self.store).rstrip('/')}/{self.path}" if self.path else str(self.store)
+        store = str(self.store)
+        return f"{store}{'' if store.endswith('/') else '/'}{self.path}" if self.path else store
 
     def __repr__(self) -> str:
         return f"StorePath({type(self.store).__name__}, {str(self)!r})"

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, final
+from typing import Any, Self, TypeVar, cast, final
 
 from zarr_core.errors import ReadOnlyError, StoreError
 from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value, Writable
@@ -21,7 +21,7 @@ from zarr_core.workers import POLL_SECONDS, current_call
 __all__ = ["NO_RETRIES", "RetryPolicy", "RetryStore", "http_status", "is_transient"]
 
 S = TypeVar("S", bound=Store)
-P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -139,16 +139,14 @@ def _sleep(seconds: float) -> None:
         time.sleep(left if call is None else min(left, POLL_SECONDS))
 
 
-def _retried(
-    method: Callable[Concatenate[Any, P], R],
-) -> Callable[Concatenate["RetryStore[Any]", P], R]:
+def _retried(method: F) -> F:
     """Return `method`, tried again as the policy of the store says."""
 
     @functools.wraps(method)
-    def retried(self: "RetryStore[Any]", /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def retried(self: "RetryStore[Any]", *args: Any, **kwargs: Any) -> Any:
         return self.policy.run(lambda: method(self, *args, **kwargs))
 
-    return retried
+    return cast("F", retried)
 
 
 class RetryStore(WrapperStore[S]):

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from zarr_core.storage.base import (
     ByteRequest,
@@ -23,8 +23,7 @@ from zarr_core.storage.locks import ForkLock
 __all__ = ["LatencyStore", "LoggingStore", "PrefixStore", "WrapperStore"]
 
 S = TypeVar("S", bound=Store)
-W = TypeVar("W", bound="WrapperStore[Any]")
-P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
@@ -263,7 +262,8 @@ class PrefixStore(WrapperStore[S]):
         return self._store.lock_key(self._start + key)
 
     def __str__(self) -> str:
-        return f"{str(self._store).rstrip('/')}/{self._prefix}"
+        store = str(self._store)
+        return f"{store}{'' if store.endswith('/') else '/'}{self._prefix}"
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and self._prefix == getattr(other, "_prefix", None)
@@ -275,13 +275,12 @@ class PrefixStore(WrapperStore[S]):
 # --- logging -------------------------------------------------------------------------------------
 
 
-def _logged(method: Callable[Concatenate[W, P], R]) -> Callable[Concatenate[W, P], R]:
+def _logged(method: F) -> F:
     """Return `method`, counted and logged."""
     name = method.__name__.lstrip("_")
 
     @functools.wraps(method)
-    def logged(self: W, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        assert isinstance(self, LoggingStore)
+    def logged(self: "LoggingStore[Any]", *args: Any, **kwargs: Any) -> Any:
         hint = args[0] if args and isinstance(args[0], str) else ""
         with self._lock:
             self.counter[name] += 1
@@ -292,7 +291,7 @@ def _logged(method: Callable[Concatenate[W, P], R]) -> Callable[Concatenate[W, P
             taken = time.perf_counter() - start
             self.logger.log(self.log_level, "%s.%s(%s) %.6f s", self._store, name, hint, taken)
 
-    return logged
+    return cast("F", logged)
 
 
 class LoggingStore(WrapperStore[S]):
@@ -384,18 +383,16 @@ Seconds: TypeAlias = float | Callable[[], float]
 """A time in seconds, or what is called to get one each time."""
 
 
-def _delayed(
-    method: Callable[Concatenate[W, P], R], attribute: str
-) -> Callable[Concatenate[W, P], R]:
+def _delayed(method: F, attribute: str) -> F:
     """Return `method`, called after the time that `attribute` of the store says."""
 
     @functools.wraps(method)
-    def delayed(self: W, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def delayed(self: "LatencyStore[Any]", *args: Any, **kwargs: Any) -> Any:
         seconds: Seconds = getattr(self, attribute)
         time.sleep(seconds() if callable(seconds) else seconds)
         return method(self, *args, **kwargs)
 
-    return delayed
+    return cast("F", delayed)
 
 
 class LatencyStore(WrapperStore[S]):
