@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import Selection, picked, selections
 
 import zarr_core
 from zarr_core.errors import ChunkDecodeError, ChunkNotFoundError, ReadOnlyError
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
-
-from strategies import Selection, picked, selections
 
 
 class CountingStore(MemoryStore):

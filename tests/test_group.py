@@ -712,3 +712,16 @@ def test_a_damaged_member_is_an_error_and_can_be_removed(zarr_format: Any) -> No
     assert list(group) == ["Empty", "a", "b"]
     del group["b"]
     assert list(group) == ["Empty", "a"]
+
+
+@FORMATS
+def test_removing_leaves_no_empty_directories(tmp_path: Path, zarr_format: Any) -> None:
+    group = filled(zarr.open_group(tmp_path / "x", mode="w", zarr_format=zarr_format))
+    group["b"][:] = 1
+    group["a/x"][:] = 1
+    (tmp_path / "x" / "a" / "deep" / "foreign").write_text("kept")
+    del group["b"]
+    group.move("Empty", "Full")
+    del group["a"]
+    directories = {p.name for p in (tmp_path / "x").rglob("*") if p.is_dir()}
+    assert directories == {"Full", "a", "deep"}

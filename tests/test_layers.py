@@ -39,6 +39,7 @@ LAYERS = (
     "views",
     "batch",
     "info",
+    "description",
     "array",
     "create",
     "constructors",

@@ -13,7 +13,6 @@ from strategies import (
     basic,
     coordinate,
     masks,
-    orthogonal,
     picked,
     rectilinear_edges,
     regular_edges,

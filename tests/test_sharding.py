@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import picked, selections
 
 import zarr_core
 from zarr_core.codecs import (
@@ -28,8 +29,6 @@ from zarr_core.errors import ChunkDecodeError, MetadataValidationError
 from zarr_core.sharding import merge_ranges, morton_order
 from zarr_core.storage import LocalStore, MemoryStore, local
 from zarr_core.storage.base import RangeByteRequest, SuffixByteRequest, ValueSnapshot
-
-from strategies import picked, selections
 
 READS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 300
 LITTLE = BytesCodec(endian="little")

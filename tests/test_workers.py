@@ -1,6 +1,7 @@
 """Helpers, overlapped requests, stop flags and key locks; also at fork, exit and without threads."""
 
 import gc
+import itertools
 import os
 import random
 import signal
@@ -563,17 +564,23 @@ def test_overlap_errors_leave_no_cycles() -> None:
 
 
 def test_closing_overlap_starts_nothing_more_and_waits_for_what_runs() -> None:
-    begun, ended = [], []
+    begun, ended, gate = [], [], threading.Event()
 
     def work(item: int) -> None:
         begun.append(item)
         if item > 0:
-            time.sleep(0.1)
+            assert gate.wait(LONG)
         ended.append(item)
 
     results = overlap(work, range(1000), limit=4)
     assert next(results)[0] == 0
-    results.close()
+
+    def open_gate() -> None:
+        time.sleep(0.05)
+        gate.set()
+
+    with threads(open_gate):
+        results.close()
     assert sorted(begun) == sorted(ended)
     assert len(ended) < 10
     assert not workers._process.requests
@@ -656,19 +663,25 @@ def test_overlap_ends_with_a_stopped_call() -> None:
                 call.stop()
 
         with pytest.raises(StoppedError):
-            list(overlap(work, range(1000), limit=2))
+            for _ in overlap(work, itertools.count(), limit=2):
+                pass
     assert 3 in begun
-    assert len(begun) < 20
 
 
 def test_overlap_ends_in_time_while_it_waits() -> None:
-    ended = []
+    begun: list[int] = []
+    ended: list[int] = []
 
     def work(item: int) -> None:
+        begun.append(item)
+        until(lambda: len(begun) == 3)
+        call = current_call()
+        assert call is not None
+        call.deadline = 0.0
         time.sleep(0.2)
         ended.append(item)
 
-    with deadline(0.02), pytest.raises(OperationTimeoutError):
+    with deadline(1000), pytest.raises(OperationTimeoutError):
         list(overlap(work, range(3)))
     assert len(ended) == 3  # running requests are waited for
 
@@ -749,7 +762,7 @@ def test_waiting_for_a_key_ends_in_time() -> None:
 
 
 def test_ctrl_c_while_waiting_for_a_key_takes_nothing() -> None:
-    held, release = threading.Event(), threading.Event()
+    held, waits, release = threading.Event(), threading.Event(), threading.Event()
 
     def hold() -> None:
         with key_lock("a"):
@@ -757,13 +770,16 @@ def test_ctrl_c_while_waiting_for_a_key_takes_nothing() -> None:
             assert release.wait(LONG)
 
     def interrupt() -> None:
+        assert waits.wait(LONG)
         time.sleep(0.05)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with threads(hold):
         assert held.wait(LONG)
-        with threads(interrupt), pytest.raises(KeyboardInterrupt), key_lock("a"):
-            pass
+        with threads(interrupt), pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            waits.set()
+            with key_lock("a"):
+                pass
         release.set()
     with key_lock("a"):
         pass

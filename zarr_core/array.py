@@ -6,7 +6,7 @@ same method in a worker thread. An `Array` does no I/O until it is indexed or ch
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,8 @@ import numpy.typing as npt
 from zarr_core import chunk_io
 from zarr_core.attributes import Attributes
 from zarr_core.batch import Batch
-from zarr_core.codecs import codecs_from_configs
-from zarr_core.codecs.checks import load_numcodecs
-from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
+from zarr_core.description import ArrayDescription
 from zarr_core.documents import ZarrFormat
 from zarr_core.errors import ArrayIndexError, ReadOnlyError
 from zarr_core.grid import ChunkGrid, Coords, Shape
@@ -63,7 +61,7 @@ class ChunkPart(NamedTuple):
 
 
 @final
-class Array:
+class Array(ArrayDescription):
     """A Zarr array.
 
     Parameters
@@ -170,31 +168,6 @@ class Array:
         return self._config
 
     @property
-    def store(self) -> Store:
-        """The store that holds the array."""
-        return self.store_path.store
-
-    @property
-    def path(self) -> str:
-        """Path of the array in its store; `""` is the root."""
-        return self.store_path.path
-
-    @property
-    def name(self) -> str:
-        """Path with a leading slash."""
-        return f"/{self.path}"
-
-    @property
-    def basename(self) -> str:
-        """Last segment of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def read_only(self) -> bool:
-        """Whether writing raises `ReadOnlyError`."""
-        return self.store_path.read_only
-
-    @property
     def shape(self) -> Shape:
         """Shape; assigning resizes the array."""
         return self._node.metadata.shape
@@ -202,73 +175,6 @@ class Array:
     @shape.setter
     def shape(self, shape: Sequence[int]) -> None:
         self.resize(shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return self.metadata.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """NumPy data type of what is read."""
-        return self.metadata.dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes of all elements in memory; that of the references for variable lengths."""
-        return self.size * self.dtype.itemsize
-
-    @property
-    def chunks(self) -> Shape:
-        """Shape of a chunk, the inner one of a sharded array; not for rectilinear grids."""
-        return self.metadata.chunks
-
-    @property
-    def shards(self) -> Shape | None:
-        """Shape of a shard, or None; not for rectilinear grids."""
-        return self.metadata.shards
-
-    @property
-    def read_chunk_sizes(self) -> tuple[Shape, ...]:
-        """Per dimension the lengths of the chunks (the inner ones) within the array."""
-        sharding = self.metadata.sharding
-        if sharding is None:
-            return self.write_chunk_sizes
-        inner = sharding.configuration["chunk_shape"]
-        return tuple(
-            tuple(min(size, total - start) for total in outer for start in range(0, total, size))
-            for outer, size in zip(self.write_chunk_sizes, inner, strict=True)
-        )
-
-    @property
-    def write_chunk_sizes(self) -> tuple[Shape, ...]:
-        """Per dimension the lengths of what is stored under one key, within the array."""
-        return tuple(axis.sizes() for axis in self.metadata.chunk_grid.axes)
-
-    @property
-    def cdata_shape(self) -> Shape:
-        """Number of chunks along each dimension."""
-        return tuple(map(len, self.read_chunk_sizes))
-
-    @property
-    def nchunks(self) -> int:
-        """Number of chunks."""
-        return math.prod(self.cdata_shape)
-
-    @property
-    def fill_value(self) -> Any:
-        """Value of elements that were never written; None when format 2 leaves it undefined."""
-        return self.metadata.fill_value
-
-    @property
-    def order(self) -> Literal["C", "F"]:
-        """Memory order of what is read."""
-        return self.metadata.order if self.metadata.zarr_format == 2 else self._config.order
 
     @property
     def attrs(self) -> Attributes:
@@ -281,42 +187,6 @@ class Array:
 
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._update(lambda old: old.update_attributes(change(dict(old.attributes))))
-
-    @property
-    def filters(self) -> tuple[Any, ...]:
-        """Array-to-array codecs; in format 2 numcodecs objects."""
-        if self.metadata.zarr_format == 2:
-            return _numcodecs_objects(self.metadata.v2_filters or ())
-        return tuple(c for c in self._codecs() if isinstance(c, ArrayArrayCodec))
-
-    @property
-    def serializer(self) -> ArrayBytesCodec | None:
-        """The array-to-bytes codec; None in format 2."""
-        if self.metadata.zarr_format == 2:
-            return None
-        return next(c for c in self._codecs() if isinstance(c, ArrayBytesCodec))
-
-    @property
-    def compressors(self) -> tuple[Any, ...]:
-        """Bytes-to-bytes codecs; in format 2 numcodecs objects."""
-        if self.metadata.zarr_format == 2:
-            compressor = self.metadata.v2_compressor
-            return () if compressor is None else _numcodecs_objects([compressor])
-        return tuple(c for c in self._codecs() if isinstance(c, BytesBytesCodec))
-
-    @property
-    def compressor(self) -> Any:
-        """The compressor of format 2, or None."""
-        if self.metadata.zarr_format == 3:
-            raise TypeError("arrays of format 3 have 'compressors', not one 'compressor'")
-        return self.compressors[0] if self.compressors else None
-
-    def _codecs(self) -> tuple[Any, ...]:
-        """Return the codecs of chunks: of the inner ones when the array is sharded."""
-        codecs = codecs_from_configs(self.metadata.codecs)
-        if self.metadata.sharding is not None:
-            return codecs[0].codecs  # type: ignore[attr-defined, no-any-return]
-        return codecs
 
     @property
     def oindex(self) -> OIndex:
@@ -648,6 +518,7 @@ class Array:
         """
         batch = Batch(self.with_config(self._config), self._config.batch_bytes)
         batch.array._batch = batch
+        batch.array._state = self._current()._replace(plain=False)
         return batch
 
     # --- changing shape and attributes ---------------------------------------------------------------
@@ -806,11 +677,6 @@ class Array:
     write_chunk_async = async_twin(write_chunk, snapshot="value")
     read_encoded_chunk_async = async_twin(read_encoded_chunk, private=True)
     delete_chunk_async = async_twin(delete_chunk)
-
-
-def _numcodecs_objects(configs: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    numcodecs = load_numcodecs()
-    return tuple(numcodecs.get_codec(dict(config)) for config in configs)
 
 
 def _restore(

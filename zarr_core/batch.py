@@ -19,7 +19,7 @@ from zarr_core.chunk_space import ChunkSpace, NDArray, getter
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import ChunkDecodeError, CodecError
 from zarr_core.grid import ChunkGrid, Coords
-from zarr_core.selection import Fields, Part, Plan, sub_plan
+from zarr_core.selection import Fields, Part, Plan, Selector, sub_plan
 from zarr_core.state import State
 from zarr_core.twins import async_twin
 from zarr_core.views import BlockIndex, OIndex, VIndex
@@ -117,7 +117,7 @@ class Patches:
     def write(
         self, inside: tuple[Any, ...], pointwise: bool, value: NDArray, fields: Fields
     ) -> None:
-        """Set a part of the chunk."""
+        """Set a part of the chunk to an array of its shape, or to one without dimensions."""
         plan = sub_plan(inside, pointwise, self.grid)
         for coords, within, source, _ in plan.parts():
             tile = self.tiles.get(coords)
@@ -126,7 +126,7 @@ class Patches:
                 self.nbytes += tile.nbytes
             target = tile.values if fields is None else tile.values[fields]
             at = plan.index(within)
-            target[at] = value[plan.index(source)]
+            target[at] = value[plan.index(source)] if value.ndim else value
             for name in self._names(fields):  # after the values: others read without a lock
                 tile.masks[name][at] = True
 
@@ -196,6 +196,10 @@ class Patches:
         return chunk
 
 
+def _without_ints(selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
+    return tuple(slice(s, s + 1) if isinstance(s, int) else s for s in selectors)
+
+
 def _extent(grid: ChunkGrid, coords: Coords) -> Coords:
     """Return how much of a chunk is in the array, per dimension."""
     return tuple(part.stop - part.start for part in grid.region(coords))
@@ -210,9 +214,8 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
     key = space.key(coords)
     chain = space.chain_for(coords)
     call = workers.current_call()
-    with space.lock(key):
-        if call is not None:
-            call.enter()
+
+    def change(space: ChunkSpace) -> None:
         if chain.partial is None:
             _merge(space, coords, patches, (0,) * len(coords), extent, None)
             return
@@ -225,6 +228,14 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
             message = f"{space.where(coords, key)} in {space.store}: {error}"
             raise ChunkDecodeError(message) from error
         chunk_io._put(space, key, encoded)
+
+    with space.lock(key):
+        if call is not None:
+            call.enter()
+        if space.lock_processes:
+            chunk_io.change_between_processes(space, coords, key, change)
+        else:
+            change(space)
 
 
 def _merge_all(
@@ -376,14 +387,18 @@ class Batch(Generic[A]):
                 chunk_io.write(space, plan, value, fields)
                 self.early_flushes += plan.nparts
                 return
-            value = chunk_io._flipped(np.broadcast_to(value, plan.shape), plan)
+            if value.ndim:
+                value = chunk_io._flipped(value, plan)
             for part in plan.parts():
                 patches = self._chunks.get(part.coords)
                 if patches is None:
                     patches = self._chunks[part.coords] = Patches(space, part.coords)
                 else:
                     self._chunks.move_to_end(part.coords)
-                inside, piece, _ = chunk_io._kept(part, plan, value)
+                if value.ndim:
+                    inside, piece, _ = chunk_io._kept(part, plan, value)
+                else:
+                    inside, piece = _without_ints(part.chunk), value
                 self._bytes -= patches.nbytes
                 patches.write(inside, plan.pointwise, piece, fields)
                 self._bytes += patches.nbytes

@@ -7,8 +7,11 @@ same code, with the shard in the place of the store (see `sharding`).
 Everything that is known per array stands in a `ChunkSpace`, so that a call computes nothing twice.
 """
 
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any, Literal, final
 
 import numpy as np
@@ -20,6 +23,8 @@ from zarr_core.codecs.base import Buffer
 from zarr_core.errors import (
     ChunkDecodeError,
     CodecError,
+    ConflictError,
+    ValueChangedError,
 )
 from zarr_core.grid import Coords
 from zarr_core.selection import FULL, PARTIAL, OuterPlan, Part, Plan
@@ -27,6 +32,10 @@ from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 
 DECODE_INTO_BYTES = 1 << 20
 """From this size on, decoding into the result saves more than it costs."""
+WRITE_ATTEMPTS = 200
+"""How often a chunk that others keep changing is changed anew before writing it is an error."""
+READ_ATTEMPTS = 5
+"""How often a shard that others keep replacing is opened before reading it is an error."""
 
 
 # --- reading ---------------------------------------------------------------------------------------
@@ -63,13 +72,13 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
         return
     if chain is None or chain.partial is not None:
         read_part = _part_reader(space, plan, out, fields, getter(space))
-        _run(read_part, plan.parts(), nparts, 0.0 if chain is None else 50.0)
+        _run(read_part, plan.parts(), nparts, space.read_cost)
         return
     rows = find_rows(space, plan, out, fields)
     if rows is not None:
         read_rows(space, rows)
     read_part = _part_reader(space, plan, out, fields, getter(space))
-    _run(read_part, plan.parts() if rows is None else rows.rest, nparts, chain.decode_cost)
+    _run(read_part, plan.parts() if rows is None else rows.rest, nparts, space.read_cost)
 
 
 def _run(function: Callable[[Any], None], parts: Iterable[Any], count: int, cost: float) -> None:
@@ -216,7 +225,19 @@ def _kept(part: Part, plan: Plan, array: NDArray) -> tuple[tuple[Any, ...], NDAr
 
 
 def _read_inside(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part: Part) -> None:
-    """Read a part of a chunk that has chunks inside."""
+    """Read a part of a chunk that has chunks inside; again when it is replaced meanwhile."""
+    attempts = 1 if space.lock_key is None else READ_ATTEMPTS  # the inside of a shard stays
+    for left in reversed(range(attempts)):
+        try:
+            _read_snapshot(space, plan, out, fields, part)
+            return
+        except ValueChangedError:
+            if not left:
+                raise
+
+
+def _read_snapshot(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part: Part) -> None:
+    """Read a part of a chunk that has chunks inside, as the chunk is now."""
     coords, _, into, cover = part
     key = space.key(coords)
     store = space.store
@@ -292,12 +313,13 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
     if space.store.high_latency and nparts > 1:
         _finish(workers.overlap(writer.write, plan.parts(), limit=None))
         return
-    chain = space.chain
-    cost = 0.0 if chain is None else chain.encode_cost if chain.partial is None else 50.0
-    rows = find_rows(space, plan, value, fields) if value.ndim else None
+    rows = None
+    # Rows are for cheap chunks; others are written one by one, on threads.
+    if value.ndim and space.write_cost < workers.ITEM_US and not space.lock_processes:
+        rows = find_rows(space, plan, value, fields)
     if rows is not None:
         write_rows(space, rows)
-    _run(writer.write, plan.parts() if rows is None else rows.rest, nparts, cost)
+    _run(writer.write, plan.parts() if rows is None else rows.rest, nparts, space.write_cost)
 
 
 def write_one(space: ChunkSpace, part: Part, value: NDArray) -> None:
@@ -309,11 +331,13 @@ def write_one(space: ChunkSpace, part: Part, value: NDArray) -> None:
 class _Writer:
     """Writes the parts of a plan; without a plan, a single part that has no index arrays."""
 
-    __slots__ = ("call", "fancy", "fields", "plan", "repeated", "space", "value")
+    __slots__ = ("call", "element", "fancy", "fields", "plan", "repeated", "space", "value")
 
     def __init__(self, space: ChunkSpace, value: NDArray, fields: Any, plan: Plan | None) -> None:
         self.space = space
         self.value = value
+        # NumPy 2.4 crashes when an element of StringDType without dimensions goes to index arrays.
+        self.element = value.reshape(1) if not value.ndim and value.dtype.kind in "OT" else value
         self.fields = fields
         self.plan = plan
         self.fancy = plan is not None and plan.fancy
@@ -326,15 +350,19 @@ class _Writer:
         key = space.key(part.coords)
         lock_key = space.lock_key
         if lock_key is None:
-            self._write_under_lock(part, key)
+            self._write_under_lock(space, part, key)
             return
         with workers.key_lock(lock_key(key)):
             if self.call is not None:
                 self.call.enter()
-            self._write_under_lock(part, key)
+            if space.lock_processes:
+                change = partial(self._write_under_lock, part=part, key=key)
+                change_between_processes(space, part.coords, key, change)
+            else:
+                self._write_under_lock(space, part, key)
 
-    def _write_under_lock(self, part: Part, key: Any) -> None:
-        space, value, fields = self.space, self.value, self.fields
+    def _write_under_lock(self, space: ChunkSpace, part: Part, key: Any) -> None:
+        value, fields = self.value, self.fields
         coords, inside, source, cover = part
         chain = space.chain or space.chain_for(coords)
         if chain.partial is not None:
@@ -345,7 +373,7 @@ class _Writer:
         if self.fancy:
             assert self.plan is not None
             inside, source = self.plan.index(inside), self.plan.index(source)
-        piece = value[source] if value.ndim else value
+        piece = value[source] if value.ndim else self.element
         if fields is not None or cover == PARTIAL:
             chunk = _stored(space, coords, key)
             (chunk if fields is None else chunk[fields])[(*inside, ...)] = piece
@@ -392,6 +420,72 @@ def _put(space: ChunkSpace, key: Any, data: Buffer | None) -> None:
         space.store.delete(key)
     else:
         space.store.set(key, data)
+
+
+# --- writing where other processes write ------------------------------------------------------------
+
+
+def change_between_processes(
+    space: ChunkSpace, coords: Coords, key: Any, change: Callable[[ChunkSpace], None]
+) -> None:
+    """Have `change` change one chunk, again and again until nobody else changed it meanwhile.
+
+    `change` gets a space in which the chunk is as it was read, and which keeps what is written. The
+    caller holds the lock of the key, so only other processes (or machines) can be in the way.
+    Raises `ConflictError` when they never pause.
+    """
+    store: Any = space.store
+    if not store.supports_conditional_writes:
+        raise ValueError(
+            f"lock=True needs a store that can write on the condition that a value is unchanged; "
+            f"{store} cannot"
+        )
+    call = workers.current_call()
+    for attempt in range(WRITE_ATTEMPTS):
+        if attempt:
+            # Random, so that those who met do not meet again.
+            time.sleep(random.uniform(0, 0.001 * min(attempt, 50)))  # noqa: S311
+        if call is not None:
+            call.enter()
+        pending = _Pending(*store.get_versioned(key))
+        change(space.over(pending))
+        data = pending.new
+        if not pending.changed or (data is None and pending.version is None):
+            return
+        if data is None:
+            # There is no conditional delete; a chunk full of fill values means the same.
+            data = space.chain_for(coords).encode(space.empty_chunk(coords))
+        if store.set_if_version(key, bytes(data), pending.version):
+            return
+    raise ConflictError(f"{space.where(coords, key)} was changed by others at every attempt")
+
+
+@final
+class _Pending:
+    """One stored value, in the place of its store, while it is changed."""
+
+    high_latency = False
+
+    def __init__(self, old: Value | None, version: str | None) -> None:
+        self.new: Any = None
+        self.changed = False
+        self.version = version
+        self._old = old
+
+    def get(self, key: Any) -> Value | None:
+        return self._old
+
+    def set(self, key: Any, value: Any) -> None:
+        self.new, self.changed = value, True
+
+    def delete(self, key: Any) -> None:
+        self.new, self.changed = None, True
+
+    def open_value(self, key: Any) -> OpenValue | None:
+        return None if self._old is None else ValueSnapshot(self._old)
+
+    def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
+        raise AssertionError("one value is read at a time while it is changed")
 
 
 def fill_parts(space: ChunkSpace, plan: OuterPlan) -> None:

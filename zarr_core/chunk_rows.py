@@ -6,7 +6,7 @@ assignment costs 1 µs a chunk, joining 0.2 µs. A row is what follows along the
 
 from collections.abc import Callable, Iterable
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,13 @@ BATCH = 32
 """Chunks decoded by one C call, where the codec has such a call."""
 
 
+PIECE = 128
+"""Longer rows are cut into pieces of so many chunks."""
+
+Row: TypeAlias = tuple[Any, ...]
+"""Index of a row: an int per dimension but the last, and a slice of the last."""
+
+
 class Rows(NamedTuple):
     """The whole chunks of a plan, by rows."""
 
@@ -32,15 +39,20 @@ class Rows(NamedTuple):
     last: list[int]  # the chunks along the last dimension
     rest: Iterable[Part]  # parts that are not whole chunks
 
-    def coords(self, row: tuple[int, ...]) -> list[Coords]:
+    def coords(self, row: Row) -> list[Coords]:
         """Return the coordinates of the chunks of a row."""
-        start = tuple([chunks[i] for chunks, i in zip(self.starts, row, strict=True)])
-        return [(*start, k) for k in self.last]
+        *at, piece = row
+        start = tuple([chunks[i] for chunks, i in zip(self.starts, at, strict=True)])
+        return [(*start, k) for k in self.last[piece]]
 
-    def run(self, function: Callable[[tuple[int, ...]], None], cost: float) -> None:
-        """Run a function over the rows, on threads if chunks cost enough (µs without the GIL)."""
-        rows = list(product(*(range(len(chunks)) for chunks in self.starts)))
-        helpers = workers.helpers(len(rows), cost * len(self.last)) if len(rows) > 1 else 0
+    def run(self, function: Callable[[Row], None], cost: float) -> None:
+        """Run a function over the rows, on threads if chunks cost enough (µs without the GIL).
+
+        Long rows are cut into pieces: memory is bounded, and there is work for several threads.
+        """
+        pieces = [slice(i, i + PIECE) for i in range(0, len(self.last), PIECE)]
+        rows = list(product(*(range(len(chunks)) for chunks in self.starts), pieces))
+        helpers = workers.helpers(len(rows), cost * min(PIECE, len(self.last)))
         if helpers:
             workers.run(function, rows, helpers)
             return
@@ -94,11 +106,10 @@ def read_rows(space: ChunkSpace, rows: Rows) -> None:
     chain, shape = space.chain, space.grid.chunk_shape
     assert chain is not None and shape is not None and chain.nbytes is not None
     get, key, dtype = getter(space), space.key, space.dtype
-    row_shape = (len(rows.last), *shape)
-    row_bytes = chain.nbytes * len(rows.last)
+    nbytes = chain.nbytes
     fill: bytes | None = None
 
-    def read_row(row: tuple[int, ...]) -> None:
+    def read_row(row: Row) -> None:
         nonlocal fill
         coords = rows.coords(row)
         found = [get(key(at)) for at in coords]
@@ -114,10 +125,10 @@ def read_rows(space: ChunkSpace, rows: Rows) -> None:
             pieces = _decode_all(space, coords, found)
         # A chunk of another length would shift its neighbours; decoding has checked each.
         joined = b"".join(pieces)
-        assert len(joined) == row_bytes
-        rows.tiles[row] = np.ndarray(row_shape, dtype, joined)
+        assert len(joined) == nbytes * len(coords)
+        rows.tiles[row] = np.ndarray((len(coords), *shape), dtype, joined)
 
-    rows.run(read_row, chain.decode_cost)
+    rows.run(read_row, space.read_cost)
 
 
 def _decode_all(space: ChunkSpace, coords: list[Coords], found: list[Any]) -> list[Any]:
@@ -154,7 +165,7 @@ def write_rows(space: ChunkSpace, rows: Rows) -> None:
     if not space.write_empty_chunks:
         fill = space.empty_chunk(()).tobytes()
 
-    def write_row(row: tuple[int, ...]) -> None:
+    def write_row(row: Row) -> None:
         joined = rows.tiles[row].astype(space.dtype, copy=False).tobytes()
         start = 0
         for at in rows.coords(row):
@@ -173,4 +184,4 @@ def write_rows(space: ChunkSpace, rows: Rows) -> None:
                     raise space.encode_error(at, error) from error
                 store.set(name, data)
 
-    rows.run(write_row, chain.encode_cost)
+    rows.run(write_row, space.write_cost)

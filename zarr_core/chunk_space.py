@@ -28,6 +28,12 @@ ONE_CHUNK_BYTES = 256 << 10
 """Above this a lone chunk is decoded into the result, not beside it and copied."""
 
 
+COPY_US_PER_BYTE = 1e-4
+"""What moving a byte of a chunk costs; NumPy copies without the GIL."""
+SHARD_US = 50.0
+"""What a part of a shard is taken to cost: enough for a thread."""
+
+
 class ChunkBytes(Protocol):
     """Where encoded chunks are: a store, or the inside of a shard."""
 
@@ -66,6 +72,7 @@ class ChunkSpace:
         lock_key: Callable[[Any], Hashable] | None,
         write_empty_chunks: bool,
         read_missing_chunks: bool,
+        lock_processes: bool = False,
     ) -> None:
         self.name = name
         self.grid = grid
@@ -73,13 +80,15 @@ class ChunkSpace:
         self.fill_value = fill_value
         if dtype.kind in "OT":
             # NumPy takes trailing NULs from a plain str or bytes when it fills or compares.
-            self.fill_value = np.empty((), dtype)
-            self.fill_value[...] = fill_value
+            self.fill_value = np.empty(1, dtype)
+            self.fill_value[0] = fill_value
         self.store = store
         self.key = key
         self.lock_key = lock_key
         self.write_empty_chunks = write_empty_chunks
         self.read_missing_chunks = read_missing_chunks
+        self.lock_processes = lock_processes
+        """May other processes write to the same chunks?"""
         self._make_chain = make_chain
         self._chains: dict[Shape, CodecChain] = {}
         shape = grid.chunk_shape
@@ -87,6 +96,8 @@ class ChunkSpace:
         """The codec chain when all chunks have one shape."""
         self.one_chunk: Shape | None = None
         """Shape of a chunk when the short path for one chunk may be taken."""
+        self.read_cost, self.write_cost = self._costs()
+        """Microseconds per chunk that other threads can use, roughly."""
         if (
             self.chain is not None
             and self.chain.partial is None
@@ -99,6 +110,15 @@ class ChunkSpace:
         if not dtype.hasobject and dtype.kind != "T":
             self._fill_bytes = np.full((), fill_value, dtype).tobytes()
             self._fill_block = self._fill_bytes * max(1, (64 << 10) // max(1, dtype.itemsize))
+
+    def _costs(self) -> tuple[float, float]:
+        chain = self.chain
+        if chain is None or chain.partial is not None:
+            return SHARD_US, SHARD_US
+        copying = COPY_US_PER_BYTE * (chain.nbytes or 0)
+        get_cost = getattr(self.store, "get_cost", 0.0)
+        set_cost = getattr(self.store, "set_cost", 0.0)
+        return chain.decode_cost + copying + get_cost, chain.encode_cost + copying + set_cost
 
     def over(self, store: ChunkBytes) -> "ChunkSpace":
         """Return the same space over other bytes: another shard."""

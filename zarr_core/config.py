@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, final, get_args
 
@@ -34,6 +33,7 @@ DEFAULTS: Mapping[str, Any] = {
     # Shard indexes kept per array, in bytes; 0 is off. See docs on shards changed by others.
     "array.shard_index_cache_bytes": 0,
     "array.batch_bytes": 256 << 20,
+    "array.lock": False,
     "default_zarr_format": 3,
     "json_indent": 2,
     # Threads that decode and encode inside one call, the caller's own included.
@@ -120,6 +120,7 @@ class _Change:
 
     def __enter__(self) -> "Config":
         self._config._process.update(self._old)
+        self._config._changes += 1
         self._token = _overrides.set({**_overrides.get(), **self._changes})
         return self._config
 
@@ -142,6 +143,7 @@ class Config:
 
     def __init__(self) -> None:
         self._process: dict[str, Any] = dict(DEFAULTS)
+        self._changes = 0
         self._warned: set[str] = set()
         self._lock = threading.Lock()
         self.refresh()
@@ -178,6 +180,7 @@ class Config:
         with self._lock:
             old = {key: self._process[key] for key in changes}
             self._process.update(changes)
+            self._changes += 1
         return _Change(self, changes, old)
 
     update = set
@@ -203,12 +206,17 @@ class Config:
                         value = text
                     _check(key, value)
                     self._process[key] = value
+        self._changes += 1
 
     def reset(self) -> None:
         """Go back to the defaults and the environment variables."""
         self._process.clear()
         self._process.update(DEFAULTS)
         self.refresh()
+
+    def stamp(self) -> tuple[int, Mapping[str, Any]]:
+        """Return something that stays the same as long as no setting changes in this context."""
+        return self._changes, _overrides.get()
 
     def _current(self) -> dict[str, Any]:
         return {**self._process, **_overrides.get()}
@@ -256,6 +264,9 @@ class ArrayConfig:
     """Memory for indexes of shards; 0 reads the index at every call."""
     batch_bytes: int = 256 << 20
     """Memory that `Array.batch()` may hold before it writes."""
+    lock: bool = False
+    """Lose nothing when other processes write to other parts of the same chunks, with this option
+    too: chunks are written on the condition that they are unchanged. Each is read for it."""
     subchunk_write_order: SubchunkWriteOrder | None = None
     """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None
@@ -281,7 +292,15 @@ class ArrayConfig:
     @staticmethod
     def current() -> "ArrayConfig":
         """Return the options that arrays opened now get."""
-        return _made_of(*map(config.get, _SETTINGS))
+        global _known  # noqa: PLW0603 - hierarchies open thousands of arrays
+        changes, overrides = config.stamp()
+        known_changes, known_overrides, known = _known
+        if changes != known_changes or overrides is not known_overrides:
+            names = [key.removeprefix("array.") for key in _SETTINGS]
+            values = dict(zip(names, map(config.get, _SETTINGS), strict=True))
+            known = ArrayConfig(**values)
+            _known = changes, overrides, known
+        return known
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name."""
@@ -298,11 +317,8 @@ class ArrayConfig:
 _SETTINGS = tuple(key for f in fields(ArrayConfig) if (key := f"array.{f.name}") in DEFAULTS)
 
 
-@lru_cache(64)
-def _made_of(*values: Any) -> ArrayConfig:
-    """Return the options with the values of `_SETTINGS`; hierarchies open thousands of arrays."""
-    names = (key.removeprefix("array.") for key in _SETTINGS)
-    return ArrayConfig(**dict(zip(names, values, strict=True)))
+_known: tuple[int, Mapping[str, Any], ArrayConfig] = (-1, {}, ArrayConfig())
+"""The options for `Config.stamp()`, as they were last asked for."""
 
 
 ArrayConfigLike: TypeAlias = ArrayConfig | Mapping[str, Any]

@@ -14,7 +14,7 @@ import numpy as np
 from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import Codec
 from zarr_core.config import config
-from zarr_core.documents import JSON, NamedConfig, ZarrFormat, check_attributes
+from zarr_core.documents import JSON, NamedConfig, ZarrFormat, check_attributes, make_v2_codecs
 from zarr_core.dtypes import DataType, parse_dtype
 from zarr_core.errors import describe
 from zarr_core.grid import (
@@ -26,7 +26,7 @@ from zarr_core.grid import (
     expand_edges,
     parse_key_encoding,
 )
-from zarr_core.metadata import ArrayMetadata, NodeMetadata, make_v2_codecs
+from zarr_core.metadata import ArrayMetadata, NodeMetadata
 from zarr_core.nodes import check_absent, create_ancestors, erase_node, write_node
 from zarr_core.storage import StorePath
 from zarr_core.warn import warn
@@ -88,7 +88,9 @@ def _axis(entry: Any, length: int, dim: int, unit: int) -> RegularAxis | Rectili
             raise ValueError(f"chunks have lengths of at least 1 (or -1 for all), found {entry}")
         return RegularAxis(length, int(entry))
     if not isinstance(entry, Iterable) or isinstance(entry, str):
-        raise TypeError(f"a chunk length is an integer, found {describe(entry)} for dimension {dim}")
+        raise TypeError(
+            f"a chunk length is an integer, found {describe(entry)} for dimension {dim}"
+        )
     edges = [e if isinstance(e, list | tuple) else int(e) for e in entry]
     axis = expand_edges(edges, length, f"chunks of dimension {dim}")
     assert isinstance(axis, RectilinearAxis)
@@ -99,7 +101,9 @@ def _axis(entry: Any, length: int, dim: int, unit: int) -> RegularAxis | Rectili
     return axis
 
 
-def as_grid(chunks: ChunksLike, shape: Shape, itemsize: int, unit: Shape | None = None) -> ChunkGrid:
+def as_grid(
+    chunks: ChunksLike, shape: Shape, itemsize: int, unit: Shape | None = None
+) -> ChunkGrid:
     """Return the chunk grid that a user means.
 
     `"auto"`, None and True choose a shape; False and -1 mean one chunk; an int is for all
@@ -118,7 +122,9 @@ def as_grid(chunks: ChunksLike, shape: Shape, itemsize: int, unit: Shape | None 
         raise TypeError(f"chunks are lengths or 'auto', found {describe(chunks)}")
     entries = tuple(chunks)
     if len(entries) != len(shape):
-        raise ValueError(f"chunks has {len(entries)} dimensions but shape has {len(shape)} dimensions")
+        raise ValueError(
+            f"chunks has {len(entries)} dimensions but shape has {len(shape)} dimensions"
+        )
     units = unit or (1,) * len(shape)
     return ChunkGrid(
         tuple(
@@ -218,7 +224,9 @@ def _v3_codecs(
         if data_type.is_variable:
             chain.append(NamedConfig("vlen-utf8" if dtype.kind == "T" else "vlen-bytes"))
         else:
-            chain.append(NamedConfig("bytes", {"endian": "little"} if data_type.needs_endian else {}))
+            chain.append(
+                NamedConfig("bytes", {"endian": "little"} if data_type.needs_endian else {})
+            )
     else:
         chain.append(_named(serializer, dtype))
     if isinstance(compressors, str) and compressors == "auto":
@@ -251,7 +259,9 @@ def _v2_config(codec: CodecLike) -> dict[str, JSON]:
             settings.pop("checksum", None)
         if name in ("blosc", "zstd", "gzip") or data["name"].startswith("numcodecs."):
             return {"id": name, **settings}
-    raise TypeError(f"{describe(codec)} is not a codec of format 2 (a numcodecs codec or its config)")
+    raise TypeError(
+        f"{describe(codec)} is not a codec of format 2 (a numcodecs codec or its config)"
+    )
 
 
 def _v2_codecs(
@@ -329,7 +339,16 @@ def build_metadata(
         fill = None if fill_value is None else data_type.cast_fill(fill_value)
     if zarr_format == 2:
         return _v2_metadata(
-            data_type, inner, keys, fill, filters, compressors, serializer, shards, order, checked,
+            data_type,
+            inner,
+            keys,
+            fill,
+            filters,
+            compressors,
+            serializer,
+            shards,
+            order,
+            checked,
             dimension_names,
         )
     if order is not None:

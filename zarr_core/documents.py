@@ -8,7 +8,7 @@ import gc
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -35,6 +35,16 @@ LARGE = 1 << 17
 """Documents of more bytes are parsed without the garbage collector."""
 
 
+class Where(NamedTuple):
+    """A document in a store, put into words only when an error needs them."""
+
+    name: str
+    place: object
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.place}"
+
+
 class NamedConfig(NamedTuple):
     """An extension point in a document: a codec, a grid, a key encoding."""
 
@@ -56,7 +66,7 @@ class NamedConfig(NamedTuple):
 # --- text ------------------------------------------------------------------------------------------
 
 
-def load_json(data: bytes | memoryview, document: str) -> dict[str, JSON]:
+def load_json(data: bytes | memoryview, document: object) -> dict[str, JSON]:
     """Return the JSON object in a document; raise `MetadataValidationError` for anything else."""
     limit = config.get("metadata.max_bytes")
     if len(data) > limit:
@@ -64,7 +74,7 @@ def load_json(data: bytes | memoryview, document: str) -> dict[str, JSON]:
             f"{document}: {len(data)} bytes are more than the setting metadata.max_bytes ({limit})"
         )
     try:
-        value = _parse(bytes(data))
+        value = _parse(str(data, "utf-8"))
     except RecursionError:
         raise MetadataValidationError(f"{document}: nested too deeply") from None
     except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
@@ -74,15 +84,18 @@ def load_json(data: bytes | memoryview, document: str) -> dict[str, JSON]:
     return value
 
 
-def _parse(text: bytes) -> JSON:
+def _parse(text: str) -> JSON:
     if len(text) < LARGE or not gc.isenabled():
-        return json.loads(text)
+        return _decode(text)
     # It makes many objects and no garbage: the collector would take half of the time.
     gc.disable()
     try:
-        return json.loads(text)
+        return _decode(text)
     finally:
         gc.enable()
+
+
+_decode = json.JSONDecoder().decode
 
 
 def _plain(value: object) -> object:
@@ -91,17 +104,17 @@ def _plain(value: object) -> object:
     raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
 
 
-def dump_json(value: Mapping[str, JSON], document: str) -> bytes:
+def dump_json(value: Mapping[str, JSON], document: object) -> bytes:
     """Return JSON text as the other implementations write it; NaN as `NaN`."""
     return _dump(value, document, config.get("json_indent")).encode()
 
 
-def dump_line(value: Mapping[str, JSON], document: str) -> str:
+def dump_line(value: Mapping[str, JSON], document: object) -> str:
     """Return JSON text without a line break."""
     return _dump(value, document, None)
 
 
-def _dump(value: Mapping[str, JSON], document: str, indent: int | None) -> str:
+def _dump(value: Mapping[str, JSON], document: object, indent: int | None) -> str:
     try:
         return json.dumps(value, indent=indent, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
@@ -139,7 +152,7 @@ def _has_nonfinite(value: JSON) -> bool:
 # --- fields ----------------------------------------------------------------------------------------
 
 
-def required(data: Mapping[str, JSON], name: str, document: str) -> JSON:
+def required(data: Mapping[str, JSON], name: str, document: object) -> JSON:
     """Return a field; raise `MetadataValidationError` when it is missing."""
     try:
         return data[name]
@@ -147,7 +160,7 @@ def required(data: Mapping[str, JSON], name: str, document: str) -> JSON:
         raise MetadataValidationError(f"{document}: field {name!r} is missing") from None
 
 
-def in_field(document: str, name: str, parse: Callable[..., T], *args: Any) -> T:
+def in_field(document: object, name: str, parse: Callable[..., T], *args: Any) -> T:
     """Run a parser; put the names of document and field in front of its complaint."""
     try:
         return parse(*args)
@@ -155,8 +168,12 @@ def in_field(document: str, name: str, parse: Callable[..., T], *args: Any) -> T
         raise type(error)(f"{document}: field {name!r}: {error}") from None
 
 
-def named(value: JSON, document: str, name: str, *, optional: bool = False) -> NamedConfig:
+def named(value: JSON, document: object, name: str, *, optional: bool = False) -> NamedConfig:
     """Return an extension point, which may be a bare string."""
+    if type(value) is dict and len(value) == 2:  # the usual form
+        match value:
+            case {"name": str(usual), "configuration": dict(settings)}:
+                return NamedConfig(usual, settings)
     if isinstance(value, str):
         return NamedConfig(value)
     if isinstance(value, dict) and isinstance(value.get("name"), str):
@@ -175,10 +192,14 @@ def named(value: JSON, document: str, name: str, *, optional: bool = False) -> N
     )
 
 
-def shape_of(data: Mapping[str, JSON], document: str) -> Shape:
+def shape_of(data: Mapping[str, JSON], document: object) -> Shape:
     """Return the field `shape`."""
     value = required(data, "shape", document)
-    if not isinstance(value, list | tuple) or len(value) > MAX_DIMENSIONS or not _are_lengths(value):
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) > MAX_DIMENSIONS
+        or not _are_lengths(value)
+    ):
         raise MetadataValidationError(
             f"{document}: field 'shape': expected up to {MAX_DIMENSIONS} lengths between 0 and "
             f"2**63 - 1, found {describe(value)}"
@@ -190,7 +211,7 @@ def _are_lengths(values: list[JSON] | tuple[JSON, ...]) -> bool:
     return all([type(value) is int and 0 <= value < 1 << 63 for value in values])  # noqa: C419 - faster
 
 
-def attributes_in(value: JSON, document: str) -> dict[str, JSON]:
+def attributes_in(value: JSON, document: object) -> dict[str, JSON]:
     """Return user attributes, which may be missing."""
     if value is None:
         return {}
@@ -202,7 +223,7 @@ def attributes_in(value: JSON, document: str) -> dict[str, JSON]:
 
 
 def extra_fields_in(
-    data: Mapping[str, JSON], known: frozenset[str], document: str
+    data: Mapping[str, JSON], known: frozenset[str], document: object
 ) -> dict[str, JSON]:
     """Return the fields that are not known and need not be understood; raise for others."""
     if data.keys() <= known:
@@ -219,7 +240,7 @@ def extra_fields_in(
 
 
 def check_header(
-    data: Mapping[str, JSON], zarr_format: ZarrFormat, node_type: str | None, document: str
+    data: Mapping[str, JSON], zarr_format: ZarrFormat, node_type: str | None, document: object
 ) -> None:
     """Raise `MetadataValidationError` unless a document is of a format and (3 only) a node type."""
     found = required(data, "zarr_format", document)
@@ -233,7 +254,7 @@ def check_header(
         )
 
 
-def names_in(value: JSON, ndim: int, document: str) -> tuple[str | None, ...] | None:
+def names_in(value: JSON, ndim: int, document: object) -> tuple[str | None, ...] | None:
     """Return the field `dimension_names`."""
     if value is None:
         return None
@@ -249,9 +270,7 @@ def names_in(value: JSON, ndim: int, document: str) -> tuple[str | None, ...] | 
     return tuple(value)
 
 
-def v2_codecs_in(
-    value: JSON, document: str, name: str
-) -> tuple[Mapping[str, JSON], ...] | None:
+def v2_codecs_in(value: JSON, document: object, name: str) -> tuple[Mapping[str, JSON], ...] | None:
     """Return the codecs in a field of format 2."""
     if value is None:
         return None
@@ -268,10 +287,40 @@ def v2_codecs_in(
 _PLAIN_PATH = re.compile(r"[^/.\\\0]+(?:/[^/.\\\0]+)*")
 
 
-def check_path(path: str, document: str) -> str:
+def check_path(path: str, document: object) -> str:
     """Return a relative node path found in a document; raise if it could leave the group."""
     if _PLAIN_PATH.fullmatch(path):
         return path
     if "\\" in path or "\0" in path or any(s in ("", ".", "..") for s in path.split("/")):
         raise MetadataValidationError(f"{document}: {describe(path)} is no path of a node")
     return path
+
+
+def make_v2_codecs(
+    order: str,
+    ndim: int,
+    filters: Iterable[Mapping[str, JSON]] | None,
+    compressor: Mapping[str, JSON] | None,
+) -> tuple[NamedConfig, ...]:
+    """Return what `order`, `filters` and `compressor` of format 2 mean as a chain of codecs."""
+    chain = []
+    if order == "F" and ndim > 1:
+        chain.append(NamedConfig("transpose", {"order": list(range(ndim))[::-1]}))
+    chain.append(NamedConfig("v2.filters", {"filters": [dict(f) for f in filters or ()]}))
+    if compressor is not None:
+        chain.append(NamedConfig("v2.compressor", dict(compressor)))
+    return tuple(chain)
+
+
+def without_empty_chunks(
+    configuration: Mapping[str, JSON], name: str, shape: Shape
+) -> Mapping[str, JSON]:
+    """Return a grid in which chunks of an empty dimension have length 1.
+
+    Older writers recorded 0 there; no chunk exists, so nothing else depends on it.
+    """
+    lengths = configuration.get(name)
+    if not isinstance(lengths, list) or 0 not in lengths or len(lengths) != len(shape):
+        return configuration
+    mended = [1 if c == 0 and n == 0 else c for c, n in zip(lengths, shape, strict=True)]
+    return {**configuration, name: mended}

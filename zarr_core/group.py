@@ -63,7 +63,8 @@ class Group:
     ) -> None:
         if not isinstance(metadata, GroupMetadata):
             metadata = GroupMetadata.from_dict(metadata)
-        self.store_path = store_from(store_path)
+        place = store_path if isinstance(store_path, StorePath) else store_from(store_path)
+        self.store_path = place
         self._metadata = metadata
         self._consolidation: Consolidation | None = None
         # Path of this group below the one that has the consolidated metadata, with a final slash.

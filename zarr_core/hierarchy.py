@@ -13,6 +13,7 @@ from zarr_core.documents import (
     V2_CONSOLIDATED,
     V2_GROUP,
     V3_DOCUMENT,
+    Where,
     ZarrFormat,
     load_json,
 )
@@ -135,7 +136,7 @@ def _children(
 
 
 def _parsed(place: StorePath, documents: Mapping[str, JSON]) -> NodeMetadata:
-    return parse_node(documents, f"{next(iter(documents))} at {place}")
+    return parse_node(documents, Where(next(iter(documents)), place))
 
 
 def walk(
@@ -275,7 +276,7 @@ class Consolidation:
         if self._known is not None and self._known[0] == value:
             return self._known[1]
         name = V3_DOCUMENT if self.zarr_format == 3 else self._key
-        where = f"{name} at {self.place}"
+        where = Where(name, self.place)
         document = load_json(value, where)
         if self.zarr_format == 3:
             return parse_group_v3(document, where)
@@ -466,3 +467,4 @@ def move_node(place: StorePath, source: str, dest: str) -> None:
         _each(store, copy, keys)
     for keys in kinds:
         delete_keys(store, keys)
+    store.prune(old.path)

@@ -32,11 +32,13 @@ from zarr_core.documents import (
     dump_line,
     extra_fields_in,
     in_field,
+    make_v2_codecs,
     named,
     names_in,
     required,
     shape_of,
     v2_codecs_in,
+    without_empty_chunks,
 )
 from zarr_core.dtypes import DataType, parse_v2, parse_v3
 from zarr_core.errors import MetadataValidationError, describe
@@ -233,28 +235,12 @@ class ArrayMetadata:
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, JSON], document: str = "metadata") -> "ArrayMetadata":
+    def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "ArrayMetadata":
         """Return the metadata of an array document; in format 2 `attributes` may be part of it."""
         if data.get("zarr_format") == 2:
             rest = {key: value for key, value in data.items() if key != "attributes"}
             return parse_array_v2(rest, data.get("attributes"), document)
         return parse_array_v3(data, document)
-
-
-def make_v2_codecs(
-    order: str,
-    ndim: int,
-    filters: Iterable[Mapping[str, JSON]] | None,
-    compressor: Mapping[str, JSON] | None,
-) -> tuple[NamedConfig, ...]:
-    """Return what `order`, `filters` and `compressor` of format 2 mean as a chain of codecs."""
-    chain = []
-    if order == "F" and ndim > 1:
-        chain.append(NamedConfig("transpose", {"order": list(range(ndim))[::-1]}))
-    chain.append(NamedConfig("v2.filters", {"filters": [dict(f) for f in filters or ()]}))
-    if compressor is not None:
-        chain.append(NamedConfig("v2.compressor", dict(compressor)))
-    return tuple(chain)
 
 
 # --- groups ----------------------------------------------------------------------------------------
@@ -342,7 +328,9 @@ class ConsolidatedMetadata:
             metadata = self.get(full)
             assert metadata is not None
             yield full[start:], metadata
-            if isinstance(metadata, GroupMetadata) and (max_depth is None or len(levels) <= max_depth):
+            if isinstance(metadata, GroupMetadata) and (
+                max_depth is None or len(levels) <= max_depth
+            ):
                 levels.append(iter(self.children(full)))
                 parents.append(full)
 
@@ -484,7 +472,7 @@ class GroupMetadata:
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, JSON], document: str = "metadata") -> "GroupMetadata":
+    def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "GroupMetadata":
         """Return the metadata of a group document; in format 2 `attributes` may be part of it."""
         if data.get("zarr_format") == 2:
             rest = {key: value for key, value in data.items() if key != "attributes"}
@@ -516,7 +504,7 @@ def keyed_documents(path: str, metadata: NodeMetadata) -> dict[str, JSON]:
 # --- parsing ---------------------------------------------------------------------------------------
 
 
-def parse_node(documents: Mapping[str, Mapping[str, JSON]], where: str) -> NodeMetadata:
+def parse_node(documents: Mapping[str, Mapping[str, JSON]], where: object) -> NodeMetadata:
     """Return what the JSON documents of a node say; raise `MetadataValidationError`."""
     if (document := documents.get(V3_DOCUMENT)) is not None:
         if document.get("node_type") == "group":
@@ -530,19 +518,20 @@ def parse_node(documents: Mapping[str, Mapping[str, JSON]], where: str) -> NodeM
     raise MetadataValidationError(f"{where}: no document of a node among {sorted(documents)}")
 
 
-def parse_array_v3(data: Mapping[str, JSON], document: str) -> ArrayMetadata:
+def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
     """Return what a `zarr.json` of an array says; raise `MetadataValidationError`."""
     check_header(data, 3, "array", document)
     shape = shape_of(data, document)
     type_json = required(data, "data_type", document)
-    named(type_json, document, "data_type")
+    if not isinstance(type_json, str):
+        named(type_json, document, "data_type")
     data_type = in_field(document, "data_type", parse_v3, type_json)
     grid_json = named(required(data, "chunk_grid", document), document, "chunk_grid")
     grid = in_field(document, "chunk_grid", _grid, grid_json, shape)
     keys_json = named(
         required(data, "chunk_key_encoding", document), document, "chunk_key_encoding"
     )
-    keys = in_field(document, "chunk_key_encoding", parse_key_encoding, *keys_json[:2])
+    keys = in_field(document, "chunk_key_encoding", _key_encoding, *keys_json[:2])
     fill_json = required(data, "fill_value", document)
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 3)
     codecs = required(data, "codecs", document)
@@ -567,13 +556,38 @@ def parse_array_v3(data: Mapping[str, JSON], document: str) -> ArrayMetadata:
     )
 
 
+# The arrays of a hierarchy share most of what follows, and what is shared is never changed.
+
+
 def _grid(described: NamedConfig, shape: Shape) -> ChunkGrid:
-    configuration = _without_empty_chunks(described.configuration, "chunk_shape", shape)
+    match described.configuration:
+        case {"chunk_shape": list(lengths)} if (
+            described.name == "regular"
+            and len(described.configuration) == 1
+            and len(lengths) == len(shape)
+            and all([type(n) is int and n >= 1 for n in lengths])  # noqa: C419 - faster
+        ):
+            return _regular_grid(shape, tuple(lengths))
+    configuration = without_empty_chunks(described.configuration, "chunk_shape", shape)
     return parse_grid(described.name, configuration, shape)
 
 
+_regular_grid = lru_cache(1024)(ChunkGrid.regular)
+
+
+def _key_encoding(name: str, configuration: Mapping[str, JSON]) -> ChunkKeyEncoding:
+    separator = configuration.get("separator")
+    if isinstance(separator, str) and len(configuration) == 1:
+        return _cached_key_encoding(name, separator)
+    return parse_key_encoding(name, configuration)
+
+
+@lru_cache(64)
+def _cached_key_encoding(name: str, separator: str) -> ChunkKeyEncoding:
+    return parse_key_encoding(name, {"separator": separator})
+
+
 def _fill(data_type: DataType, value: JSON, zarr_format: ZarrFormat) -> Any:
-    """Return a fill value; the arrays of a hierarchy have few different ones."""
     kind: type = type(value)
     if kind in (int, float, str) and data_type.dtype.names is None and len(text := str(value)) < 64:
         return _cached_fill(data_type, kind, text, zarr_format)
@@ -587,21 +601,7 @@ def _cached_fill(
     return data_type.fill_from_json(kind(text), zarr_format)
 
 
-def _without_empty_chunks(
-    configuration: Mapping[str, JSON], name: str, shape: Shape
-) -> Mapping[str, JSON]:
-    """Return a grid in which chunks of an empty dimension have length 1.
-
-    Older writers recorded 0 there; no chunk exists, so nothing else depends on it.
-    """
-    lengths = configuration.get(name)
-    if not isinstance(lengths, list) or 0 not in lengths or len(lengths) != len(shape):
-        return configuration
-    mended = [1 if c == 0 and n == 0 else c for c, n in zip(lengths, shape, strict=True)]
-    return {**configuration, name: mended}
-
-
-def parse_group_v3(data: Mapping[str, JSON], document: str) -> GroupMetadata:
+def parse_group_v3(data: Mapping[str, JSON], document: object) -> GroupMetadata:
     """Return what a `zarr.json` of a group says; raise `MetadataValidationError`."""
     check_header(data, 3, "group", document)
     return GroupMetadata(
@@ -612,7 +612,7 @@ def parse_group_v3(data: Mapping[str, JSON], document: str) -> GroupMetadata:
     )
 
 
-def _parse_inline(value: JSON, document: str) -> ConsolidatedMetadata | None:
+def _parse_inline(value: JSON, document: object) -> ConsolidatedMetadata | None:
     if value is None:
         return None
     if (
@@ -627,7 +627,7 @@ def _parse_inline(value: JSON, document: str) -> ConsolidatedMetadata | None:
     return ConsolidatedMetadata(nodes)
 
 
-def parse_zmetadata(value: JSON, document: str) -> ConsolidatedMetadata:
+def parse_zmetadata(value: JSON, document: object) -> ConsolidatedMetadata:
     """Return what a `.zmetadata` says of the nodes below its group."""
     if (
         not isinstance(value, dict)
@@ -644,9 +644,7 @@ def parse_zmetadata(value: JSON, document: str) -> ConsolidatedMetadata:
     return ConsolidatedMetadata(flat, 2)
 
 
-def parse_array_v2(
-    data: Mapping[str, JSON], attributes: JSON, document: str
-) -> ArrayMetadata:
+def parse_array_v2(data: Mapping[str, JSON], attributes: JSON, document: object) -> ArrayMetadata:
     """Return what `.zarray` and `.zattrs` say; raise `MetadataValidationError`."""
     check_header(data, 2, None, document)
     shape = shape_of(data, document)
@@ -658,7 +656,7 @@ def parse_array_v2(
             f"{document}: field 'order': expected 'C' or 'F', found {describe(order)}"
         )
     separator = {"separator": data.get("dimension_separator", ".")}
-    keys = in_field(document, "dimension_separator", parse_key_encoding, "v2", separator)
+    keys = in_field(document, "dimension_separator", _key_encoding, "v2", separator)
     filters = v2_codecs_in(required(data, "filters", document), document, "filters")
     compressor = required(data, "compressor", document)
     if compressor is not None:
@@ -677,7 +675,9 @@ def parse_array_v2(
         fill_value=fill_value,
         codecs=make_v2_codecs(order, len(shape), filters, compressor),
         attributes=attributes_in(attributes, f"{document}, {V2_ATTRIBUTES}"),
-        extra_fields={k: v for k, v in data.items() if k not in _V2_FIELDS},
+        extra_fields={}
+        if data.keys() <= _V2_FIELDS
+        else {k: v for k, v in data.items() if k not in _V2_FIELDS},
         order=order,
         v2_filters=filters,
         v2_compressor=compressor,
@@ -688,14 +688,14 @@ _cached_v2 = lru_cache(256)(parse_v2)
 
 
 def parse_group_v2(
-    data: Mapping[str, JSON], attributes: JSON, consolidated: JSON, document: str
+    data: Mapping[str, JSON], attributes: JSON, consolidated: JSON, document: object
 ) -> GroupMetadata:
     """Return what `.zgroup`, `.zattrs` and (when given) `.zmetadata` say."""
     check_header(data, 2, None, document)
+    where = f"{document}, {V2_CONSOLIDATED}"
+    nodes = None if consolidated is None else parse_zmetadata(consolidated, where)
     return GroupMetadata(
         attributes=attributes_in(attributes, f"{document}, {V2_ATTRIBUTES}"),
         zarr_format=2,
-        consolidated_metadata=None
-        if consolidated is None
-        else parse_zmetadata(consolidated, f"{document}, {V2_CONSOLIDATED}"),
+        consolidated_metadata=nodes,
     )

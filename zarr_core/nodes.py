@@ -12,6 +12,7 @@ from zarr_core.documents import (
     V2_CONSOLIDATED,
     V2_GROUP,
     V3_DOCUMENT,
+    Where,
     ZarrFormat,
     load_json,
 )
@@ -90,7 +91,7 @@ def read_node(
     documents = load_documents(place, found)
     if not consolidated:  # it may be damaged
         documents.get(V3_DOCUMENT, {}).pop("consolidated_metadata", None)
-    return parse_node(documents, f"{next(iter(documents))} at {place}")
+    return parse_node(documents, Where(next(iter(documents)), place))
 
 
 def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> dict[str, Value]:
@@ -105,17 +106,18 @@ def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> d
             if document is None:
                 found = _get_all(place, _KEYS[2])
             else:
-                _warn_of_both(place, _get_all(place, (V2_ARRAY, V2_GROUP)))
+                _warn_of_both(place, store)
     else:
         found = _get_all(place, _KEYS[zarr_format])
-        if V3_DOCUMENT in found:
-            _warn_of_both(place, found)
+        if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):
+            _warn_of_both(place, store)
     return found if is_node(place, found) else {}
 
 
-def _warn_of_both(place: StorePath, found: Mapping[str, Value]) -> None:
-    if V2_ARRAY in found or V2_GROUP in found:
-        warn("two formats", V2_ARRAY if V2_ARRAY in found else V2_GROUP, place)
+def _warn_of_both(place: StorePath, store: Store) -> None:
+    for name in (V2_ARRAY, V2_GROUP):
+        if store.exists(place.key(name)):
+            warn("two formats", name, place)
 
 
 def is_node(place: StorePath, found: Mapping[str, Value]) -> bool:
@@ -130,14 +132,14 @@ def is_node(place: StorePath, found: Mapping[str, Value]) -> bool:
 def parse_documents(place: StorePath, found: Mapping[str, Value]) -> NodeMetadata:
     """Return the metadata that the stored documents of a node hold."""
     documents = load_documents(place, found)
-    return parse_node(documents, f"{next(iter(documents))} at {place}")
+    return parse_node(documents, Where(next(iter(documents)), place))
 
 
 def load_documents(place: StorePath, found: Mapping[str, Value]) -> dict[str, JSON]:
     """Return the JSON objects in the stored documents of a node."""
     if V3_DOCUMENT in found:
         found = {V3_DOCUMENT: found[V3_DOCUMENT]}
-    return {name: load_json(value, f"{name} at {place}") for name, value in found.items()}
+    return {name: load_json(value, Where(name, place)) for name, value in found.items()}
 
 
 def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> ArrayMetadata:
@@ -330,8 +332,11 @@ def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
     array once it is created. Documents go last, so that an interrupted removal leaves arrays
     without chunks, not chunks without an array.
     """
-    for keys in node_keys(place, also):
-        delete_keys(place.store, keys)
+    chunks, documents = node_keys(place, also)
+    delete_keys(place.store, chunks)
+    delete_keys(place.store, documents)
+    if chunks or documents:
+        place.store.prune(place.path)
 
 
 def _is_chunk(key: str, grammars: dict[str, re.Pattern[str] | None]) -> bool:

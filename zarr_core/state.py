@@ -82,6 +82,7 @@ def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -
         lock_key=store.lock_key,
         write_empty_chunks=config.write_empty_chunks,
         read_missing_chunks=config.read_missing_chunks,
+        lock_processes=config.lock,
     )
     order = metadata.order if metadata.zarr_format == 2 else config.order
     return State(metadata, space, metadata.shape, metadata.dtype.names is None and order == "C")

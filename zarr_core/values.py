@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.errors import ArrayIndexError
+from zarr_core.errors import ArrayIndexError, describe
 from zarr_core.grid import Shape
 from zarr_core.selection import Fields, split_fields
 
@@ -81,9 +81,7 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
         if hasattr(value, "__array__") and not isinstance(value, np.generic):
             array = np.asarray(value)
         else:
-            array = np.asarray(value) if dtype.kind in "T" else None
-            if array is None:
-                array = _converted(value, dtype)
+            array = _converted(value, dtype)
     if array.dtype != dtype and not (
         array.dtype.kind in "biuf"
         and dtype.kind in "iufc"
@@ -92,6 +90,8 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
         as_stored = np.empty(array.shape, dtype)
         as_stored[...] = array
         array = as_stored
+    if dtype.kind == "O":
+        _check_bytes(array)
     if shape is None or array.ndim == 0:
         return array
     if array.shape != shape:
@@ -105,6 +105,17 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
                 f"could not broadcast input array from shape {np.shape(value)} into shape {shape}"
             ) from None
     return array
+
+
+def _check_bytes(array: NDArray) -> None:
+    """Raise `TypeError` for elements that are neither bytes nor missing (None or 0)."""
+    elements = array.reshape(-1).tolist()
+    if set(map(type, elements)) <= {bytes, np.bytes_, bytearray, memoryview}:
+        return
+    for element in elements:
+        missing = element is None or (type(element) is int and element == 0)
+        if not missing and not isinstance(element, bytes | bytearray | memoryview):
+            raise TypeError(f"elements are bytes in this array, found {describe(element)}")
 
 
 def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:

@@ -39,7 +39,7 @@ EXIT_SECONDS = 1.0
 POLL_SECONDS = 0.05
 """How often a thread that waits for something else looks at its stop flag."""
 
-START_SECONDS = 0.1
+START_SECONDS = 0.5
 """A thread that was let in by `Call.enter` has surely begun its request after this time."""
 
 # Waking a thread costs 5 µs and more, and a step below 5 µs is over before another can join in.
@@ -287,10 +287,12 @@ def run(
     except BaseException as error:  # noqa: BLE001 - raised below, when the helpers have ended
         team.fail(error)
     finally:
-        interrupt = _settle(hired)
+        try:
+            interrupt = _settle(hired)
+        finally:
+            _local.busy = False
         for helper in hired:
             process.waiting.pop(helper, None)
-        _local.busy = False
     team.raise_error(interrupt)
 
 

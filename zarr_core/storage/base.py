@@ -150,10 +150,17 @@ class Store(ABC):
     high_latency: bool = False
     """Is a request slow enough (about 1 ms or more) to be worth overlapping with others?"""
 
+    get_cost: float = 0.0
+    set_cost: float = 0.0
+    """Roughly, the microseconds that a `get` or `set` leaves to other threads (it waits, or works
+    without the GIL). From about 5 on, chunks are read or written on several threads."""
+
     supports_consolidated_metadata: bool = True
     supports_writes: bool = True
     supports_deletes: bool = True
     supports_listing: bool = True
+    supports_conditional_writes: bool = False
+    """Is `set_if_version` atomic, whoever else writes to the same place with it?"""
 
     def __init__(self, *, read_only: bool = False) -> None:
         self._read_only = read_only
@@ -288,6 +295,9 @@ class Store(ABC):
             for result in results:
                 if result.error is not None:
                     raise result.error
+
+    def prune(self, prefix: str) -> None:
+        """Remove what deleted keys have left below `prefix`: directories that are empty now."""
 
     def clear(self) -> None:
         """Remove every key of the store."""

@@ -30,7 +30,6 @@ from zarr_core.storage.base import (
     Writable,
     check_key,
     check_prefix,
-    content_version,
 )
 
 __all__ = ["TEMP_SUFFIX", "LocalStore"]
@@ -87,6 +86,10 @@ class LocalStore(Store):
     Symbolic links below the root are followed, except by `delete_dir`, which removes the link.
     `list_dir` also yields directories without any file below them.
     """
+
+    get_cost = 4.0
+    set_cost = 50.0  # a file is made, written and renamed
+    supports_conditional_writes = True
 
     def __init__(
         self, root: str | os.PathLike[str], *, read_only: bool = False, fsync: bool = False
@@ -170,11 +173,6 @@ class LocalStore(Store):
             _raise_not_a_file(path, status)
         return status.st_size
 
-    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
-        """Return a value and a token computed from its bytes (times of files are too coarse)."""
-        value = self.get(key)
-        return value, None if value is None else content_version(value)
-
     # --- writing ---------------------------------------------------------------------------------
 
     def set(self, key: str, value: Writable) -> None:
@@ -252,7 +250,15 @@ class LocalStore(Store):
             if os.path.isdir(directory):
                 os.unlink(directory)
             return
-        _delete_below(directory)
+        self._delete(directory, files=True)
+
+    def prune(self, prefix: str) -> None:
+        """Remove the directories below `prefix` that are empty; files and links stay."""
+        self._check_writable()
+        self._delete(self._directory(prefix), files=False)
+
+    def _delete(self, directory: str, *, files: bool) -> None:
+        _delete_below(directory, files=files)
         if directory not in (self._root, "/"):
             _rmdir(directory)
 
@@ -340,7 +346,9 @@ class LocalStore(Store):
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Return a store for the same directory with another `read_only`."""
-        return type(self)(self.root, read_only=read_only, fsync=self.fsync)
+        other = object.__new__(type(self))  # without looking at the path again
+        vars(other).update(vars(self), _read_only=read_only)
+        return other
 
     def lock_key(self, key: str) -> Hashable:
         """Return the absolute path of the key's file, links in the root resolved."""
@@ -352,11 +360,8 @@ class LocalStore(Store):
         return f"file://{self._root or '/'}"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, LocalStore)
-            and self._root == other._root
-            and self._read_only == other._read_only
-        )
+        key = (self._root, self._read_only)
+        return isinstance(other, LocalStore) and key == (other._root, other._read_only)
 
     def __hash__(self) -> int:
         return hash((self._root, self._read_only))
@@ -673,12 +678,12 @@ def _leads_up(link: str) -> bool:
     return f"{os.path.realpath(os.path.dirname(link))}/".startswith(f"{target.rstrip('/')}/")
 
 
-def _delete_below(directory: str) -> None:
+def _delete_below(directory: str, *, files: bool) -> None:
     for entry in _entries(directory):
         if entry.is_dir(follow_symlinks=False):
-            _delete_below(entry.path)
+            _delete_below(entry.path, files=files)
             _rmdir(entry.path)
-        else:
+        elif files:
             with suppress(FileNotFoundError):
                 os.unlink(entry.path)
 

@@ -42,6 +42,8 @@ class MemoryStore(Store):
     ) -> None:
         super().__init__(read_only=read_only)
         self._store_dict: MutableMapping[str, Any] = {} if store_dict is None else store_dict
+        # other mappings may be shared with other processes
+        self.supports_conditional_writes = isinstance(self._store_dict, dict)
         self._prefix = ""
 
     def __reduce__(self) -> tuple[Any, ...]:

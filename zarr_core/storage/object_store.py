@@ -76,6 +76,8 @@ class ObjectStore(Store, Generic[T]):
         self.store = store
         self._any: Any = store
         self.high_latency = type(store).__name__ not in _QUICK
+        # obstore cannot compare versions of local files, plain web servers have none
+        self.supports_conditional_writes = type(store).__name__ not in ("LocalStore", "HTTPStore")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle_object, (type(self), self.store, self._read_only)

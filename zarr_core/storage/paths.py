@@ -50,7 +50,7 @@ class StorePath:
         object.__setattr__(self, "path", normalize_path(self.path))
 
     def __truediv__(self, name: str) -> "StorePath":
-        return StorePath(self.store, self.key(normalize_path(name)))
+        return self.below(normalize_path(name))
 
     def below(self, path: str) -> "StorePath":
         """Return the place of a path below this one that is normalised already."""
@@ -134,7 +134,7 @@ def store_from(
     read_only = read_only or mode == "r"
     place = _place(store_like, read_only, mode, storage_options)
     if read_only and not place.read_only:
-        place = StorePath(place.store.with_read_only(True), place.path)
+        place = StorePath(place.store.with_read_only(True)).below(place.path)
     if place.read_only and mode not in (None, "r"):
         raise ReadOnlyError(f"{place.store} is read-only, but mode is {mode!r}")
     return place / path if path else place
@@ -143,6 +143,8 @@ def store_from(
 def _place(
     like: Any, read_only: bool, mode: AccessMode | None, options: dict[str, Any] | None
 ) -> StorePath:
+    if not options and isinstance(like, Store | StorePath):
+        return like if isinstance(like, StorePath) else StorePath(like)
     if _is_url(like) or _is_fsspec_mapper(like):
         return StorePath(_fsspec_store(like, read_only, options))
     if options:
@@ -150,10 +152,6 @@ def _place(
             f"storage_options are for stores opened through fsspec, not for {type(like).__name__} "
             f"{str(like)[:100]!r}"
         )
-    if isinstance(like, StorePath):
-        return like
-    if isinstance(like, Store):
-        return StorePath(like)
     if like is None:
         return StorePath(MemoryStore(read_only=read_only))
     if isinstance(like, str) and like.startswith("memory://"):

@@ -9,10 +9,13 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from zarr_core.storage.base import (
     ByteRequest,
+    OffsetByteRequest,
     OpenValue,
+    RangeByteRequest,
     Request,
     Result,
     Store,
+    SuffixByteRequest,
     Value,
     Writable,
     check_key,
@@ -42,6 +45,7 @@ class WrapperStore(Store, Generic[S]):
         self.supports_writes = store.supports_writes
         self.supports_deletes = store.supports_deletes
         self.supports_listing = store.supports_listing
+        self.supports_conditional_writes = store.supports_conditional_writes
 
     def _with_store(self, store: S) -> Self:
         """Return a store like this one around `store`; for subclasses with more arguments."""
@@ -119,6 +123,10 @@ class WrapperStore(Store, Generic[S]):
     def delete_dir(self, prefix: str) -> None:
         """Remove every key below `prefix`."""
         self._store.delete_dir(prefix)
+
+    def prune(self, prefix: str) -> None:
+        """Remove what deleted keys have left below `prefix`."""
+        self._store.prune(prefix)
 
     def clear(self) -> None:
         """Remove every key of the store."""
@@ -253,6 +261,10 @@ class PrefixStore(WrapperStore[S]):
         """Remove every key below `prefix`."""
         self._store.delete_dir(self._below(prefix))
 
+    def prune(self, prefix: str) -> None:
+        """Remove what deleted keys have left below `prefix`."""
+        self._store.prune(self._below(prefix))
+
     def clear(self) -> None:
         """Remove every key below the prefix of this store."""
         self._store.delete_dir(self._prefix)
@@ -379,6 +391,9 @@ class LoggingStore(WrapperStore[S]):
 
 # --- latency -------------------------------------------------------------------------------------
 
+TAIL_BYTES = 64 << 10
+"""What comes with a value that is opened: in `ObjectStore` too."""
+
 Seconds: TypeAlias = float | Callable[[], float]
 """A time in seconds, or what is called to get one each time."""
 
@@ -440,7 +455,10 @@ class LatencyStore(WrapperStore[S]):
 
 
 class _SlowValue:
-    """A snapshot whose every read takes the time of a request."""
+    """A snapshot that came with the end of its value, as from an object store.
+
+    Every other read takes the time of a request.
+    """
 
     def __init__(self, opened: OpenValue, owner: LatencyStore[Any]) -> None:
         self._opened, self._owner = opened, owner
@@ -448,9 +466,20 @@ class _SlowValue:
 
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value."""
-        seconds = self._owner.get_latency
-        time.sleep(seconds() if callable(seconds) else seconds)
+        if not self._is_here(byte_range):
+            seconds = self._owner.get_latency
+            time.sleep(seconds() if callable(seconds) else seconds)
         return self._opened.read(byte_range)
+
+    def _is_here(self, byte_range: ByteRequest | None) -> bool:
+        if self.size is None:
+            return False
+        match byte_range:
+            case RangeByteRequest(start, _) | OffsetByteRequest(start):
+                return start >= self.size - TAIL_BYTES
+            case SuffixByteRequest(suffix):
+                return suffix <= TAIL_BYTES
+        return self.size <= TAIL_BYTES
 
     def close(self) -> None:
         """Close the snapshot of the store that does the work."""

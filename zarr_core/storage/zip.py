@@ -54,6 +54,8 @@ class ZipStore(Store):
     when it is used. Only stores that read can be pickled.
     """
 
+    supports_conditional_writes = True
+
     def __init__(
         self,
         path: str | os.PathLike[str] | IO[bytes],

@@ -1,0 +1,222 @@
+"""Stores of other libraries under zarr_core, and stores of zarr_core under zarr-python."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_core
+from zarr_core.storage import (
+    LatencyStore,
+    LocalStore,
+    LoggingStore,
+    MemoryStore,
+    Store,
+    ToZarrStore,
+    from_zarr_store,
+)
+
+zarr = pytest.importorskip("zarr", minversion="3")
+
+DATA = np.arange(64, dtype="int32").reshape(8, 8)
+
+
+# --- Icechunk ------------------------------------------------------------------------------------
+
+
+def test_icechunk(tmp_path: Path) -> None:
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path)))
+    session = repository.writable_session("main")
+    group = zarr_core.create_group(from_zarr_store(session.store), attributes={"title": "t"})
+    plain = group.create_array("plain", shape=(8, 8), chunks=(2, 3), dtype="int32")
+    plain[:] = DATA
+    plain[1:7, 2] = -1
+    shards = group.create_array(
+        "deep/shards", shape=(8, 8), chunks=(2, 2), shards=(4, 4), dtype="int32"
+    )
+    shards[2:, 3:] = DATA[2:, 3:]
+    expected, part = DATA.copy(), np.zeros_like(DATA)
+    expected[1:7, 2] = -1
+    part[2:, 3:] = DATA[2:, 3:]
+    np.testing.assert_array_equal(plain[:], expected)
+    snapshot = session.commit("written by zarr_core")
+
+    committed = repository.readonly_session(snapshot_id=snapshot).store
+    theirs = zarr.open_group(committed, mode="r")
+    assert dict(theirs.attrs) == {"title": "t"}
+    np.testing.assert_array_equal(theirs["plain"][:], expected)
+    np.testing.assert_array_equal(theirs["deep/shards"][:], part)
+
+    ours = zarr_core.open_group(from_zarr_store(committed), mode="r")
+    names = sorted(name for name, _ in ours.members(max_depth=None))
+    assert names == ["deep", "deep/shards", "plain"]
+    np.testing.assert_array_equal(ours["plain"][:], expected)
+    np.testing.assert_array_equal(ours["deep/shards"][1:5, 2:6], part[1:5, 2:6])
+    with pytest.raises(zarr_core.errors.ReadOnlyError):
+        ours["plain"][0] = 1
+
+
+def test_icechunk_read_of_what_zarr_python_wrote(tmp_path: Path) -> None:
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path)))
+    session = repository.writable_session("main")
+    theirs = zarr.create_array(session.store, name="a", shape=(8, 8), chunks=(3, 3), dtype="int32")
+    theirs[:] = DATA
+    ours = zarr_core.open_array(from_zarr_store(session.store), path="a", mode="r+")
+    np.testing.assert_array_equal(ours[:], DATA)
+    ours[0] = 5  # not committed: seen in the session only
+    assert (theirs[0] == 5).all()
+
+
+# --- zarr-python's stores under zarr_core --------------------------------------------------------
+
+
+class Counting(zarr.storage.WrapperStore):  # type: ignore[misc]
+    """Counts calls, how many are under way at once, and the threads they come from."""
+
+    def __init__(self, store: Any, seconds: float = 0.0) -> None:
+        super().__init__(store)
+        self.calls: list[str] = []
+        self.threads: set[int] = set()
+        self.seconds = seconds
+        self.now = self.most = 0
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        return await self._counted(f"get {key}", super().get(key, prototype, byte_range))
+
+    async def set(self, key: str, value: Any) -> None:
+        await self._counted(f"set {key}", super().set(key, value))
+
+    async def _counted(self, what: str, work: Any) -> Any:
+        self.calls.append(what)
+        self.threads.add(threading.get_ident())
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+            return await work
+        finally:
+            self.now -= 1
+
+
+def in_memory(_: Path) -> Any:
+    return zarr.storage.MemoryStore()
+
+
+def on_disk(directory: Path) -> Any:
+    return zarr.storage.LocalStore(directory)
+
+
+@pytest.mark.parametrize("make", [in_memory, on_disk])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_store_of_zarr_python(
+    make: Callable[[Path], Any], zarr_format: Any, tmp_path: Path
+) -> None:
+    store = make(tmp_path)
+    group = zarr_core.create_group(from_zarr_store(store), zarr_format=zarr_format)
+    array = group.create_array("a/b", shape=(8, 8), chunks=(3, 3), dtype="int32")
+    array[:] = DATA
+    array[2, 1:] = 0
+    array.attrs["units"] = "K"
+    expected = DATA.copy()
+    expected[2, 1:] = 0
+    theirs = zarr.open_group(store, mode="r+")["a/b"]
+    np.testing.assert_array_equal(theirs[:], expected)
+    assert dict(theirs.attrs) == {"units": "K"}
+    theirs[:3] = 7
+    expected[:3] = 7
+    np.testing.assert_array_equal(array[:], expected)
+    array.resize((4, 4))
+    assert zarr.open_array(store, path="a/b", mode="r").shape == (4, 4)
+    assert sorted(group.keys()) == ["a"]
+    del group["a"]
+    assert sorted(group.keys()) == []
+
+
+def test_requests_to_a_store_of_zarr_python_are_batched() -> None:
+    store = Counting(zarr.storage.MemoryStore(), seconds=0.01)
+    ours = from_zarr_store(store)
+    array = zarr_core.create_array(ours, shape=(64,), chunks=(1,), dtype="int32", fill_value=-1)
+    store.calls.clear()
+    array[:] = np.arange(64)
+    assert sorted(store.calls) == sorted(f"set c/{i}" for i in range(64))
+    assert store.most > 8
+    store.calls.clear()
+    store.most = 0
+    np.testing.assert_array_equal(array[:], np.arange(64))
+    assert sorted(store.calls) == sorted(f"get c/{i}" for i in range(64))
+    assert store.most > 32
+    assert len(store.threads) == 1  # all on the one event loop of the adapter
+    assert threading.get_ident() not in store.threads
+
+    store.calls.clear()
+    zarr_core.open_array(ours, mode="r", zarr_format=3)
+    assert store.calls == ["get zarr.json"]
+
+
+def test_zarr_pythons_latency_store() -> None:
+    from zarr.testing.store import LatencyStore as Slow
+
+    store = Slow(zarr.storage.MemoryStore(), get_latency=0.001, set_latency=0.001)
+    array = zarr_core.create_array(from_zarr_store(store), shape=(8, 8), chunks=(2, 2), dtype="i4")
+    array[:] = DATA
+    np.testing.assert_array_equal(zarr.open_array(store, mode="r")[:], DATA)
+    np.testing.assert_array_equal(array[1:, ::2], DATA[1:, ::2])
+
+
+# --- stores of zarr_core under zarr-python -------------------------------------------------------
+
+
+def slow_memory(_: Path) -> Store:
+    return LatencyStore(MemoryStore(), get_latency=0.001, set_latency=0.001)
+
+
+@pytest.mark.parametrize("make", [lambda _: MemoryStore(), LocalStore, slow_memory])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_zarr_python_over_a_store(
+    make: Callable[[Path], Store], zarr_format: Any, tmp_path: Path
+) -> None:
+    ours = make(tmp_path)
+    store = ToZarrStore(ours)
+    group = zarr.create_group(store, zarr_format=zarr_format, attributes={"title": "t"})
+    array = group.create_array("a/b", shape=(8, 8), chunks=(3, 3), dtype="int32")
+    array[:] = DATA
+    array[2, 1:] = 0
+    expected = DATA.copy()
+    expected[2, 1:] = 0
+    np.testing.assert_array_equal(array[:], expected)
+    again = zarr_core.open_group(ours, mode="r")
+    assert dict(again.attrs) == {"title": "t"}
+    np.testing.assert_array_equal(again["a/b"][:], expected)
+    reopened = zarr.open_group(ToZarrStore(ours.with_read_only(True)), mode="r")
+    np.testing.assert_array_equal(reopened["a/b"][1:5], expected[1:5])
+    assert sorted(name for name, _ in reopened.members(max_depth=None)) == ["a", "a/b"]
+    with pytest.raises(ValueError, match="read-only"):
+        reopened["a/b"][0] = 1
+    del group["a"]
+    assert list(ours.list_dir("a")) == []
+    assert sorted(group.keys()) == []
+
+
+def test_zarr_python_reads_parts_of_shards_from_a_store() -> None:
+    ours = LoggingStore(MemoryStore())
+    array = zarr.create_array(
+        ToZarrStore(ours), shape=(64, 64), chunks=(4, 4), shards=(64, 64), dtype="int32"
+    )
+    data = np.arange(4096, dtype="int32").reshape(64, 64)
+    array[:] = data
+    np.testing.assert_array_equal(array[4:8, 8:12], data[4:8, 8:12])
+    np.testing.assert_array_equal(zarr_core.open_array(ours, mode="r")[:], data)
+
+
+def test_a_store_goes_round() -> None:
+    """An adapter around the other adapter is still the same place."""
+    ours = MemoryStore()
+    there_and_back = from_zarr_store(ToZarrStore(ours))
+    zarr_core.create_array(there_and_back, shape=(8, 8), chunks=(4, 4), dtype="int32")[:] = DATA
+    np.testing.assert_array_equal(zarr_core.open_array(ours, mode="r")[:], DATA)
