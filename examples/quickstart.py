@@ -42,9 +42,10 @@ def create(place: Path, elevation: Grid, latitudes: tuple[float, float]) -> zarr
 async def read_windows(array: zarr.Array) -> list[Grid]:
     """Read four windows at the same time; the event loop stays free meanwhile."""
     corners = [(0, 0), (0, 200), (150, 0), (150, 200)]
-    return await asyncio.gather(
+    windows: list[Grid] = await asyncio.gather(
         *(array.getitem_async((slice(y, y + 100), slice(x, x + 100))) for y, x in corners)
     )
+    return windows
 
 
 def read_parts(array: zarr.Array, elevation: Grid) -> None:

@@ -149,9 +149,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 @pytest.mark.parametrize("path", [None, "a/b"])
 def test_open_returns_what_is_there(store: Any, zarr_format: Any, path: str | None) -> None:
     zarr.create_group(store, path=path, zarr_format=zarr_format, attributes={"n": 1})
-    zarr.create_array(
-        store, name=f"{path or ''}/x", data=np.arange(3), zarr_format=zarr_format
-    )
+    zarr.create_array(store, name=f"{path or ''}/x", data=np.arange(3), zarr_format=zarr_format)
     for mode in (None, "r", "r+", "a"):
         group = zarr.open(store, mode=mode, path=path)
         assert isinstance(group, zarr.Group)
@@ -399,7 +397,9 @@ def test_twins() -> None:
         await zarr.save_async(group.store_path / "x", np.arange(3))
         made = await zarr.create_hierarchy_async(store=store, nodes={"g": group.metadata})
         assert [path for path, _ in made] == ["g"]
-        assert await zarr.open_async(store, path="x") == await zarr.open_array_async(store, path="x")
+        assert await zarr.open_async(store, path="x") == await zarr.open_array_async(
+            store, path="x"
+        )
         assert (await zarr.load_async(store, path="x")).tolist() == [0, 1, 2]
         counts = await zarr.copy_all_async(group, zarr.group())
         assert counts == (2, 0, 24)

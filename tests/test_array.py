@@ -274,7 +274,9 @@ WRITE_FIELD = {
 }
 
 
-def read_somehow(data: st.DataObject, array: Array, selection: Selection, expected: Any, field: Any) -> Any:
+def read_somehow(
+    data: st.DataObject, array: Array, selection: Selection, expected: Any, field: Any
+) -> Any:
     kind, index = selection
     how = data.draw(st.sampled_from(["plain", "plain", "out", "strided out"]))
     if how == "plain" and field is None:
@@ -367,7 +369,16 @@ def test_which_selections_are_scalars(layout: Any) -> None:
     b[:] = np.arange(16).reshape(4, 4)
     zero = new((), ())
     zero[...] = 5
-    arrays = [a[1], a[-3], b[0, 1], a.getitem(1), a.oindex[1], a.vindex[1], b.oindex[0, 1], b.vindex[0, 1]]
+    arrays = [
+        a[1],
+        a[-3],
+        b[0, 1],
+        a.getitem(1),
+        a.oindex[1],
+        a.vindex[1],
+        b.oindex[0, 1],
+        b.vindex[0, 1],
+    ]
     for found in arrays:
         assert type(found) is np.ndarray
         assert found.shape == ()
@@ -775,7 +786,9 @@ def test_missing_chunks_can_be_errors() -> None:
             lambda a=layout: a.vindex[3, 3],
             lambda a=layout: a.read_chunk((1, 1)),
         ):
-            with pytest.raises(zarr.errors.ChunkNotFoundError, match=r"\(1, [01]\).*c/1/[01]") as caught:
+            with pytest.raises(
+                zarr.errors.ChunkNotFoundError, match=r"\(1, [01]\).*c/1/[01]"
+            ) as caught:
                 read()
             assert isinstance(caught.value, KeyError)
     strict[2:] = 2  # writing needs no chunk to be there
@@ -815,7 +828,7 @@ def test_how_often_the_store_is_asked() -> None:
     zarr.open_array(store, zarr_format=3)
     assert store.taken() == {"get": 1}
     a.with_config({"order": "F"})
-    a.metadata, a.shape, a.nchunks, repr(a), a.info  # noqa: B018
+    a.metadata, a.shape, a.nchunks, repr(a), a.info
     list(a.chunk_parts())
     assert store.taken() == {}
 

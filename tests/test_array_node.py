@@ -129,7 +129,9 @@ def test_questions_about_a_huge_array_are_cheap() -> None:
         a[10**9 - 1, 5] = 3
         assert a[10**9 - 1, 5] == 3
         assert a.nchunks_initialized == (4 if layout else 1)
-        assert next(iter(a.chunk_parts((slice(5, None, 10**8), 3)))).coords[1] == (1 if layout else 3)
+        assert next(iter(a.chunk_parts((slice(5, None, 10**8), 3)))).coords[1] == (
+            1 if layout else 3
+        )
         a.resize((3, 3))
         assert a.nchunks_initialized == 0
 
@@ -273,7 +275,9 @@ def test_info() -> None:
     assert "Chunks initialized : 4/4" in complete
     assert str(a.nbytes_stored()) in complete
     assert "<table>" in a.info._repr_html_()
-    assert a.nbytes_stored() == sum(len(v) for k, v in a.store._store_dict.items() if k != "zarr.json")
+    assert a.nbytes_stored() == sum(
+        len(v) for k, v in a.store._store_dict.items() if k != "zarr.json"
+    )
 
 
 def test_read_only_arrays() -> None:
@@ -319,7 +323,13 @@ def test_resizing_is_cutting_and_filling(data: st.DataObject) -> None:
     options: dict[str, Any] = {}
     if shape and all(isinstance(c, int) for c in chunks) and data.draw(st.booleans()):
         options["shards"] = tuple(c * data.draw(st.integers(1, 2)) for c in chunks)
-    a = new(shape, chunks, fill_value=-1, config={"write_empty_chunks": data.draw(st.booleans())}, **options)
+    a = new(
+        shape,
+        chunks,
+        fill_value=-1,
+        config={"write_empty_chunks": data.draw(st.booleans())},
+        **options,
+    )
     expected = np.arange(np.prod(shape, dtype=int)).reshape(shape)
     a[...] = expected
     for _ in range(data.draw(st.integers(1, 3))):
@@ -475,7 +485,9 @@ def test_threads_that_append_lose_nothing() -> None:
     run_all([lambda n=n: work(n) for n in range(6)])
     assert errors == []
     found = first.refresh()[:].tolist()
-    assert sorted(found) == sorted(100 * n + i for n in range(6) for i in range(10) for _ in range(3))
+    assert sorted(found) == sorted(
+        100 * n + i for n in range(6) for i in range(10) for _ in range(3)
+    )
     assert found[::3] == found[1::3] == found[2::3]
 
 
@@ -647,7 +659,12 @@ def test_refresh_shows_what_others_changed() -> None:
 def test_the_parts_that_a_selection_touches() -> None:
     a = new((5, 6), (2, 4))
     a[:] = np.arange(30).reshape(5, 6)
-    for index in (..., (slice(1, 4), 5), ([4, 0], slice(None)), (slice(None, None, 2), slice(0, 3))):
+    for index in (
+        ...,
+        (slice(1, 4), 5),
+        ([4, 0], slice(None)),
+        (slice(None, None, 2), slice(0, 3)),
+    ):
         expected = a[index]
         parts = list(a.chunk_parts(index))
         seen = set()
@@ -668,7 +685,9 @@ def test_the_parts_that_a_selection_touches() -> None:
         next(a.chunk_parts(99))
 
 
-@pytest.mark.parametrize("layout", [{}, {"compressors": "auto"}, {"zarr_format": 2}, {"shards": (4, 6)}])
+@pytest.mark.parametrize(
+    "layout", [{}, {"compressors": "auto"}, {"zarr_format": 2}, {"shards": (4, 6)}]
+)
 def test_whole_chunks(layout: Any) -> None:
     a = new((5, 6), fill_value=7, **layout)
     stored_shape = a.shards or a.chunks
@@ -708,14 +727,18 @@ def test_whole_chunks(layout: Any) -> None:
 # --- threads ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", [{}, {"shards": (200,)}, {"compressors": "auto"}, {"slow": True}])
+@pytest.mark.parametrize(
+    "layout", [{}, {"shards": (200,)}, {"compressors": "auto"}, {"slow": True}]
+)
 def test_threads_and_handles_lose_nothing(layout: Any, tmp_path: Path) -> None:
     layout = dict(layout)
     store: Any = LocalStore(tmp_path)
     if layout.pop("slow", False):
         store = LatencyStore(MemoryStore(), get_latency=0.0005, set_latency=0.0005)
     a = new((400,), (50,), "i8", store=store, **layout)
-    b = zarr.open_array(LocalStore(str(tmp_path) + os.sep) if layout != {} and store is None else store, path="a")
+    b = zarr.open_array(
+        LocalStore(str(tmp_path) + os.sep) if layout != {} and store is None else store, path="a"
+    )
     errors: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -749,7 +772,9 @@ def test_whole_and_partial_writes_beside_each_other() -> None:
 
     def whole(number: int) -> None:
         for _ in range(20):
-            (a, b)[number % 2][100 * number : 100 * number + 50] = values[100 * number : 100 * number + 50]
+            (a, b)[number % 2][100 * number : 100 * number + 50] = values[
+                100 * number : 100 * number + 50
+            ]
 
     def parts(number: int) -> None:
         for i in range(100 * number + 50, 100 * number + 100):

@@ -120,9 +120,22 @@ def test_the_registry_of_data_types_is_a_mapping() -> None:
 
 
 def test_every_name_exists() -> None:
-    for module in (zdt, zarr_core.registry, zarr_core.types, zarr.storage, zarr.codecs, zarr.errors):
+    for module in (
+        zdt,
+        zarr_core.registry,
+        zarr_core.types,
+        zarr.storage,
+        zarr.codecs,
+        zarr.errors,
+    ):
         for name in module.__all__:
-            if name not in ("FsspecStore", "ObjectStore", "RetryStore", "ToZarrStore", "from_zarr_store"):
+            if name not in (
+                "FsspecStore",
+                "ObjectStore",
+                "RetryStore",
+                "ToZarrStore",
+                "from_zarr_store",
+            ):
                 assert hasattr(module, name), f"{module.__name__}.{name}"
 
 

@@ -376,7 +376,9 @@ def with_foreign_files(tmp_path: Path, zarr_format: Any) -> tuple[zarr.Group, di
 
 
 @FORMATS
-@pytest.mark.parametrize("how", ["del", "overwrite", "overwrite array", "open w", "array w", "save"])
+@pytest.mark.parametrize(
+    "how", ["del", "overwrite", "overwrite array", "open w", "array w", "save"]
+)
 def test_foreign_files_are_never_removed(tmp_path: Path, zarr_format: Any, how: str) -> None:
     tmp_path = tmp_path / "data"
     group, foreign = with_foreign_files(tmp_path, zarr_format)
@@ -413,7 +415,7 @@ JSON_VALUES: dict[str, Any] = {
     "true": True,
     "int": 2**70,
     "float": -1.5e300,
-    "text": "naïve ☃ \u0000 \"",
+    "text": 'naïve ☃ \u0000 "',
     "list": [1, [2, {"x": None}], "y"],
     "object": {"": {"nested": [True]}},
     "": "an empty name",
@@ -597,13 +599,7 @@ def test_info(group: zarr.Group) -> None:
 def test_tree() -> None:
     group = filled(zarr.create_group({}))
     assert repr(group.tree()) == (
-        "/\n"
-        "├── Empty\n"
-        "├── a\n"
-        "│   ├── deep\n"
-        "│   │   └── er\n"
-        "│   └── x (3,) int64\n"
-        "└── b (4,) int32"
+        "/\n├── Empty\n├── a\n│   ├── deep\n│   │   └── er\n│   └── x (3,) int64\n└── b (4,) int32"
     )
     assert repr(group["a"].tree(level=0)) == "/a\n├── deep\n└── x (3,) int64"
     assert repr(group.tree(max_nodes=2)).splitlines()[-1].startswith("└── ...")

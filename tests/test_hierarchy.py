@@ -152,7 +152,9 @@ def test_every_mutation_is_recorded_with_one_more_write(zarr_format: Any, name: 
     store.counter.clear()
     store.items.clear()
     change(group)
-    root_v3 = name == "attributes of the root" and zarr_format == 3  # the copy is in the same document
+    root_v3 = (
+        name == "attributes of the root" and zarr_format == 3
+    )  # the copy is in the same document
     assert writes(store) == writes(plain) + (0 if root_v3 else 1)
     assert contents(group) == truth(store) == truth(plain)
     assert contents(zarr.open_consolidated(store)) == truth(store)

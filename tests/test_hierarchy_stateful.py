@@ -18,7 +18,11 @@ from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
 NAMES = st.sampled_from(["a", "A", "b", "c.d"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
 )
 
 

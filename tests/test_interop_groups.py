@@ -30,7 +30,7 @@ EVERY_TYPE = {
     "bools": [True, False],
     "int": -(2**62),
     "float": 1.5e-300,
-    "text": "naïve ☃ 𝄞 \n\t\" \\ /",
+    "text": 'naïve ☃ 𝄞 \n\t" \\ /',
     "list": [1, [2.5, ["x", None]], {}],
     "object": {"": {"nested": [{"deep": True}]}},
     "": "an empty name",

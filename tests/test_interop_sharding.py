@@ -189,7 +189,12 @@ def test_defaults(tmp_path: Path, options: dict[str, Any]) -> None:
     values = np.arange(30 * 40, dtype="i4").reshape(30, 40) // 7
     for name, module in (("ours", zarr_core), ("theirs", zarr)):
         array = module.create_array(
-            str(tmp_path / name), shape=(30, 40), chunks=(5, 4), shards=(10, 12), dtype="i4", **options
+            str(tmp_path / name),
+            shape=(30, 40),
+            chunks=(5, 4),
+            shards=(10, 12),
+            dtype="i4",
+            **options,
         )
         array[2:, :33] = values[2:, :33]
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"

@@ -156,7 +156,9 @@ def layouts(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[int, ...]], Any
     serializer = draw(st.sampled_from(serializers)) if name != "text" else [VLenUTF8Codec()]
     codecs: list[Any] = [*serializer, *compressors]
     if draw(st.integers(0, 2)) == 0:
-        smaller = tuple(draw(st.sampled_from([d for d in (1, 2, 3) if n % d == 0])) for n in inner_there)
+        smaller = tuple(
+            draw(st.sampled_from([d for d in (1, 2, 3) if n % d == 0])) for n in inner_there
+        )
         codecs = [draw(sharding(smaller, codecs))]
     options = {
         "shape": shape,
@@ -279,7 +281,7 @@ def test_index_codecs(endian: Any, checksum: bool) -> None:
 
 
 def test_index_location_may_be_absent() -> None:
-    store, array = filled()
+    _, array = filled()
     document = array.metadata.to_dict()
     del document["codecs"][0]["configuration"]["index_location"]
     again = zarr_core.Array.from_dict(array.store_path, document)
@@ -336,7 +338,9 @@ def test_unordered_keeps_the_order_that_is_there() -> None:
 def test_morton_order_interleaves_bits(counts: list[int]) -> None:
     def code(coords: Any) -> int:
         bits = [(n - 1).bit_length() for n in counts]
-        places = [(b, d) for b in range(max(bits, default=0)) for d in range(len(bits)) if b < bits[d]]
+        places = [
+            (b, d) for b in range(max(bits, default=0)) for d in range(len(bits)) if b < bits[d]
+        ]
         return sum((int(coords[d]) >> b & 1) << i for i, (b, d) in enumerate(places))
 
     order = morton_order(tuple(counts))
@@ -407,8 +411,8 @@ def test_rectilinear() -> None:
     np.testing.assert_array_equal(array[5:2:-1, 1::3], np.arange(1, 65).reshape(8, 8)[5:2:-1, 1::3])
     with pytest.raises(ValueError, match="multiple"):
         create(shards=[[4, 3, 1], [2, 6]])
+    codec = ShardingCodec(chunk_shape=(2, 2))
     with pytest.raises(ValueError, match="divide"):
-        codec = ShardingCodec(chunk_shape=(2, 2))
         create(chunks=[[4, 3, 1], [2, 6]], shards=None, serializer=codec)
 
 
@@ -557,7 +561,11 @@ def test_a_part_of_a_shard_is_read_and_written_once() -> None:
     store.calls.clear()
     array[0:4, 0:3] = 0
     array[0:4, 3] = 0
-    assert store.calls == [*[("get", "c/0/0"), ("set", "c/0/0")], ("get", "c/0/0"), ("delete", "c/0/0")]
+    assert store.calls == [
+        *[("get", "c/0/0"), ("set", "c/0/0")],
+        ("get", "c/0/0"),
+        ("delete", "c/0/0"),
+    ]
 
 
 def test_codecs_behind_the_shard_need_all_of_it() -> None:
@@ -804,7 +812,9 @@ def test_memory_of_a_partial_read_does_not_depend_on_the_shard(tmp_path: Path) -
     for rows in (4, 256):
         path = tmp_path / str(rows)
         shape = (rows * 16, 1024)
-        array = create(LocalStore(path), shape=shape, shards=shape, chunks=(rows * 4, 256), dtype="f4")
+        array = create(
+            LocalStore(path), shape=shape, shards=shape, chunks=(rows * 4, 256), dtype="f4"
+        )
         array[...] = 1
         array = create(
             LocalStore(path), shape=shape, shards=shape, chunks=(16, 64), dtype="f4", overwrite=True
@@ -867,7 +877,11 @@ def test_threads_do_not_lose_each_others_inner_chunks(where: str, tmp_path: Path
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 def test_readers_never_see_two_versions_of_a_shard(tmp_path: Path, cache_bytes: int) -> None:
     array = create(
-        LocalStore(tmp_path), shape=(64, 64), shards=(64, 64), chunks=(8, 8), compressors=[ZstdCodec()]
+        LocalStore(tmp_path),
+        shape=(64, 64),
+        shards=(64, 64),
+        chunks=(8, 8),
+        compressors=[ZstdCodec()],
     )
     array[...] = 1
     done = threading.Event()

@@ -445,6 +445,35 @@ def test_s3_conditions(bucket: Store) -> None:
     assert bucket.get("a") == b"3"
 
 
+def test_s3_with_a_lock(bucket: Store) -> None:
+    kwargs: dict[str, Any] = {"shape": (8,), "chunks": (2,), "shards": (8,), "dtype": "int32"}
+    array = zarr_core.create_array(bucket, **kwargs, config={"lock": True})
+    if isinstance(bucket, FsspecStore):
+        with pytest.raises(ValueError, match="lock=True needs a store"):
+            array[0] = 1
+        return
+
+    class Rival(ObjectStore[Any]):
+        """Somebody else writes before each first try."""
+
+        times = 0
+
+        def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
+            if self.times % 2 == 0:
+                others[4 + self.times // 2] = 7
+            self.times += 1
+            return super().set_if_version(key, value, version)
+
+        def lock_key(self, key: str) -> Any:
+            return ("elsewhere", key)
+
+    others = zarr_core.open_array(bucket, mode="r+")
+    rival = zarr_core.open_array(Rival(bucket.store), mode="r+", config={"lock": True})  # type: ignore[attr-defined]
+    for at in range(4):
+        rival[at] = 1
+    assert array[:].tolist() == [1, 1, 1, 1, 7, 7, 7, 7]
+
+
 def test_s3_snapshots(bucket: Store) -> None:
     bucket.set("a", bytes(200_000))
     opened = bucket.open_value("a")

@@ -320,18 +320,24 @@ def save(
     """Store one array as an array, several as a group; see `save_array` and `save_group`."""
     if not args and not kwargs:
         raise ValueError("at least one array is needed")
-    where: dict[str, Any] = dict(zarr_format=zarr_format, path=path, storage_options=storage_options)
+    where: dict[str, Any] = {
+        "zarr_format": zarr_format,
+        "path": path,
+        "storage_options": storage_options,
+    }
     if len(args) == 1 and not kwargs:
         save_array(store, args[0], **where)
     else:
         save_group(store, *args, **where, **kwargs)
 
 
-def load(
-    store: StoreLike, path: str | None = None, zarr_format: ZarrFormat | None = None
-) -> Any:
+def load(store: StoreLike, path: str | None = None, zarr_format: ZarrFormat | None = None) -> Any:
     """Return an array as a NumPy array, or the arrays of a group as a dictionary of them."""
-    if isinstance(store, str | os.PathLike) and "://" not in str(store) and not os.path.exists(store):
+    if (
+        isinstance(store, str | os.PathLike)
+        and "://" not in str(store)
+        and not os.path.exists(store)
+    ):
         raise FileNotFoundError(f"there is nothing at {store}")
     node = open(store, mode="r", path=path, zarr_format=zarr_format)
     if isinstance(node, Array):
@@ -339,9 +345,7 @@ def load(
     return {name: child[...] for name, child in node.arrays()}
 
 
-def tree(
-    grp: Group, expand: bool | None = None, level: int | None = None
-) -> Any:
+def tree(grp: Group, expand: bool | None = None, level: int | None = None) -> Any:
     """Return a drawing of what is below a group; see `Group.tree`."""
     warn("tree")
     return grp.tree(expand=expand, level=level)

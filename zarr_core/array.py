@@ -14,6 +14,7 @@ import numpy.typing as npt
 from zarr_core import chunk_io
 from zarr_core.attributes import Attributes
 from zarr_core.batch import Batch
+from zarr_core.codecs.checks import flat_bytes
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.description import ArrayDescription
 from zarr_core.documents import ZarrFormat
@@ -598,9 +599,7 @@ class Array(ArrayDescription):
             if not space.write_empty_chunks and space.is_fill(chunk):
                 self.store.delete(key)
             else:
-                self.store.set(
-                    key, memoryview(np.frombuffer(space.chain_for(at).encode(chunk), "u1"))
-                )
+                self.store.set(key, flat_bytes(space.chain_for(at).encode(chunk)))
 
     def read_encoded_chunk(self, coords: Sequence[int]) -> bytes | None:
         """Return the stored bytes of one chunk, or None when it is not stored."""
@@ -624,7 +623,7 @@ class Array(ArrayDescription):
             selection = selection[0]
         if isinstance(selection, list):
             selection = np.asarray(selection)
-        return getattr(selection, "dtype", None) == bool and selection.shape == self.shape
+        return getattr(selection, "dtype", None) == np.bool_ and selection.shape == self.shape
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Array):

@@ -48,7 +48,11 @@ def read_one(space: ChunkSpace, part: Part, order: Literal["C", "F"] = "C") -> N
     """
     coords, inside, out, _ = part
     get = space.store.get if workers.current_call() is None else getter(space)
-    data = get(space.key(coords))
+    try:
+        data = get(space.key(coords))
+    except OSError as error:
+        space.note(error, coords)
+        raise
     if data is None:
         if not space.read_missing_chunks:
             raise space.missing_error(coords)
@@ -109,20 +113,26 @@ def _part_reader(
 ) -> Callable[[Part], None]:
     """Return the function that reads one part of a plan."""
     chain = space.chain
+    key = space.key
+
+    def place(part: Part) -> None:
+        with space.noting(part.coords):
+            data = get(key(part.coords))
+        _place(space, plan, out, fields, part, data)
+
     if chain is None:
 
         def read_rectilinear(part: Part) -> None:
             if space.chain_for(part.coords).partial is not None:
                 _read_inside(space, plan, out, fields, part)
             else:
-                _place(space, plan, out, fields, part, get(space.key(part.coords)))
+                place(part)
 
         return read_rectilinear
     if chain.partial is not None:
         return lambda part: _read_inside(space, plan, out, fields, part)
-    key = space.key
     if plan.fancy or fields is not None or (chain.nbytes or 0) >= DECODE_INTO_BYTES:
-        return lambda part: _place(space, plan, out, fields, part, get(key(part.coords)))
+        return place
     decode = chain.decode
     fill_value = space.fill_value
     strict = not space.read_missing_chunks
@@ -130,7 +140,11 @@ def _part_reader(
     # `_place` without its branches: for thousands of small chunks they are a third of the time.
     def read_plain(part: Part) -> None:
         coords, inside, into, _ = part
-        data = get(key(coords))
+        try:
+            data = get(key(coords))
+        except OSError as error:
+            space.note(error, coords)
+            raise
         if data is None:
             if strict:
                 raise space.missing_error(coords)
@@ -192,9 +206,11 @@ def _read_overlapped(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any) -
 
     with closing(space.store.get_many(requests())) as results:  # type: ignore[type-var]
         for number, data, error in results:
-            if error is not None:
-                raise error
-            _place(space, plan, out, fields, under_way.pop(number), data)
+            part = under_way.pop(number)
+            with space.noting(part.coords):
+                if error is not None:
+                    raise error
+            _place(space, plan, out, fields, part, data)
 
 
 def _finish(results: Iterator[tuple[int, Any, BaseException | None]]) -> None:
@@ -229,7 +245,8 @@ def _read_inside(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part:
     attempts = 1 if space.lock_key is None else READ_ATTEMPTS  # the inside of a shard stays
     for left in reversed(range(attempts)):
         try:
-            _read_snapshot(space, plan, out, fields, part)
+            with space.noting(part.coords):
+                _read_snapshot(space, plan, out, fields, part)
             return
         except ValueChangedError:
             if not left:
@@ -355,11 +372,15 @@ class _Writer:
         with workers.key_lock(lock_key(key)):
             if self.call is not None:
                 self.call.enter()
-            if space.lock_processes:
-                change = partial(self._write_under_lock, part=part, key=key)
-                change_between_processes(space, part.coords, key, change)
-            else:
-                self._write_under_lock(space, part, key)
+            try:
+                if space.lock_processes:
+                    change = partial(self._write_under_lock, part=part, key=key)
+                    change_between_processes(space, part.coords, key, change)
+                else:
+                    self._write_under_lock(space, part, key)
+            except OSError as error:
+                space.note(error, part.coords)
+                raise
 
     def _write_under_lock(self, space: ChunkSpace, part: Part, key: Any) -> None:
         value, fields = self.value, self.fields

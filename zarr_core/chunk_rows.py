@@ -12,7 +12,6 @@ import numpy as np
 
 from zarr_core import workers
 from zarr_core.chunk_space import ChunkSpace, NDArray, getter
-from zarr_core.codecs.base import Buffer
 from zarr_core.grid import Coords
 from zarr_core.selection import FULL, OuterPlan, Part, Plan
 
@@ -27,7 +26,7 @@ BATCH = 32
 PIECE = 128
 """Longer rows are cut into pieces of so many chunks."""
 
-Row: TypeAlias = tuple[Any, ...]
+Row: TypeAlias = Any
 """Index of a row: an int per dimension but the last, and a slice of the last."""
 
 
@@ -41,9 +40,8 @@ class Rows(NamedTuple):
 
     def coords(self, row: Row) -> list[Coords]:
         """Return the coordinates of the chunks of a row."""
-        *at, piece = row
-        start = tuple([chunks[i] for chunks, i in zip(self.starts, at, strict=True)])
-        return [(*start, k) for k in self.last[piece]]
+        start = tuple([chunks[i] for chunks, i in zip(self.starts, row[:-1], strict=True)])
+        return [(*start, k) for k in self.last[row[-1]]]
 
     def run(self, function: Callable[[Row], None], cost: float) -> None:
         """Run a function over the rows, on threads if chunks cost enough (µs without the GIL).
@@ -82,7 +80,7 @@ def find_rows(space: ChunkSpace, plan: Plan, array: NDArray, fields: Any) -> Row
         runs.append(entries[full[0] : full[-1] + 1])
     if len(runs[-1]) < MIN_ROW:
         return None
-    block = array[tuple(slice(run[0].out.start, run[-1].out.stop) for run in runs)]  # type: ignore[union-attr]
+    block = array[tuple(slice(run[0].out.start, run[-1].out.stop) for run in runs)]  # type: ignore[union-attr,misc]
     # One axis for the chunk along each dimension, then one for the element in it.
     split = [n for run, size in zip(runs, shape, strict=True) for n in (len(run), size)]
     ndim = len(shape)
@@ -104,7 +102,9 @@ def find_rows(space: ChunkSpace, plan: Plan, array: NDArray, fields: Any) -> Row
 def read_rows(space: ChunkSpace, rows: Rows) -> None:
     """Read all rows."""
     chain, shape = space.chain, space.grid.chunk_shape
-    assert chain is not None and shape is not None and chain.nbytes is not None
+    assert chain is not None
+    assert shape is not None
+    assert chain.nbytes is not None
     get, key, dtype = getter(space), space.key, space.dtype
     nbytes = chain.nbytes
     fill: bytes | None = None
@@ -112,7 +112,12 @@ def read_rows(space: ChunkSpace, rows: Rows) -> None:
     def read_row(row: Row) -> None:
         nonlocal fill
         coords = rows.coords(row)
-        found = [get(key(at)) for at in coords]
+        found: list[Any] = []
+        try:
+            found.extend(map(get, map(key, coords)))  # keeps what came before an error
+        except OSError as error:
+            space.note(error, coords[len(found)])
+            raise
         if None in found:
             if not space.read_missing_chunks:
                 raise space.missing_error(coords[found.index(None)])
@@ -156,7 +161,8 @@ def _decode_all(space: ChunkSpace, coords: list[Coords], found: list[Any]) -> li
 def write_rows(space: ChunkSpace, rows: Rows) -> None:
     """Write all rows, each chunk under its lock."""
     chain = space.chain
-    assert chain is not None and chain.nbytes is not None
+    assert chain is not None
+    assert chain.nbytes is not None
     nbytes = chain.nbytes
     encode = chain.encode_bytes
     key, lock, store = space.key, space.lock, space.store
@@ -169,19 +175,23 @@ def write_rows(space: ChunkSpace, rows: Rows) -> None:
         joined = rows.tiles[row].astype(space.dtype, copy=False).tobytes()
         start = 0
         for at in rows.coords(row):
-            data: Buffer = joined[start : start + nbytes]
+            data = joined[start : start + nbytes]
             start += nbytes
             name = key(at)
             with lock(name):
                 if call is not None:
                     call.enter()
-                if data == fill:
-                    store.delete(name)
-                    continue
                 try:
-                    data = encode(data)
+                    encoded = None if data == fill else encode(data)
                 except Exception as error:
                     raise space.encode_error(at, error) from error
-                store.set(name, data)
+                try:
+                    if encoded is None:
+                        store.delete(name)
+                    else:
+                        store.set(name, encoded)
+                except OSError as error:
+                    space.note(error, at)
+                    raise
 
     rows.run(write_row, space.write_cost)

@@ -4,7 +4,7 @@ Everything that is known per array stands here, so that a call computes nothing 
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
@@ -181,6 +181,21 @@ class ChunkSpace:
     def encode_error(self, coords: Coords, error: Exception) -> Exception:
         """Return an error that names the chunk that cannot be encoded."""
         return ChunkEncodeError(f"{self.where(coords, self.key(coords))}: {error}")
+
+    def note(self, error: OSError, coords: Coords) -> None:
+        """Add to an error of the store which chunk it is about; once, not for each level."""
+        own = ChunkDecodeError | OperationTimeoutError
+        if self.lock_key is not None and not isinstance(error, own):
+            error.add_note(f"{self.where(coords, self.key(coords))} in {self.store}")
+
+    @contextmanager
+    def noting(self, coords: Coords) -> Iterator[None]:
+        """Note in errors of the store which chunk they are about."""
+        try:
+            yield
+        except OSError as error:
+            self.note(error, coords)
+            raise
 
     def missing_error(self, coords: Coords) -> ChunkNotFoundError:
         """Return the error for a chunk that is not stored although it must be."""

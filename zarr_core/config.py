@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeAlias, final, get_args
 
 from zarr_core.errors import ZarrUserWarning
@@ -134,7 +134,8 @@ class _Change:
             _overrides.reset(self._token)
 
 
-_overrides: ContextVar[Mapping[str, Any]] = ContextVar("zarr_core_config", default={})
+_NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
+_overrides: ContextVar[Mapping[str, Any]] = ContextVar("zarr_core_config", default=_NO_OVERRIDES)
 
 
 @final
@@ -156,7 +157,9 @@ class Config:
         if key in self._process:
             return self._process[key]
         start = f"{key}."
-        below = {k.removeprefix(start): v for k, v in self._current().items() if k.startswith(start)}
+        below = {
+            k.removeprefix(start): v for k, v in self._current().items() if k.startswith(start)
+        }
         if below:
             return below
         if default is not ...:
@@ -310,7 +313,7 @@ class ArrayConfig:
         """Return a copy with some options changed; raise `BadConfigError` for unknown ones."""
         unknown = changes.keys() - self.to_dict().keys()
         if unknown:
-            raise BadConfigError(f"there is no array option {sorted(unknown)[0]!r}")
+            raise BadConfigError(f"there is no array option {min(unknown)!r}")
         return replace(self, **changes)
 
 

@@ -239,24 +239,28 @@ def from_array(
     of `create_array`.
     """
     source = _values(data, None)
-    kept: dict[str, Any] = dict(
-        chunks=chunks, shards=shards, filters=filters, compressors=compressors, serializer=serializer
-    )
+    kept: dict[str, Any] = {
+        "chunks": chunks,
+        "shards": shards,
+        "filters": filters,
+        "compressors": compressors,
+        "serializer": serializer,
+    }
     if isinstance(source, Array):
         metadata = source.metadata
         zarr_format = zarr_format or metadata.zarr_format
         same = zarr_format == metadata.zarr_format
         regular = metadata.chunk_grid.chunk_shape is not None
-        original = dict(
-            chunks=source.chunks if regular else metadata.chunk_grid,
-            shards=source.shards if regular and zarr_format == 3 else None,
-            filters=source.filters if same else "auto",
-            compressors=source.compressors if same else "auto",
-            serializer=source.serializer if same and zarr_format == 3 else "auto",
-        )
+        original = {
+            "chunks": source.chunks if regular else metadata.chunk_grid,
+            "shards": source.shards if regular and zarr_format == 3 else None,
+            "filters": source.filters if same else "auto",
+            "compressors": source.compressors if same else "auto",
+            "serializer": source.serializer if same and zarr_format == 3 else "auto",
+        }
         if not regular and metadata.sharding is not None:
-            original |= dict(chunks=metadata.sharding.configuration["chunk_shape"])
-            original |= dict(shards=metadata.chunk_grid)
+            original |= {"chunks": metadata.sharding.configuration["chunk_shape"]}
+            original |= {"shards": metadata.chunk_grid}
         if fill_value is DEFAULT_FILL_VALUE:
             fill_value = metadata.fill_value
         if attributes is None:
@@ -268,7 +272,13 @@ def from_array(
         if zarr_format == 2 and order is None:
             order = source.order
         kept = {k: original[k] if _is_keep(v) else v for k, v in kept.items()}
-    auto = dict(chunks="auto", shards=None, filters="auto", compressors="auto", serializer="auto")
+    auto = {
+        "chunks": "auto",
+        "shards": None,
+        "filters": "auto",
+        "compressors": "auto",
+        "serializer": "auto",
+    }
     kept = {k: auto[k] if _is_keep(v) else v for k, v in kept.items()}
     return create_array(
         store,
@@ -402,7 +412,13 @@ def _split_codecs(codecs: Iterable[Any], zarr_format: ZarrFormat) -> tuple[Any, 
 
 
 def _as_dict(codec: Any) -> Any:
-    return codec.to_dict() if hasattr(codec, "to_dict") else {"name": codec} if isinstance(codec, str) else codec
+    return (
+        codec.to_dict()
+        if hasattr(codec, "to_dict")
+        else {"name": codec}
+        if isinstance(codec, str)
+        else codec
+    )
 
 
 def array(data: npt.ArrayLike, **kwargs: Any) -> Array:
@@ -477,7 +493,9 @@ def ones(shape: ShapeLike, **kwargs: Any) -> Array:
 
 def _filled(number: int, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with a fill value that is the data type's own zero or one."""
-    dtype = parse_dtype(kwargs.get("dtype") or "float64", kwargs.get("zarr_format") or default_format())
+    dtype = parse_dtype(
+        kwargs.get("dtype") or "float64", kwargs.get("zarr_format") or default_format()
+    )
     if dtype.is_variable or dtype.dtype.kind in "SU":
         fill: Any = dtype.default_fill if not number else "1" if dtype.dtype.kind in "TU" else b"1"
     elif dtype.dtype.kind in "mM" or dtype.dtype.kind == "V":

@@ -186,9 +186,7 @@ def _named(codec: CodecLike, dtype: np.dtype[Any]) -> NamedConfig:
         data = (resolve(dtype) if resolve else codec).to_dict()
     elif isinstance(codec, NamedConfig):
         return codec
-    elif hasattr(codec, "codec_id"):
-        data = codec_from_numcodecs(codec).to_dict()
-    elif isinstance(codec, Mapping) and "id" in codec:
+    elif hasattr(codec, "codec_id") or (isinstance(codec, Mapping) and "id" in codec):
         data = codec_from_numcodecs(codec).to_dict()
     elif isinstance(codec, str):
         data = {"name": codec}

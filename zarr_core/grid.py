@@ -209,7 +209,9 @@ def expand_edges(entry: object, length: int, what: str) -> Axis:
     """Return the axis that an entry of `chunk_shapes` means: an int, or edges and run lengths."""
     if _is_int(entry):
         if entry < 1:  # type: ignore[operator]
-            raise MetadataValidationError(f"{what}: chunk lengths must be at least 1, found {entry}")
+            raise MetadataValidationError(
+                f"{what}: chunk lengths must be at least 1, found {entry}"
+            )
         return RegularAxis(length, entry)  # type: ignore[arg-type]
     if not isinstance(entry, list | tuple) or not entry:
         raise MetadataValidationError(
@@ -267,7 +269,7 @@ def parse_grid(name: str, configuration: Mapping[str, Any], shape: Shape) -> Chu
 
 def _check_fields(configuration: Mapping[str, Any], allowed: set[str]) -> None:
     if unknown := configuration.keys() - allowed:
-        raise MetadataValidationError(f"chunk_grid: unknown field {describe(sorted(unknown)[0])}")
+        raise MetadataValidationError(f"chunk_grid: unknown field {describe(min(unknown))}")
 
 
 # --- chunk keys ------------------------------------------------------------------------------------
@@ -326,9 +328,7 @@ def parse_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyE
             f"chunk_key_encoding: expected 'default' or 'v2', found {describe(name)}"
         )
     if unknown := configuration.keys() - {"separator"}:
-        raise MetadataValidationError(
-            f"chunk_key_encoding: unknown field {describe(sorted(unknown)[0])}"
-        )
+        raise MetadataValidationError(f"chunk_key_encoding: unknown field {describe(min(unknown))}")
     separator = configuration.get("separator", "/" if name == "default" else ".")
     if separator not in ("/", "."):
         raise MetadataValidationError(

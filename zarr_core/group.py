@@ -147,7 +147,9 @@ class Group:
             return self._metadata
         nodes = self._consolidation.nodes
         seen = (nodes, self._metadata)
-        if self._shown is None or any(a is not b for a, b in zip(self._shown[0], seen, strict=True)):
+        if self._shown is None or any(
+            a is not b for a, b in zip(self._shown[0], seen, strict=True)
+        ):
             part = nodes.below(self._prefix[:-1]) if self._prefix else nodes
             self._shown = seen, replace(self._metadata, consolidated_metadata=part)
         return self._shown[1]
@@ -353,7 +355,9 @@ class Group:
         group = self
         if not use_consolidated_for_children and self._consolidation is not None:
             group = Group(self._metadata, self.store_path)
-        return tuple((path, group._node(path, metadata)) for path, metadata in group._walk(max_depth))
+        return tuple(
+            (path, group._node(path, metadata)) for path, metadata in group._walk(max_depth)
+        )
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Yield pairs of name and array."""

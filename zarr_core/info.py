@@ -110,7 +110,9 @@ class ArrayInfo:
         if self._count_bytes_stored is not None:
             rows.append(("No. bytes stored", human_bytes(self._count_bytes_stored)))
             if self._count_bytes_stored:
-                rows.append(("Storage ratio", f"{self._count_bytes / self._count_bytes_stored:.1f}"))
+                rows.append(
+                    ("Storage ratio", f"{self._count_bytes / self._count_bytes_stored:.1f}")
+                )
         if self._count_chunks_initialized is not None:
             rows.append(
                 ("Chunks initialized", f"{self._count_chunks_initialized}/{self._count_chunks}")

@@ -68,7 +68,7 @@ _ARRAY_FIELDS = frozenset(
 )
 _GROUP_FIELDS = frozenset({"zarr_format", "node_type", "attributes", "consolidated_metadata"})
 _V2_FIELDS = frozenset(
-    {
+    [
         "zarr_format",
         "shape",
         "chunks",
@@ -78,7 +78,7 @@ _V2_FIELDS = frozenset(
         "order",
         "filters",
         "dimension_separator",
-    }
+    ]
 )
 
 

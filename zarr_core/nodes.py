@@ -214,8 +214,7 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
             new = change(fresh)
             documents = new.documents()
             if all(
-                name in found and bytes(found[name]) == documents[name]
-                for name in names
+                name in found and bytes(found[name]) == documents[name] for name in names
             ) or all(
                 (name in found and bytes(found[name]) == documents[name])
                 or store.set_if_version(place.key(name), documents[name], stored[name][1])
@@ -241,7 +240,9 @@ def check_absent(place: StorePath) -> None:
         except MetadataValidationError:
             kind = "array"
     error = ContainsArrayError if kind == "array" else ContainsGroupError
-    raise error(f"there is an {kind} at {place}" if kind == "array" else f"there is a group at {place}")
+    raise error(
+        f"there is an {kind} at {place}" if kind == "array" else f"there is a group at {place}"
+    )
 
 
 def create_ancestors(
@@ -312,7 +313,9 @@ def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list
         parent, _, name = key.rpartition("/")
         if name in DOCUMENTS:
             nodes.setdefault(parent, set()).add(name)
-    grammars = {path: _grammar(place / path if path else place, names) for path, names in nodes.items()}
+    grammars = {
+        path: _grammar(place / path if path else place, names) for path, names in nodes.items()
+    }
     extra = None if also is None else chunk_grammar(also)
     chunks, documents = [], []
     for key in keys:
@@ -363,7 +366,9 @@ def delete_keys(store: Store, keys: Iterable[str]) -> None:
             store.delete(key)
 
 
-def stored_chunks(place: StorePath, metadata: ArrayMetadata) -> Iterator[tuple[str, tuple[int, ...]]]:
+def stored_chunks(
+    place: StorePath, metadata: ArrayMetadata
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield key and coordinates of each stored chunk, inside the array's grid or not."""
     start = f"{place.path}/" if place.path else ""
     keys, ndim = metadata.chunk_key_encoding, metadata.ndim

@@ -13,7 +13,7 @@ Both are lazy in the number of parts. Costs grow with what is touched, never wit
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from operator import index as to_index
 from typing import Any, NamedTuple, TypeAlias, final
 
@@ -96,11 +96,10 @@ class OuterPlan:
                 drops = True
                 continue
             if isinstance(item, range):
-                if item.step < 0:
-                    if len(item) > 1:
-                        flips.append(position)
-                    item = item[::-1]
-                self.entries.append(_range_entries(axis, item))
+                backwards = item.step < 0
+                if backwards and len(item) > 1:
+                    flips.append(position)
+                self.entries.append(_range_entries(axis, item[::-1] if backwards else item))
             else:
                 self.entries.append(_array_entries(axis, item))
             position += 1
@@ -233,7 +232,7 @@ def _groups_along(
 ) -> Iterator[tuple[int, int, slice | IntArray, IntArray]]:
     chunks = axis.find_many(item)
     order, bounds = _grouping(chunks, axis.count)
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         members: slice | IntArray = slice(low, high) if order is None else order[low:high]
         k = int(chunks[low if order is None else order[low]])
         start = axis.start(k)
@@ -389,10 +388,10 @@ def _as_range(indices: IntArray) -> range | None:
 
 def _orthogonal_item(item: Any, dim: int, length: int) -> Item:
     if isinstance(item, slice) or not _is_arraylike(item):
-        (checked,) = basic_items(item, (length,)) or [None]
+        checked = basic_items(item, (length,))
         if checked is None:
             raise ArrayIndexError(f"unsupported index {describe(item)} for dimension {dim}")
-        return checked
+        return checked[0]
     array = as_index_array(item)
     if array.ndim == 0 and array.dtype.kind in "iu":
         return _orthogonal_item(int(array), dim, length)
@@ -513,7 +512,7 @@ def point_plan(points: Sequence[IntArray], grid: ChunkGrid, result_shape: Shape)
     ordered = [p if order is None else p[order] for p in points]
 
     def groups() -> Iterator[Part]:
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        for low, high in pairwise(bounds):
             coords = tuple(a.find(int(p[low])) for a, p in zip(grid.axes, ordered, strict=True))
             inside = tuple(
                 p[low:high] - a.start(k) for a, p, k in zip(grid.axes, ordered, coords, strict=True)
@@ -616,7 +615,7 @@ def single_part(items: Sequence[int | range], shape: Shape, sizes: Shape) -> Par
     cover = FULL
     for item, length, size in zip(items, shape, sizes, strict=True):
         if item.__class__ is int:
-            k, at = divmod(item, size)  # type: ignore[operator]
+            k, at = divmod(item, size)
             low, high = at, at + 1
             inside.append(at)
         else:

@@ -26,7 +26,7 @@ from zarr_core.codecs import (
     resolve_codecs,
 )
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
-from zarr_core.codecs.checks import check_choice, check_fields, check_int
+from zarr_core.codecs.checks import check_choice, check_fields, check_int, flat_bytes
 from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOrder
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import CodecError, MetadataValidationError
@@ -187,7 +187,7 @@ class Shards:
         """Return the array in a shard."""
         out = np.empty(self.grid.shape, self.space.dtype)
         whole = tuple(slice(0, n) for n in self.grid.shape)
-        self.read(ValueSnapshot(memoryview(data).cast("B")), whole, False, out, None)
+        self.read(ValueSnapshot(memoryview(flat_bytes(data))), whole, False, out, None)
         return out
 
     def encode(self, array: NDArray) -> Buffer:
@@ -256,14 +256,13 @@ class Shards:
         # Subtracted, as a sum may not fit into 64 bits.
         wrong = (offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high))
         wrong &= (offsets != MISSING) | (sizes != MISSING)
-        return np.flatnonzero(wrong).tolist() if wrong.any() else []
+        found: list[int] = np.flatnonzero(wrong).tolist()
+        return found
 
     def _coords(self, number: int) -> Coords:
         return tuple(int(k) for k in np.unravel_index(number, self.counts)) if self.counts else ()
 
-    def _fetch(
-        self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool
-    ) -> "_Stored":
+    def _fetch(self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool) -> "_Stored":
         """Return the inner chunks of a plan, fetched with as few requests as the limits allow."""
         key = self.space.key
         numbers = list({key(part.coords) for part in plan.parts()})
@@ -324,7 +323,8 @@ class Shards:
             n = self.index_nbytes
             index = self._decode_index(data[-n:] if self.index_at_end else data[:n])
             for number in self._wrong(index, len(data)):
-                self.is_stored(number, *index[number].tolist(), len(data))
+                offset, size = index[number].tolist()
+                self.is_stored(number, offset, size, len(data))
             # As floats: a sum of hostile sizes may not fit into 64 bits.
             if index[:, 1].sum(where=index[:, 1] != MISSING, dtype=np.float64) > len(data):
                 raise _overlap_error(len(data))
@@ -359,7 +359,8 @@ class Shards:
         pieces = self._pieces(old, index, changed, numbers, sequence, lengths)
         new[sequence, 0] = offsets
         encoded = self.index_chain.encode(new.reshape(*self.counts, 2))
-        return b"".join([*pieces, encoded] if self.index_at_end else [encoded, *pieces])
+        stored = flat_bytes(encoded)
+        return b"".join([*pieces, stored] if self.index_at_end else [stored, *pieces])
 
     def _pieces(
         self,
@@ -453,9 +454,7 @@ class Run(NamedTuple):
     end: int
 
 
-def merge_ranges(
-    ranges: Sequence[tuple[int, int, int]], max_gap: int, max_bytes: int
-) -> list[Run]:
+def merge_ranges(ranges: Sequence[tuple[int, int, int]], max_gap: int, max_bytes: int) -> list[Run]:
     """Return sorted ranges (start, end, ...) merged where close, and not too long together."""
     runs: list[Run] = []
     for at, (start, end, _) in enumerate(ranges):
@@ -553,7 +552,7 @@ class _Window:
         self._reader = reader
         self._offset = offset
         self.size: int | None = size
-        self.version = None
+        self.version: str | None = None
 
     def read(self, byte_range: Any = None) -> Value:
         size = self.size or 0

@@ -1,6 +1,6 @@
 """What the handles of an array share, and what a call needs to know, computed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 from zarr_core.chunk_space import ChunkSpace
 from zarr_core.codecs import CodecChain, codecs_from_configs
 from zarr_core.codecs.base import ChunkSpec
+from zarr_core.codecs.registry import registered_codecs
 from zarr_core.config import ArrayConfig
 from zarr_core.grid import Coords, Shape
 from zarr_core.metadata import ArrayMetadata
@@ -40,10 +41,25 @@ def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> Co
     """Return the codec chain for chunks of one shape; raise `UnknownCodecError`."""
     fill = effective_fill(metadata)
     spec = ChunkSpec(shape, metadata.data_type, metadata.dtype, fill)
-    codecs = codecs_from_configs(metadata.codecs)
-    return CodecChain(
-        [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
-    )
+    if any(codec.name == "sharding_indexed" for codec in metadata.codecs):
+        codecs = codecs_from_configs(metadata.codecs)
+        return CodecChain(
+            [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
+        )
+    # Chains do not change, and the arrays of a hierarchy have few different ones.
+    value = fill.tobytes() if isinstance(fill, np.generic) else fill
+    key = (registered_codecs(), repr(metadata.codecs), metadata.data_type, shape, value)
+    chain = _chains.get(key)
+    if chain is None:
+        chain = CodecChain(codecs_from_configs(metadata.codecs), spec)
+        if len(_chains) >= MAX_CHAINS:
+            _chains.clear()
+        _chains[key] = chain
+    return chain
+
+
+_chains: dict[Hashable, CodecChain] = {}
+MAX_CHAINS = 256
 
 
 def effective_fill(metadata: ArrayMetadata) -> Any:
@@ -57,6 +73,7 @@ def effective_fill(metadata: ArrayMetadata) -> Any:
 
 
 def key_template(place: StorePath, metadata: ArrayMetadata) -> Callable[[Coords], str]:
+    """Return the function from chunk coordinates to keys: a template, filled in by one C call."""
     keys = metadata.chunk_key_encoding
     if metadata.ndim == 0:
         key = place.key(keys.scalar_key)

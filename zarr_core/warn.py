@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from types import FrameType
 from typing import Any
 
 from zarr_core.errors import (
@@ -44,9 +45,7 @@ WARNINGS: dict[str, tuple[type[Warning], str]] = {
     ),
     "reserved name": (
         ZarrUserWarning,
-        (
-            "The node name {!r} is reserved by the Zarr specification. Other readers may hide it."
-        ),
+        ("The node name {!r} is reserved by the Zarr specification. Other readers may hide it."),
     ),
     "tree": (ZarrDeprecationWarning, "Use Group.tree instead."),
     "two formats": (
@@ -72,9 +71,10 @@ _PACKAGE = __name__.partition(".")[0]
 def warn(topic: str, *args: Any) -> None:
     """Give the warning of a topic, as one about the line outside this package that led to it."""
     category, text = WARNINGS[topic]
-    level, frame = 1, sys._getframe(0)
+    level = 1
+    frame: FrameType | None = sys._getframe(0)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+        level, frame = level + 1, frame.f_back
     warnings.warn(text.format(*args), category, stacklevel=level)
 
 

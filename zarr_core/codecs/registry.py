@@ -64,6 +64,8 @@ _codecs: dict[str, type[Codec] | str] = {
     "v2.filters": f"{_HERE}.v2:V2FilterCodec",
 }
 
+_registered: list[str] = []
+
 _KINDS = (ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec)
 
 
@@ -73,6 +75,12 @@ def register_codec(name: str, cls: type[Codec]) -> None:
         kinds = ", ".join(kind.__name__ for kind in _KINDS)
         raise TypeError(f"codec {name!r}: expected a subclass of one of {kinds}, found {cls!r}")
     _codecs[name] = cls
+    _registered.append(name)
+
+
+def registered_codecs() -> int:
+    """Return a number that grows with every codec that is registered."""
+    return len(_registered)
 
 
 def get_codec_class(name: str) -> type[Codec]:
