@@ -22,7 +22,7 @@ Values = npt.NDArray[Any]
 SetUp = Callable[[Path], Operation]
 """Gets an empty directory, returns the operation to time."""
 
-GROUPS = ("read", "write", "open", "index", "shard", "async", "stores")
+GROUPS = ("read", "write", "open", "index", "shard", "async", "stores", "groups")
 
 
 @dataclass

@@ -33,6 +33,7 @@ from zarr_core.storage import (
     LocalStore,
     LoggingStore,
     MemoryStore,
+    Store,
     StorePath,
     Value,
     WrapperStore,
@@ -153,7 +154,7 @@ def test_the_constructor_and_from_dict_do_no_io() -> None:
         assert b[0, 0] == 1
         store.counter.clear()
     assert Array.open(place) == a
-    assert dict(store.counter) == {"get": 1 + 2}, "a look for format 2 beside format 3"
+    assert dict(store.counter) == {"get": 1, "exists": 2}, "a look for format 2 beside format 3"
     root = Array(a.metadata, MemoryStore())
     assert (root.path, root.name, root.basename) == ("", "/", "")
     with pytest.raises(MetadataValidationError, match="shape"):
@@ -251,7 +252,7 @@ def test_pickling(layout: Any, tmp_path: Path) -> None:
     for view in (a.oindex, a.vindex, a.blocks):
         same = pickle.loads(pickle.dumps(view))
         assert type(same) is type(view)
-        assert (same[0:1, 0:1] if view is not a.vindex else same[0, 0]) == 0
+        assert same[0, 0].reshape(-1)[0] == 0
     assert dict(pickle.loads(pickle.dumps(a.attrs))) == {}
 
 
@@ -294,7 +295,7 @@ def test_read_only_arrays() -> None:
         lambda: setattr(b, "shape", (2, 2)),
         lambda: b.append(np.ones((1, 6))),
         lambda: b.attrs.update(x=1),
-        lambda: b.attrs.clear(),
+        b.attrs.clear,
         lambda: b.update_attributes({"x": 1}),
         lambda: b.write_chunk((0, 0), 2),
         lambda: b.delete_chunk((0, 0)),
@@ -741,16 +742,6 @@ def test_threads_and_handles_lose_nothing(layout: Any, tmp_path: Path) -> None:
     )
     errors: list[BaseException] = []
 
-    def work(number: int) -> None:
-        mine = (a, b)[number % 2]
-        try:
-            for i in range(number, 400, 16):
-                mine[i] = i + 1
-            if number < 8:
-                mine[50 * number : 50 * number + 50] += 0 * mine[0]  # whole chunk, racing by design
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-
     def only_parts(number: int) -> None:
         mine = (a, b)[number % 2]
         try:
@@ -832,8 +823,6 @@ def test_damaged_chunks_are_errors_that_say_where(codec: str, damage: str, tmp_p
     data = a.store.get(part.key)
     damaged = {"truncated": data[:-1], "empty": b"", "trailing": bytes(data) + b"\1"}[damage]
     a.store.set(part.key, damaged)
-    if codec == "gzip" and damage == "trailing":
-        pytest.skip("bytes after the stream are allowed in gzip") if a[2] == 1 else None
     for call in (
         lambda: a[2],
         lambda: a[:],
@@ -867,6 +856,8 @@ def test_a_chunk_without_permission_is_an_error() -> None:
             if key.endswith("c/1"):
                 raise PermissionError(errno.EACCES, "denied", key)
             return super().get(key, byte_range)
+
+        open_value = Store.open_value
 
     for layout in ({}, {"shards": (2,), "chunks": (1,)}):
         for wrap in (Denied, lambda s: LatencyStore(Denied(s))):
@@ -902,14 +893,14 @@ def test_a_write_that_fails_says_where() -> None:
 
     for wrap in (Full, lambda s: LatencyStore(Full(s))):
         a = new((8,), (2,), store=wrap(MemoryStore()))
-        for call in (
-            lambda: a.__setitem__(..., 1),
-            lambda: a.__setitem__(3, 1),
-            lambda: a.__setitem__(slice(None), np.arange(1, 9)),
-            lambda: a.write_chunk((1,), 1),
+        for call, index, value in (
+            (a.__setitem__, ..., 1),
+            (a.__setitem__, 3, 1),
+            (a.__setitem__, slice(None), np.arange(1, 9)),
+            (a.write_chunk, (1,), 1),
         ):
             with pytest.raises(OSError) as caught:
-                call()
+                call(index, value)
             assert caught.value.errno == errno.ENOSPC
             for word in ("chunk (1,)", "array '/a'", "a/c/1", str(a.store)):
                 assert word in text_of(caught.value)

@@ -350,6 +350,8 @@ def test_text() -> None:
     with array.batch() as batch:
         batch[1, ::2] = expected[1, ::2] = ["a", "bc", "déf", "x" * 100]
         batch[6] = expected[6] = "six"
+        batch.oindex[[0, 3], [1, 7]] = "both"
+        expected[np.ix_([0, 3], [1, 7])] = "both"
         assert (batch[...] == expected).all()
     assert (array[...] == expected).all()
 

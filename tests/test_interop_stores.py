@@ -19,6 +19,7 @@ from zarr_core.storage import (
     ToZarrStore,
     from_zarr_store,
 )
+from zarr_core.storage.adapters import FromZarrStore
 
 zarr = pytest.importorskip("zarr", minversion="3")
 
@@ -59,6 +60,46 @@ def test_icechunk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours["deep/shards"][1:5, 2:6], part[1:5, 2:6])
     with pytest.raises(zarr_core.errors.ReadOnlyError):
         ours["plain"][0] = 1
+
+
+def test_parts_of_shards_in_icechunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path)))
+    session = repository.writable_session("main")
+    data = np.random.default_rng(0).integers(0, 2**31, (256, 256), dtype="int32")
+    array = zarr_core.create_array(
+        from_zarr_store(session.store),
+        shape=(256, 256),
+        chunks=(16, 16),
+        shards=(256, 256),
+        dtype="int32",
+    )
+    array[:] = data
+    asked: list[Any] = []
+    get = FromZarrStore._get
+
+    async def recorded(self: Any, request: Any) -> Any:
+        value = await get(self, request)
+        asked.append(None if value is None else len(value))
+        return value
+
+    monkeypatch.setattr(FromZarrStore, "_get", recorded)
+    # A session that can still write is read whole: shards may change between two requests.
+    np.testing.assert_array_equal(array[16:32, 32:48], data[16:32, 32:48])
+    assert len(asked) == 1
+    assert asked[0] > data.nbytes // 2
+    session.commit("shards")
+    store = from_zarr_store(repository.readonly_session("main").store)
+    array = zarr_core.open_array(store, mode="r")
+    asked.clear()
+    np.testing.assert_array_equal(array[16:32, 32:48], data[16:32, 32:48])
+    assert len(asked) == 2
+    assert sum(asked) < 10_000
+    assert store.open_value("c/7/7") is None
+    assert not store.exists("c/7/7")
+    with pytest.raises(FileNotFoundError):
+        store.getsize("c/7/7")
+    np.testing.assert_array_equal(array[:], data)
 
 
 def test_icechunk_read_of_what_zarr_python_wrote(tmp_path: Path) -> None:

@@ -870,6 +870,30 @@ def test_latency_overlaps() -> None:
     assert set(outcomes(store.get_many(Request(f"k{i}") for i in range(10))).values()) == {b"1"}
 
 
+def test_an_opened_value_has_its_end_already() -> None:
+    waits: list[int] = []
+
+    def latency() -> float:
+        waits.append(1)
+        return 0.0
+
+    store = LatencyStore(MemoryStore({"a": bytes(100_000), "b": b"12345"}), get_latency=latency)
+    opened = store.open_value("a")
+    assert opened is not None
+    for byte_range in (SuffixByteRequest(5), RangeByteRequest(99_000, 99_005)):
+        assert opened.read(byte_range) == bytes(5)
+    assert len(waits) == 1
+    assert opened.read(RangeByteRequest(0, 5)) == bytes(5)
+    assert opened.read() == bytes(100_000)
+    assert opened.read(SuffixByteRequest(99_999)) == bytes(99_999)
+    assert opened.read(OffsetByteRequest(1)) == bytes(99_999)
+    assert len(waits) == 5
+    small = store.open_value("b")
+    assert small is not None
+    assert small.read() == small.read(OffsetByteRequest(0)) == b"12345"
+    assert len(waits) == 6
+
+
 def test_cache() -> None:
     inner = LoggingStore(MemoryStore())
     store = CacheStore(inner, max_size=30)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+import zarr_core
 from zarr_core.config import config
 from zarr_core.errors import (
     OperationTimeoutError,
@@ -31,6 +32,7 @@ from zarr_core.storage import (
     RetryStore,
     Store,
     SuffixByteRequest,
+    Writable,
 )
 from zarr_core.storage.loops import overlap_on, own_loop, run_on
 from zarr_core.storage.retry import NO_RETRIES, RetryPolicy, http_status, is_transient

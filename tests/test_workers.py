@@ -586,6 +586,41 @@ def test_closing_overlap_starts_nothing_more_and_waits_for_what_runs() -> None:
     assert not workers._process.requests
 
 
+def test_closing_overlap_takes_back_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, gate = workers.start, threading.Event()
+    begun: list[int] = []
+    late: list[Callable[[], object]] = []
+
+    def start_two(job: Callable[[], object]) -> bool:
+        if len(begun) < 2:
+            assert start(job)
+            until(lambda: len(begun) > len(seen))
+            seen.append(1)
+        else:
+            late.append(job)
+        return True
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 1:
+            assert gate.wait(LONG)
+
+    def begin_late() -> None:
+        time.sleep(0.02)
+        for job in late:
+            job()
+        gate.set()
+
+    seen: list[int] = []
+    monkeypatch.setattr(workers, "start", start_two)
+    results = overlap(work, range(20))
+    assert next(results)[0] == 0
+    with threads(begin_late):
+        results.close()
+    assert begun == [0, 1]
+    assert len(late) == 18
+
+
 def test_an_error_of_the_source_closes_overlap() -> None:
     ended = []
 

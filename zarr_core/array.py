@@ -6,6 +6,7 @@ same method in a worker thread. An `Array` does no I/O until it is indexed or ch
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from operator import index as to_index
 from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy.typing as npt
 from zarr_core import chunk_io
 from zarr_core.attributes import Attributes
 from zarr_core.batch import Batch
-from zarr_core.codecs.checks import flat_bytes
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.description import ArrayDescription
 from zarr_core.documents import ZarrFormat
@@ -381,12 +381,12 @@ class Array(ArrayDescription):
         """Yield the elements along the first dimension; every chunk is read once."""
         if not self.ndim:
             return
-        start = 0
-        for length in self.write_chunk_sizes[0]:
-            slab = self[start : start + length]
-            for i in range(length):
+        axis = self.metadata.chunk_grid.axes[0]
+        for k in range(axis.count):
+            start = axis.start(k)
+            slab = self[start : start + axis.stored_size(k)]
+            for i in range(len(slab)):
                 yield slab[i, ...].copy()
-            start += length
 
     # --- writing -----------------------------------------------------------------------------------
 
@@ -569,47 +569,37 @@ class Array(ArrayDescription):
     def _chunk_key(self, coords: Sequence[int]) -> tuple[Coords, str]:
         counts = self.metadata.chunk_grid.counts
         self._flush()
-        at = tuple(int(k) for k in coords)
+        at = tuple(map(to_index, coords))
         if len(at) != len(counts) or not all(0 <= k < n for k, n in zip(at, counts, strict=True)):
             raise ArrayIndexError(f"chunk {at} is outside the grid of {counts} chunks")
         return at, self._current().space.key(at)
 
     def read_chunk(self, coords: Sequence[int]) -> NDArray:
         """Return one stored chunk (a whole shard) at its full shape, beyond the array's end too."""
-        at, key = self._chunk_key(coords)
-        space = self._current().space
-        data = self.store.get(key)
-        if data is None:
-            if not space.read_missing_chunks:
-                raise space.missing_error(at)
-            return space.empty_chunk(at)
-        try:
-            return np.array(space.chain_for(at).decode(data))
-        except Exception as error:
-            raise space.decode_error(at, data, error) from error
+        return chunk_io.read_whole(self._current().space, self._chunk_key(coords)[0])
 
     def write_chunk(self, coords: Sequence[int], value: npt.ArrayLike) -> None:
         """Store one chunk (a whole shard); `value` has its full shape or is broadcast to it."""
         self._check_writable()
-        at, key = self._chunk_key(coords)
+        at, _ = self._chunk_key(coords)
         space = self._current().space
         chunk = np.empty(space.grid.stored_shape(at), space.dtype)
-        chunk[...] = value
-        with space.lock(key):
-            if not space.write_empty_chunks and space.is_fill(chunk):
-                self.store.delete(key)
-            else:
-                self.store.set(key, flat_bytes(space.chain_for(at).encode(chunk)))
+        chunk[...] = fitted(value, space.dtype, chunk.shape)
+        chunk_io.write_whole(space, at, chunk)
 
     def read_encoded_chunk(self, coords: Sequence[int]) -> bytes | None:
         """Return the stored bytes of one chunk, or None when it is not stored."""
-        data = self.store.get(self._chunk_key(coords)[1])
+        at, key = self._chunk_key(coords)
+        with self._current().space.noting(at):
+            data = self.store.get(key)
         return None if data is None else bytes(data)
 
     def delete_chunk(self, coords: Sequence[int]) -> None:
         """Remove one stored chunk; it reads as the fill value then."""
         self._check_writable()
-        delete_keys(self.store, [self._chunk_key(coords)[1]])
+        at, key = self._chunk_key(coords)
+        with self._current().space.noting(at):
+            delete_keys(self.store, [key])
 
     # --- as a Python object ------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from zarr_core import chunk_io, workers
 from zarr_core.chunk_space import ChunkSpace, NDArray, getter
 from zarr_core.codecs.layout import inverse_permutation
-from zarr_core.errors import ChunkDecodeError, CodecError
+from zarr_core.errors import CodecError
 from zarr_core.grid import ChunkGrid, Coords
 from zarr_core.selection import Fields, Part, Plan, Selector, sub_plan
 from zarr_core.state import State
@@ -119,6 +119,8 @@ class Patches:
     ) -> None:
         """Set a part of the chunk to an array of its shape, or to one without dimensions."""
         plan = sub_plan(inside, pointwise, self.grid)
+        # NumPy 2.4 crashes when an element of StringDType without dimensions goes to index arrays.
+        element = value.reshape(1) if not value.ndim and value.dtype.kind in "OT" else value
         for coords, within, source, _ in plan.parts():
             tile = self.tiles.get(coords)
             if tile is None:
@@ -126,7 +128,7 @@ class Patches:
                 self.nbytes += tile.nbytes
             target = tile.values if fields is None else tile.values[fields]
             at = plan.index(within)
-            target[at] = value[plan.index(source)] if value.ndim else value
+            target[at] = value[plan.index(source)] if value.ndim else element
             for name in self._names(fields):  # after the values: others read without a lock
                 tile.masks[name][at] = True
 
@@ -225,11 +227,10 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
                 old, lambda inner: _merge_all(inner, patches, extent, chain.axes)
             )
         except CodecError as error:
-            message = f"{space.where(coords, key)} in {space.store}: {error}"
-            raise ChunkDecodeError(message) from error
+            raise space.inside_error(coords, error) from error
         chunk_io._put(space, key, encoded)
 
-    with space.lock(key):
+    with space.lock(key), space.noting(coords):
         if call is not None:
             call.enter()
         if space.lock_processes:

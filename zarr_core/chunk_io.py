@@ -21,7 +21,6 @@ from zarr_core.chunk_rows import find_rows, read_rows, write_rows
 from zarr_core.chunk_space import ChunkSpace, NDArray, getter
 from zarr_core.codecs.base import Buffer
 from zarr_core.errors import (
-    ChunkDecodeError,
     CodecError,
     ConflictError,
     ValueChangedError,
@@ -286,7 +285,7 @@ def _read_snapshot(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, par
                 reader, inside, plan.pointwise, ordered, key, high_latency=store.high_latency
             )
         except CodecError as error:
-            raise ChunkDecodeError(f"{space.where(coords, key)} in {store}: {error}") from error
+            raise space.inside_error(coords, error) from error
     if not direct:
         result = target if fields is None else target[fields]
         where = plan.index(into)
@@ -308,7 +307,7 @@ def _write_inside(
     try:
         encoded = chain.partial.write(old, inside, plan.pointwise, piece, fields)
     except CodecError as error:
-        raise ChunkDecodeError(f"{space.where(coords, key)} in {space.store}: {error}") from error
+        raise space.inside_error(coords, error) from error
     _put(space, key, encoded)
 
 
@@ -507,6 +506,38 @@ class _Pending:
 
     def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
         raise AssertionError("one value is read at a time while it is changed")
+
+
+def read_whole(space: ChunkSpace, coords: Coords) -> NDArray:
+    """Return a chunk as it is stored, beyond the end of the array too, as a new array."""
+    with space.noting(coords):
+        data = getter(space)(space.key(coords))
+    if data is None:
+        if not space.read_missing_chunks:
+            raise space.missing_error(coords)
+        return space.empty_chunk(coords)
+    try:
+        return np.array(space.chain_for(coords).decode(data))
+    except Exception as error:
+        raise space.decode_error(coords, data, error) from error
+
+
+def write_whole(space: ChunkSpace, coords: Coords, chunk: NDArray) -> None:
+    """Store a chunk of its full shape, whatever was stored before."""
+    key = space.key(coords)
+    call = workers.current_call()
+    with space.lock(key), space.noting(coords):
+        if call is not None:
+            call.enter()
+        _put(space, key, _encoded(space, coords, chunk))
+
+
+def for_each(space: ChunkSpace, function: Callable[[Any], None], items: list[Any]) -> None:
+    """Call a function that reads and writes one chunk with each of several items."""
+    if space.store.high_latency and len(items) > 1:
+        _finish(workers.overlap(function, items))
+        return
+    _run(function, items, len(items), space.read_cost + space.write_cost)
 
 
 def fill_parts(space: ChunkSpace, plan: OuterPlan) -> None:

@@ -16,6 +16,7 @@ from zarr_core.errors import (
     ChunkDecodeError,
     ChunkEncodeError,
     ChunkNotFoundError,
+    CodecError,
     OperationTimeoutError,
     StoppedError,
 )
@@ -181,6 +182,11 @@ class ChunkSpace:
     def encode_error(self, coords: Coords, error: Exception) -> Exception:
         """Return an error that names the chunk that cannot be encoded."""
         return ChunkEncodeError(f"{self.where(coords, self.key(coords))}: {error}")
+
+    def inside_error(self, coords: Coords, error: CodecError) -> CodecError:
+        """Return an error from the inside of a chunk, of its kind, that names the chunk, too."""
+        kind = ChunkEncodeError if isinstance(error, ChunkEncodeError) else ChunkDecodeError
+        return kind(f"{self.where(coords, self.key(coords))} in {self.store}: {error}")
 
     def note(self, error: OSError, coords: Coords) -> None:
         """Add to an error of the store which chunk it is about; once, not for each level."""

@@ -268,8 +268,8 @@ class ArrayConfig:
     batch_bytes: int = 256 << 20
     """Memory that `Array.batch()` may hold before it writes."""
     lock: bool = False
-    """Lose nothing when other processes write to other parts of the same chunks, with this option
-    too: chunks are written on the condition that they are unchanged. Each is read for it."""
+    """Lose nothing when processes write to different parts of one chunk, all with this option: a
+    chunk is read, and written on the condition that it is still the same, or else changed anew."""
     subchunk_write_order: SubchunkWriteOrder | None = None
     """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None

@@ -459,7 +459,8 @@ def open_array(
     default) creates it when there is none; `"w"` removes what is there and creates it; `"w-"`
     creates it and raises `ContainsArrayError` when there is one.
     """
-    warn_ignored(**{k: kwargs.pop(k) for k in list(kwargs) if k in IGNORED_ON_OPEN})
+    if kwargs:
+        warn_ignored(**{k: kwargs.pop(k) for k in list(kwargs) if k in IGNORED_ON_OPEN})
     write_empty = kwargs.pop("write_empty_chunks", None)
     options = array_config(config)
     if write_empty is not None:

@@ -113,7 +113,11 @@ class ArrayDescription:
     @property
     def cdata_shape(self) -> Shape:
         """Number of chunks along each dimension."""
-        return tuple(map(len, self.read_chunk_sizes))
+        grid, sharding = self.metadata.chunk_grid, self.metadata.sharding
+        if sharding is None:
+            return grid.counts
+        inner = sharding.configuration["chunk_shape"]
+        return tuple(axis.count_inside(size) for axis, size in zip(grid.axes, inner, strict=True))
 
     @property
     def nchunks(self) -> int:

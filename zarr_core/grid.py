@@ -65,6 +65,10 @@ class RegularAxis:
         whole, rest = divmod(self.length, self.size)
         return (self.size,) * whole + ((rest,) if rest else ())
 
+    def count_inside(self, size: int) -> int:
+        """Return the number of inner chunks, of length `size`, that hold elements."""
+        return -(-self.length // size)
+
     def resized(self, length: int) -> "RegularAxis":
         """Return the axis with another length."""
         return RegularAxis(length, self.size)
@@ -113,6 +117,10 @@ class RectilinearAxis:
             return ()
         last = self.count - 1
         return (*self.edges[:last], self.length - self.start(last))
+
+    def count_inside(self, size: int) -> int:
+        """Return the number of inner chunks, of length `size`, that hold elements."""
+        return sum(-(-length // size) for length in self.sizes())
 
     def resized(self, length: int) -> "RectilinearAxis":
         """Return the axis with another length; what the edges do not cover becomes one more chunk."""

@@ -36,7 +36,7 @@ from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.nodes import erase_node, find_documents, read_group, read_node, update_node
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
-from zarr_core.twins import async_twin
+from zarr_core.twins import async_tuple_twin, async_twin
 from zarr_core.warn import warn, warn_ignored
 
 D = TypeVar("D")
@@ -665,15 +665,15 @@ class Group:
     get_array_async = async_twin(get_array)
     get_group_async = async_twin(get_group)
     contains_async = async_twin(__contains__)
-    keys_async = async_twin(keys)
+    keys_async = async_tuple_twin(keys)
     nmembers_async = async_twin(nmembers)
     members_async = async_twin(members)
-    arrays_async = async_twin(arrays)
-    groups_async = async_twin(groups)
-    array_keys_async = async_twin(array_keys)
-    array_values_async = async_twin(array_values)
-    group_keys_async = async_twin(group_keys)
-    group_values_async = async_twin(group_values)
+    arrays_async = async_tuple_twin(arrays)
+    groups_async = async_tuple_twin(groups)
+    array_keys_async = async_tuple_twin(array_keys)
+    array_values_async = async_tuple_twin(array_values)
+    group_keys_async = async_tuple_twin(group_keys)
+    group_values_async = async_tuple_twin(group_values)
     tree_async = async_twin(tree)
     create_array_async = async_twin(create_array, snapshot="data")
     create_async = create_array_async
@@ -681,7 +681,7 @@ class Group:
     require_group_async = async_twin(require_group)
     require_groups_async = async_twin(require_groups)
     require_array_async = async_twin(require_array)
-    create_hierarchy_async = async_twin(create_hierarchy)
+    create_hierarchy_async = async_tuple_twin(create_hierarchy)
     setitem_async = async_twin(__setitem__, snapshot="value")
     delitem_async = async_twin(__delitem__)
     move_async = async_twin(move)

@@ -1,6 +1,7 @@
 """Changing the shape of an array: what is cut off is gone, what is appended is not lost."""
 
 from collections.abc import Callable, Sequence
+from operator import index as to_index
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +13,8 @@ from zarr_core.errors import ArrayIndexError, ConflictError
 from zarr_core.grid import Shape
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import delete_keys, stored_chunks
-from zarr_core.selection import OuterPlan
-from zarr_core.state import make_state
+from zarr_core.selection import FULL, PARTIAL, Fields, OuterPlan, Plan
+from zarr_core.state import State, make_state
 from zarr_core.storage import Store, StorePath
 from zarr_core.values import fitted
 
@@ -48,8 +49,12 @@ class Resizable(Protocol):
         """See `Array.dtype`."""
         ...
 
-    def setitem(self, selection: Any, value: Any) -> None:
-        """See `Array.setitem`."""
+    def _current(self) -> State:
+        """See `Array._current`."""
+        ...
+
+    def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
+        """See `Array._write`."""
         ...
 
     def _update(self, change: Callable[[ArrayMetadata], ArrayMetadata]) -> ArrayMetadata:
@@ -80,45 +85,36 @@ def resize(
 
 
 def _cut(array: Resizable, old: ArrayMetadata, new: ArrayMetadata) -> None:
-    """Remove what lies outside the new shape from the stored chunks."""
+    """Remove what lies outside the new shape from the chunks that are stored."""
     if all(n >= o for n, o in zip(new.shape, old.shape, strict=True)):
         return
-    counts = new.chunk_grid.counts
-    outside = [
-        key
-        for key, coords in stored_chunks(array.store_path, old)
-        if not all(k < n for k, n in zip(coords, counts, strict=True))
-    ]
+    before, after = old.chunk_grid, new.chunk_grid
+    outside, cut = [], []
+    for key, coords in stored_chunks(array.store_path, old):
+        if not all(k < n for k, n in zip(coords, after.counts, strict=True)):
+            outside.append(key)
+        elif all(k < n for k, n in zip(coords, before.counts, strict=True)):
+            region = before.region(coords)
+            if any(part.stop > n for part, n in zip(region, new.shape, strict=True)):
+                cut.append(region)
     delete_keys(array.store, outside)
-    if 0 in new.shape:
-        return
     space = make_state(array.store_path, old, array.config).space
-    for dim, (n, o) in enumerate(zip(new.shape, old.shape, strict=True)):
-        axis = old.chunk_grid.axes[dim]
-        if n >= o:
-            continue
-        last = axis.find(n - 1)
-        end = min(o, axis.start(last) + axis.stored_size(last))
-        if n < end:
-            items = [range(min(a, b)) for a, b in zip(new.shape, old.shape, strict=True)]
-            items[dim] = range(n, end)
-            for other in range(dim + 1, len(items)):
-                # dimensions still to come have not been cut yet
-                items[other] = _boundary(old, new, other)
-            chunk_io.fill_parts(space, OuterPlan(items, old.chunk_grid))
 
+    def fill_outside(region: tuple[slice, ...]) -> None:
+        rest = [range(part.start, part.stop) for part in region]
+        for dim, (part, n) in enumerate(zip(region, new.shape, strict=True)):
+            if part.stop > n:
+                items = list(rest)
+                items[dim] = range(n, part.stop)
+                chunk_io.fill_parts(space, OuterPlan(items, before))
+                rest[dim] = range(part.start, n)
 
-def _boundary(old: ArrayMetadata, new: ArrayMetadata, dim: int) -> range:
-    """Return the elements along a dimension that are in chunks which still exist."""
-    axis = old.chunk_grid.axes[dim]
-    n = min(new.shape[dim], old.shape[dim])
-    last = axis.find(n - 1)
-    return range(min(old.shape[dim], axis.start(last) + axis.stored_size(last)))
+    chunk_io.for_each(space, fill_outside, cut)
 
 
 def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:
     """Add data at the end of a dimension of an array; see `Array.append`."""
-    values = np.asanyarray(data)
+    values = fitted(data, array.dtype, None)
     if not -array.ndim <= axis < array.ndim:
         raise ArrayIndexError(f"axis {axis} is out of bounds for {array.ndim} dimensions")
     axis %= array.ndim
@@ -127,7 +123,6 @@ def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:
         raise ValueError(
             f"data of shape {values.shape} cannot be appended to shape {array.shape} along {axis}"
         )
-    fitted(values[:0] if values.ndim else values, array.dtype, None)
     start: list[int] = []
 
     def change(fresh: ArrayMetadata) -> ArrayMetadata:
@@ -142,15 +137,21 @@ def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:
         return fresh.update_shape(shape)
 
     new = array._update(change)
-    end = start[0] + values.shape[axis]
-    selection = tuple(slice(start[0], end) if d == axis else slice(None) for d in range(array.ndim))
-    array.setitem(selection, values)
+    added = range(start[0], start[0] + values.shape[axis])
+    items = [added if d == axis else range(n) for d, n in enumerate(new.shape)]
+    plan = OuterPlan(items, new.chunk_grid)
+    # Others may have appended since then: what comes after the end in the last chunk is theirs.
+    plan.entries[axis] = [
+        entry if entry.cover == FULL else entry._replace(cover=PARTIAL)
+        for entry in plan.entries[axis]
+    ]
+    array._write(array._current(), plan, values, None)
     return new.shape
 
 
 def _checked_shape(shape: int | Sequence[int], ndim: int) -> Shape:
     lengths = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    checked = tuple(int(n) for n in lengths)
-    if len(checked) != ndim or min(checked, default=0) < 0:
+    checked = tuple(to_index(n) for n in lengths)
+    if len(checked) != ndim or not all(0 <= n < 1 << 63 for n in checked):
         raise ValueError(f"a shape of {ndim} lengths of at least 0 is needed, found {shape}")
     return checked

@@ -85,7 +85,7 @@ def _bind(codecs: Sequence[Codec], spec: ChunkSpec) -> _Bound:
     decode_cost = encode_cost = 0.0
     for compressor in compressors:
         compressed = compressor.bind(nbytes, limit, dtype)
-        bound_bytes.append((compressor.name, compressed))
+        bound_bytes.append((_label(compressor), compressed))
         decode_cost += compressed.decode_cost * size / 1000
         encode_cost += compressed.encode_cost * size / 1000
         nbytes = compressed.nbytes
@@ -93,11 +93,16 @@ def _bind(codecs: Sequence[Codec], spec: ChunkSpec) -> _Bound:
         dtype = np.dtype("u1")
     return _Bound(
         tuple(bound_arrays),
-        (serial_codec.name, serial),
+        (_label(serial_codec), serial),
         tuple(bound_bytes),
         decode_cost,
         encode_cost,
     )
+
+
+def _label(codec: Codec) -> str:
+    """Return the name of a codec for messages; those of format 2 say what they stand for."""
+    return getattr(codec, "label", codec.name)
 
 
 def _serial_limit(spec: ChunkSpec) -> int:

@@ -78,6 +78,11 @@ class V2CompressorCodec(ByValue, BytesBytesCodec):
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", _check_config(self.config))
 
+    @property
+    def label(self) -> str:
+        """The name of the compressor, for messages."""
+        return str(self.config["id"])
+
     def configuration(self) -> Mapping[str, Any]:
         """Return the configuration of numcodecs."""
         return self.config
@@ -120,6 +125,11 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "filters", tuple(map(_check_config, self.filters)))
+
+    @property
+    def label(self) -> str:
+        """The names of the filters, for messages."""
+        return ", ".join(str(config["id"]) for config in self.filters) or "raw bytes"
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the configurations of numcodecs under `filters`."""

@@ -18,6 +18,7 @@ from zarr_core.errors import StoreError
 from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
+    OpenValue,
     RangeByteRequest,
     Request,
     Result,
@@ -121,9 +122,35 @@ class FromZarrStore(Store):
 
     def getsize(self, key: str) -> int:
         """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
-        check_key(key)
-        size: int = self._run(lambda: self.store.getsize(key))
-        return size
+        size = self._run(lambda: self._size(check_key(key)))
+        if size is None:
+            raise FileNotFoundError(f"no key {key!r} in {self}")
+        return int(size)
+
+    async def _size(self, key: str) -> int | None:
+        try:
+            size: int = await self.store.getsize(key)
+        except FileNotFoundError:
+            return None
+        # Icechunk says 0 of what does not exist.
+        return size if size or await self.store.exists(key) else None
+
+    def open_value(self, key: str) -> OpenValue | None:
+        """Return a snapshot of a value to read parts from.
+
+        Of a committed snapshot of Icechunk only the parts are read. Elsewhere the value is read
+        whole: nothing tells whether it was replaced between two parts.
+        """
+        if not self._is_committed():
+            return super().open_value(key)
+        size: int | None = self._run(lambda: self._size(check_key(key)))
+        return None if size is None else _CommittedValue(self, key, size)
+
+    def _is_committed(self) -> bool:
+        """Return whether values can never change."""
+        if not type(self.store).__module__.startswith("icechunk."):
+            return False
+        return bool(self.store.session.read_only)
 
     # --- writing ---
 
@@ -219,6 +246,25 @@ class FromZarrStore(Store):
 
     def __hash__(self) -> int:
         return hash((str(self), self._read_only))
+
+
+class _CommittedValue:
+    """A value that nobody can change."""
+
+    def __init__(self, store: FromZarrStore, key: str, size: int) -> None:
+        self._store, self._key = store, key
+        self.size: int | None = size
+        self.version: str | None = None
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value."""
+        value = self._store.get(self._key, byte_range)
+        if value is None:
+            raise StoreError(f"{self._key!r} of {self._store} is gone")
+        return value
+
+    def close(self) -> None:
+        """Do nothing: every read is a request of its own."""
 
 
 def _to_zarr_range(byte_range: ByteRequest | None) -> Any:

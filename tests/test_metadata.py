@@ -1,0 +1,575 @@
+"""Documents of nodes: what is read, what is written, what is refused and how the refusal reads."""
+
+import copy
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_core as zarr
+from zarr_core.errors import (
+    BaseZarrError,
+    MetadataValidationError,
+    NodeTypeValidationError,
+    UnknownCodecError,
+    ZarrUserWarning,
+)
+from zarr_core.metadata import ArrayMetadata, GroupMetadata
+from zarr_core.storage import MemoryStore
+
+BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+ZSTD = {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
+
+V3: dict[str, Any] = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [10, 20],
+    "data_type": "float32",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 10]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "fill_value": 1.5,
+    "codecs": [BYTES, ZSTD],
+    "attributes": {"units": "K", "nested": {"a": [1, None, "x"]}},
+    "storage_transformers": [],
+    "dimension_names": ["time", None],
+}
+SHARDED: dict[str, Any] = {
+    **V3,
+    "codecs": [
+        {
+            "name": "sharding_indexed",
+            "configuration": {
+                "chunk_shape": [1, 5],
+                "codecs": [BYTES, ZSTD],
+                "index_codecs": [BYTES, {"name": "crc32c"}],
+                "index_location": "end",
+            },
+        }
+    ],
+}
+V2: dict[str, Any] = {
+    "zarr_format": 2,
+    "shape": [10, 20],
+    "chunks": [5, 10],
+    "dtype": "<f4",
+    "compressor": {"id": "zlib", "level": 1},
+    "fill_value": 1.5,
+    "order": "C",
+    "filters": [{"id": "shuffle", "elementsize": 4}],
+    "dimension_separator": ".",
+}
+ATTRIBUTES = {"units": "K"}
+
+
+def changed(document: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return a document with other fields; `...` removes one."""
+    new = {**document, **fields}
+    return {name: value for name, value in new.items() if value is not ...}
+
+
+def store_with(**documents: Any) -> dict[str, bytes]:
+    names = {"v3": "zarr.json", "zarray": ".zarray", "zgroup": ".zgroup", "zattrs": ".zattrs"}
+    return {
+        names[name]: document if isinstance(document, bytes) else json.dumps(document).encode()
+        for name, document in documents.items()
+    }
+
+
+def stored(store: dict[str, bytes], name: str = "zarr.json") -> Any:
+    return json.loads(store[name])
+
+
+def parse(document: dict[str, Any]) -> ArrayMetadata:
+    """Return what a document says, through a store, as it is found there."""
+    name = "v3" if document["zarr_format"] == 3 else "zarray"
+    return zarr.open_array(store_with(**{name: document})).metadata
+
+
+# --- what is read and written ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", [V3, SHARDED])
+def test_a_document_of_format_3_survives(document: dict[str, Any]) -> None:
+    metadata = parse(document)
+    assert metadata.to_dict() == document
+    assert ArrayMetadata.from_dict(document) == metadata
+    assert json.loads(metadata.documents()["zarr.json"]) == document
+    assert metadata.shape == (10, 20)
+    assert metadata.dtype == np.dtype("f4")
+    assert metadata.fill_value == np.float32(1.5)
+    assert metadata.dimension_names == ("time", None)
+    assert metadata.node_type == "array"
+
+
+def test_a_document_of_format_2_survives() -> None:
+    store = store_with(zarray=V2, zattrs=ATTRIBUTES)
+    metadata = zarr.open_array(store).metadata
+    assert metadata.to_dict() == {**V2, "attributes": ATTRIBUTES}
+    assert ArrayMetadata.from_dict({**V2, "attributes": ATTRIBUTES}) == metadata
+    assert {name: json.loads(text) for name, text in metadata.documents().items()} == {
+        ".zarray": V2,
+        ".zattrs": ATTRIBUTES,
+    }
+
+
+def test_what_is_written_is_what_other_readers_need() -> None:
+    short = changed(
+        V3,
+        data_type={"name": "float32"},
+        chunk_key_encoding="default",
+        codecs=["bytes", {"name": "zstd", "configuration": {"level": 0}, "must_understand": True}],
+        attributes=...,
+        storage_transformers=...,
+        dimension_names=...,
+    )
+    with pytest.raises(MetadataValidationError, match="endian"):
+        zarr.open_array(store_with(v3=short))[0, 0]  # only one-byte types can do without
+    short["data_type"], short["fill_value"] = {"name": "int8"}, 0
+    written = parse(short).to_dict()
+    assert written == changed(
+        V3,
+        data_type="int8",
+        fill_value=0,
+        codecs=[{"name": "bytes"}, {"name": "zstd", "configuration": {"level": 0}}],
+        attributes={},
+        dimension_names=...,
+    )
+
+
+def test_chunk_key_encodings_without_configuration() -> None:
+    for form, separator in [
+        ("v2", "."),
+        ({"name": "v2"}, "."),
+        ("default", "/"),
+        ({"name": "default"}, "/"),
+    ]:
+        metadata = parse(changed(V3, chunk_key_encoding=form))
+        assert metadata.dimension_separator == separator
+        encoding = metadata.to_dict()["chunk_key_encoding"]
+        assert encoding["configuration"] == {"separator": separator}
+
+
+def test_the_fill_value_is_always_recorded() -> None:
+    for given in (None, 0, zarr.create.__kwdefaults__["fill_value"]):
+        store: dict[str, bytes] = {}
+        zarr.create_array(store, shape=(1,), dtype="i4", fill_value=given)
+        assert stored(store)["fill_value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("data_type", "fill"),
+    [
+        ("float32", "NaN"),
+        ("float32", "0x7fc00001"),
+        ("float64", "0xfff8000000000000"),
+        ("float64", "-Infinity"),
+        ("float64", 0.1),
+        ("complex64", ["NaN", "Infinity"]),
+        ("uint64", 2**64 - 1),
+        ("int64", -(2**63)),
+        ("bool", True),
+        ("string", "é\0"),
+    ],
+)
+def test_fill_values_survive_a_change_of_attributes(data_type: str, fill: Any) -> None:
+    codecs = [{"name": "vlen-utf8"}] if data_type == "string" else [BYTES]
+    store = store_with(v3=changed(V3, data_type=data_type, fill_value=fill, codecs=codecs))
+    zarr.open_array(store).attrs["x"] = 1
+    assert stored(store)["fill_value"] == fill
+
+
+def test_the_sign_of_zero_survives() -> None:
+    store = store_with(v3=changed(V3, fill_value=-0.0))
+    zarr.open_array(store).attrs["x"] = 1
+    assert np.signbit(stored(store)["fill_value"])
+
+
+def test_fields_that_need_not_be_understood_are_kept() -> None:
+    extra = {"must_understand": False, "more": [1, {"x": None}]}
+    store = store_with(v3=changed(V3, vendor=extra))
+    a = zarr.open_array(store)
+    assert a.metadata.extra_fields == {"vendor": extra}
+    a.attrs["x"] = 1
+    a.resize((3, 3))
+    assert stored(store)["vendor"] == extra
+    assert stored(store)["shape"] == [3, 3]
+    group_store = store_with(v3={"zarr_format": 3, "node_type": "group", "vendor": extra})
+    zarr.open_group(group_store).attrs["x"] = 1
+    assert stored(group_store)["vendor"] == extra
+    codec = {"name": "unheard-of", "configuration": {"a": 1}, "must_understand": False}
+    store = store_with(v3=changed(V3, codecs=[BYTES, codec]))
+    zarr.open_array(store).attrs["x"] = 1
+    assert stored(store)["codecs"] == [BYTES, codec]
+
+
+def test_fields_that_must_be_understood_are_refused() -> None:
+    for value in (1, None, "x", [], {}, {"must_understand": True}, {"must_understand": 0}):
+        with pytest.raises(MetadataValidationError, match="'vendor'"):
+            parse(changed(V3, vendor=value))
+        with pytest.raises(MetadataValidationError, match="'vendor'"):
+            zarr.open_group(store_with(v3={"zarr_format": 3, "node_type": "group", "vendor": value}))
+
+
+def test_fields_of_others_in_format_2_are_kept() -> None:
+    ours = {"zarray": changed(V2, _NCZARR_ARRAY={"dimrefs": ["/x"]}), "zattrs": {"y": 1}}
+    store = store_with(**ours)
+    a = zarr.open_array(store)
+    a.attrs["x"] = 1
+    a.resize((3, 3))
+    assert stored(store, ".zarray")["_NCZARR_ARRAY"] == {"dimrefs": ["/x"]}
+    assert stored(store, ".zattrs") == {"y": 1, "x": 1}
+    group_store = store_with(zgroup={"zarr_format": 2, "_NCZARR_GROUP": {"arrays": ["a"]}})
+    before = dict(group_store)
+    zarr.open_group(group_store).attrs["x"] = 1
+    assert group_store[".zgroup"] == before[".zgroup"]
+
+
+def test_older_names_are_read() -> None:
+    store = store_with(v3=changed(V3, codecs=[{"name": "endian", "configuration": {"endian": "big"}}]))
+    a = zarr.open_array(store)
+    a[0, 0] = 1
+    assert store["c/0/0"][:4] == np.array(1, ">f4").tobytes()
+
+
+# --- format 2 --------------------------------------------------------------------------------------
+
+
+def test_what_may_be_missing_in_format_2() -> None:
+    document = changed(V2, dimension_separator=..., filters=None, compressor=None, fill_value=None)
+    store = store_with(zarray=document)
+    a = zarr.open_array(store)
+    assert a.metadata.dimension_separator == "."
+    assert a.attrs.asdict() == {}
+    assert a.fill_value is None
+    assert a[0, 0] == 0
+    a[:] = 1
+    assert "1.1" in store
+    a.attrs["x"] = 1
+    assert stored(store, ".zarray") == {**document, "dimension_separator": "."}
+    empty = zarr.open_array(store_with(zarray=changed(V2, filters=[])))
+    assert empty.filters == ()
+    assert empty[0, 0] == np.float32(1.5)
+
+
+def test_order_f_is_fortran_order_before_the_filters() -> None:
+    raw = changed(V2, shape=[2, 2], chunks=[2, 2], dtype="|u1", filters=None, compressor=None, fill_value=0)
+    store = store_with(zarray=changed(raw, order="F"))
+    zarr.open_array(store)[:] = [[1, 2], [3, 4]]
+    assert store["0.0"] == b"\1\3\2\4"
+    store = store_with(zarray=changed(raw, order="F", filters=[{"id": "delta", "dtype": "|u1"}]))
+    zarr.open_array(store)[:] = [[1, 2], [3, 5]]
+    assert store["0.0"] == bytes([1, 2, 255, 3])
+    store = store_with(zarray=raw)
+    zarr.open_array(store)[:] = [[1, 2], [3, 4]]
+    assert store["0.0"] == b"\1\2\3\4"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "element"),
+    [
+        ("<f8", "NaN", np.nan),
+        ("<f8", "-Infinity", -np.inf),
+        ("<c16", ["NaN", 1.0], complex(np.nan, 1)),
+        ("|S3", "YWI=", b"ab"),
+        ("<U3", "é", "é"),
+        ("<M8[ns]", -(2**63), np.datetime64("NaT", "ns")),
+        ("<i8", 5, 5),
+        ([["a", "<i2"], ["b", "|u1"]], "AQAC", (1, 2)),
+    ],
+)
+def test_fill_values_of_format_2(dtype: Any, fill: Any, element: Any) -> None:
+    store = store_with(zarray=changed(V2, dtype=dtype, fill_value=fill, filters=None))
+    a = zarr.open_array(store)
+    np.testing.assert_equal(a[..., 0, 0].item(), np.array(element, a.dtype).item())
+    a.attrs["x"] = 1
+    assert stored(store, ".zarray")["fill_value"] == fill
+    assert stored(store, ".zarray")["dtype"] == dtype
+
+
+def test_objects_of_format_2_need_a_codec() -> None:
+    for filters in (None, [], [{"id": "shuffle"}]):
+        with pytest.raises(MetadataValidationError, match="dtype"):
+            parse(changed(V2, dtype="|O", filters=filters, fill_value=0))
+    text = zarr.open_array(
+        store_with(zarray=changed(V2, dtype="|O", filters=[{"id": "vlen-utf8"}], fill_value=0))
+    )
+    assert text.dtype == np.dtypes.StringDType()
+    assert text[..., 0, 0] == ""
+
+
+def test_both_formats_at_one_place_warn() -> None:
+    store = store_with(v3=V3, zarray=V2)
+    with pytest.warns(ZarrUserWarning, match="both zarr"):
+        assert zarr.open_array(store).metadata.zarr_format == 3
+    assert zarr.open_array(store, zarr_format=2).metadata.zarr_format == 2
+
+
+# --- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", [V3, V2], ids=["v3", "v2"])
+def test_missing_fields_are_named(document: dict[str, Any]) -> None:
+    optional = {"attributes", "storage_transformers", "dimension_names", "dimension_separator"}
+    name = "zarr.json" if document is V3 else ".zarray"
+    for field in document.keys() - optional - {"zarr_format"}:
+        with pytest.raises(MetadataValidationError) as caught:
+            parse(changed(document, **{field: ...}))
+        assert f"field {field!r} is missing" in str(caught.value)
+        assert f"{name} at memory://" in str(caught.value)
+    for field in document.keys() & optional:
+        parse(changed(document, **{field: ...}))
+
+
+BAD_V3 = [
+    ("shape", "10", "'10'"),
+    ("shape", [1.0, 2], "1.0"),
+    ("shape", [-1, 2], "-1"),
+    ("shape", [True, 2], "True"),
+    ("shape", [2**63, 2], "9223372036854775808"),
+    ("shape", [1] * 65, "64 lengths"),
+    ("shape", None, "None"),
+    ("data_type", "float31", "'float31'"),
+    ("data_type", 5, "5"),
+    ("data_type", {"name": "float32", "must_understand": False}, "must_understand"),
+    ("data_type", {"nam": "float32"}, "nam"),
+    ("chunk_grid", {"name": "hexagonal"}, "'hexagonal'"),
+    ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [5]}}, "2 entries"),
+    ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [0, 5]}}, "0"),
+    ("chunk_grid", {"name": "regular", "configuration": [5]}, "[5]"),
+    ("chunk_grid", {"name": "regular", "must_understand": False}, "must_understand"),
+    ("chunk_key_encoding", "v9", "'v9'"),
+    ("chunk_key_encoding", {"name": "v2", "configuration": {"separator": "-"}}, "'-'"),
+    ("fill_value", None, "None"),
+    ("fill_value", "1.5", "'1.5'"),
+    ("fill_value", [1.5], "[1.5]"),
+    ("fill_value", "0x12", "'0x12'"),
+    ("codecs", [], "[]"),
+    ("codecs", None, "None"),
+    ("codecs", "bytes", "'bytes'"),
+    ("codecs", [5], "5"),
+    ("codecs", [{"configuration": {}}], "configuration"),
+    ("codecs", [{"name": "bytes", "extra": 1}], "extra"),
+    ("codecs", [{"name": "bytes", "must_understand": "no"}], "no"),
+    ("attributes", [], "[]"),
+    ("attributes", "x", "'x'"),
+    ("storage_transformers", [{"name": "x"}], "'x'"),
+    ("dimension_names", ["x"], "['x']"),
+    ("dimension_names", ["x", 5], "5"),
+    ("dimension_names", "xy", "'xy'"),
+]
+BAD_V2 = [
+    ("shape", [1.5, 2], "1.5"),
+    ("chunks", [5], "2 entries"),
+    ("chunks", [5, 0], "0"),
+    ("chunks", None, "None"),
+    ("dtype", "<f9", "'<f9'"),
+    ("dtype", ["x"], "x"),
+    ("dtype", None, "None"),
+    ("compressor", "zlib", "'zlib'"),
+    ("compressor", {"level": 1}, "level"),
+    ("filters", {"id": "x"}, "x"),
+    ("filters", [{"name": "x"}], "x"),
+    ("fill_value", "1.5", "'1.5'"),
+    ("order", "A", "'A'"),
+    ("order", None, "None"),
+    ("dimension_separator", "-", "'-'"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "found"), BAD_V3)
+def test_bad_fields_of_format_3_are_named(field: str, value: Any, found: str) -> None:
+    with pytest.raises(MetadataValidationError) as caught:
+        parse(changed(V3, **{field: value}))
+    assert str(caught.value).startswith("zarr.json at memory://")
+    assert f"field {field!r}" in str(caught.value)
+    assert found in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(("field", "value", "found"), BAD_V2)
+def test_bad_fields_of_format_2_are_named(field: str, value: Any, found: str) -> None:
+    with pytest.raises(MetadataValidationError) as caught:
+        parse(changed(V2, **{field: value}))
+    assert str(caught.value).startswith(".zarray at memory://")
+    assert f"field {field!r}" in str(caught.value)
+    assert found in str(caught.value)
+
+
+def test_bad_attributes_of_format_2_are_named() -> None:
+    with pytest.raises(MetadataValidationError, match=r"\.zattrs.*\[\]|\.zattrs.*object"):
+        zarr.open_array(store_with(zarray=V2, zattrs=[]))
+
+
+def test_headers() -> None:
+    for document, words in [
+        (changed(V3, zarr_format=...), "'zarr_format' is missing"),
+        (changed(V3, zarr_format=4), "expected 3, found 4"),
+        (changed(V3, zarr_format=True), "found True"),
+        (changed(V3, node_type=...), "'node_type' is missing"),
+        (changed(V3, node_type="table"), "'table'"),
+        ([], "expected an object"),
+        (5, "expected an object"),
+    ]:
+        with pytest.raises(MetadataValidationError, match=words):
+            zarr.open_array(store_with(v3=document))
+    with pytest.raises(NodeTypeValidationError, match="'table'"):
+        zarr.open_array(store_with(v3=changed(V3, node_type="table")))
+    with pytest.raises(MetadataValidationError, match="expected 2, found 3"):
+        zarr.open_array(store_with(zarray=changed(V2, zarr_format=3)))
+    assert GroupMetadata.from_dict({"zarr_format": 3, "node_type": "group"}).attributes == {}
+
+
+def test_codecs_that_do_not_fit_are_refused_when_data_is_touched() -> None:
+    for codecs in (
+        [ZSTD],
+        [BYTES, BYTES],
+        [ZSTD, BYTES],
+        [BYTES, {"name": "transpose", "configuration": {"order": [1, 0]}}],
+        [{"name": "transpose", "configuration": {"order": [0, 0]}}, BYTES],
+        [{"name": "transpose", "configuration": {"order": "F"}}, BYTES],
+        [{"name": "bytes"}],
+        [{"name": "vlen-utf8"}],
+        [BYTES, {"name": "zstd", "configuration": {"level": "3"}}],
+        [BYTES, {"name": "gzip", "configuration": {"level": 11}}],
+        [BYTES, {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 5, "shuffle": 1}}],
+        [BYTES, {"name": "gzip", "configuration": {"level": 1, "more": 1}}],
+    ):
+        a = zarr.open_array(store_with(v3=changed(V3, codecs=codecs)))
+        assert a.shape == (10, 20)
+        with pytest.raises(MetadataValidationError):
+            a[0, 0]
+
+
+# --- hostile documents -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        json.dumps(V3).replace("10, 20", "9" * 5000 + ", 20").encode(),
+        json.dumps(V3).replace("10, 20", "9" * 4000 + ", 20").encode(),
+        json.dumps(V3).replace('"units": "K"', '"deep": ' + "[" * 200_000 + "]" * 200_000).encode(),
+        json.dumps(V3).replace("1.5", "1e999999").encode(),
+        json.dumps(V3).replace("1.5", "-" + "9" * 4000).encode(),
+    ],
+    ids=lambda text: str(text[:20]),
+)
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zgroup"])
+def test_texts_that_are_no_documents(name: str, text: bytes) -> None:
+    for function in (zarr.open_array, zarr.open_group, zarr.open):
+        with pytest.raises(MetadataValidationError, match=rf"{name} at memory://") as caught:
+            function({name: text}, mode="r")
+        assert len(str(caught.value)) < 500
+
+
+def test_a_document_that_is_too_large_is_not_parsed() -> None:
+    store = store_with(v3=changed(V3, attributes={"x": "y" * 2000}))
+    with (
+        zarr.config.set({"metadata.max_bytes": 1000}),
+        pytest.raises(MetadataValidationError, match=r"metadata\.max_bytes \(1000\)"),
+    ):
+        zarr.open_array(store)
+    assert zarr.open_array(store).attrs["x"] == "y" * 2000
+
+
+HOSTILE: list[Any] = [
+    None, True, False, 0, -1, 1, 3, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**40,
+    1.5, -0.0, 1e308, float("inf"), float("nan"), "", "x", "\0", "..", "/", "a" * 300, "\ud800",
+    "NaN", "0x", "0xffffffffffffffffff", "bytes", "sharding_indexed", "transpose", "|O", "<f8",
+    "<M8[99999999999s]", "|V999999999999", "r7", "r99999999999999999999", [], {}, [[]], [None],
+    [[1, 2]], [0] * 70, [1] * 70, {"name": 5}, {"name": "x"}, {"id": "zlib"}, {"id": []},
+    {"name": "bytes", "configuration": None}, {"name": "zstd", "configuration": {"level": 10**30}},
+    {"name": "transpose", "configuration": {"order": [10**20]}},
+    {"name": "struct", "configuration": {"fields": [{"name": "", "data_type": "int8"}]}},
+]  # fmt: skip
+
+SEEDS: list[tuple[str, dict[str, Any]]] = [
+    ("zarr.json", V3),
+    ("zarr.json", SHARDED),
+    ("zarr.json", {**V3, "chunk_grid": {"name": "rectilinear", "configuration": {
+        "kind": "inline", "chunk_shapes": [[[5, 2]], 10]}}}),
+    ("zarr.json", {**V3, "data_type": {"name": "struct", "configuration": {"fields": [
+        {"name": "a", "data_type": "int16"}, {"name": "b", "data_type": "float32"}]}},
+        "fill_value": {"a": 1, "b": "NaN"}}),
+    ("zarr.json", {**V3, "data_type": "string", "fill_value": "", "codecs": ["vlen-utf8", ZSTD]}),
+    ("zarr.json", {**V3, "data_type": {"name": "numpy.datetime64", "configuration": {
+        "unit": "s", "scale_factor": 1}}, "fill_value": "NaT"}),
+    (".zarray", V2),
+    (".zarray", {**V2, "dtype": [["a", "<i2"], ["b", "<f4", [2]]], "fill_value": None}),
+    (".zarray", {**V2, "dtype": "|O", "filters": [{"id": "vlen-utf8"}], "fill_value": ""}),
+]  # fmt: skip
+
+
+def mutant(rng: random.Random, document: Any) -> Any:
+    """Return a document with something wrong in one to three places."""
+    document = copy.deepcopy(document)
+    for _ in range(rng.randint(1, 3)):
+        place, key = rng.choice(list(places(document)))
+        match rng.choice(["replace", "replace", "delete", "insert", "wrap", "copy"]):
+            case "replace":
+                place[key] = copy.deepcopy(rng.choice(HOSTILE))
+            case "delete":
+                del place[key]
+            case "insert" if isinstance(place, list):
+                place.insert(key, copy.deepcopy(rng.choice(HOSTILE)))
+            case "insert":
+                place[str(rng.choice(HOSTILE))] = copy.deepcopy(rng.choice(HOSTILE))
+            case "wrap":
+                place[key] = [place[key]]
+            case "copy":
+                other, where = rng.choice(list(places(document)))
+                place[key] = copy.deepcopy(other[where])
+        if not list(places(document)):
+            break
+    return document
+
+
+def places(value: Any) -> Any:
+    """Yield every place in a document: a dictionary or list, and a key or index."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in list(items):
+        yield value, key
+        if isinstance(child, dict | list):
+            yield from places(child)
+
+
+def use(store: MemoryStore) -> None:
+    """Open what is there and ask everything that needs little memory when it is honest."""
+    array = zarr.open_array(store, mode="r")
+    repr(array), repr(array.info), array.dtype, array.fill_value, array.nbytes, array.size
+    array.attrs.asdict(), array.metadata.to_dict(), array.metadata.documents()
+    array.chunks, array.shards, array.nchunks, array.cdata_shape
+    array.filters, array.serializer, array.compressors
+    if array.size:
+        array[(0,) * array.ndim]
+        array[(-1,) * array.ndim]
+        next(iter(array.chunk_parts((0,) * array.ndim)))
+
+
+def test_mutants_of_documents_are_read_or_refused_by_name() -> None:
+    rng = random.Random(2024)
+    refused = 0
+    for number in range(1000):
+        name, document = SEEDS[number % len(SEEDS)]
+        changed_document = mutant(rng, document)
+        text = json.dumps(changed_document).encode()
+        try:
+            use(MemoryStore({name: text}))
+        except (MetadataValidationError, UnknownCodecError, NotImplementedError) as error:
+            refused += 1
+            assert len(str(error)) < 1000  # noqa: PT017
+        except BaseZarrError as error:
+            refused += 1
+            assert "no array" in str(error), (error, text)  # noqa: PT017
+        except BaseException as error:
+            raise AssertionError(f"mutant {number}: {error!r}\n{text.decode()}") from error
+    assert refused > 500
