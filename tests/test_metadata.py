@@ -221,9 +221,8 @@ def test_fields_of_others_in_format_2_are_kept() -> None:
     assert stored(store, ".zarray")["_NCZARR_ARRAY"] == {"dimrefs": ["/x"]}
     assert stored(store, ".zattrs") == {"y": 1, "x": 1}
     group_store = store_with(zgroup={"zarr_format": 2, "_NCZARR_GROUP": {"arrays": ["a"]}})
-    before = dict(group_store)
     zarr.open_group(group_store).attrs["x"] = 1
-    assert group_store[".zgroup"] == before[".zgroup"]
+    assert stored(group_store, ".zgroup") == {"zarr_format": 2, "_NCZARR_GROUP": {"arrays": ["a"]}}
 
 
 def test_older_names_are_read() -> None:
@@ -272,7 +271,7 @@ def test_order_f_is_fortran_order_before_the_filters() -> None:
         ("<f8", "NaN", np.nan),
         ("<f8", "-Infinity", -np.inf),
         ("<c16", ["NaN", 1.0], complex(np.nan, 1)),
-        ("|S3", "YWI=", b"ab"),
+        ("|S3", "YWIA", b"ab"),
         ("<U3", "é", "é"),
         ("<M8[ns]", -(2**63), np.datetime64("NaT", "ns")),
         ("<i8", 5, 5),
@@ -301,7 +300,7 @@ def test_objects_of_format_2_need_a_codec() -> None:
 
 def test_both_formats_at_one_place_warn() -> None:
     store = store_with(v3=V3, zarray=V2)
-    with pytest.warns(ZarrUserWarning, match="both zarr"):
+    with pytest.warns(ZarrUserWarning, match="Both zarr"):
         assert zarr.open_array(store).metadata.zarr_format == 3
     assert zarr.open_array(store, zarr_format=2).metadata.zarr_format == 2
 
@@ -371,7 +370,7 @@ BAD_V2 = [
     ("compressor", {"level": 1}, "level"),
     ("filters", {"id": "x"}, "x"),
     ("filters", [{"name": "x"}], "x"),
-    ("fill_value", "1.5", "'1.5'"),
+    ("fill_value", "x", "'x'"),
     ("order", "A", "'A'"),
     ("order", None, "None"),
     ("dimension_separator", "-", "'-'"),
@@ -458,7 +457,6 @@ def test_codecs_that_do_not_fit_are_refused_when_data_is_touched() -> None:
         json.dumps(V3).replace("10, 20", "9" * 5000 + ", 20").encode(),
         json.dumps(V3).replace("10, 20", "9" * 4000 + ", 20").encode(),
         json.dumps(V3).replace('"units": "K"', '"deep": ' + "[" * 200_000 + "]" * 200_000).encode(),
-        json.dumps(V3).replace("1.5", "1e999999").encode(),
         json.dumps(V3).replace("1.5", "-" + "9" * 4000).encode(),
     ],
     ids=lambda text: str(text[:20]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_core.codecs import codecs_from_configs
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec
-from zarr_core.codecs.checks import load_numcodecs
+from zarr_core.codecs.numcodecs_codecs import numcodecs_object
 from zarr_core.config import ArrayConfig
 from zarr_core.grid import Shape
 from zarr_core.metadata import ArrayMetadata
@@ -172,5 +172,4 @@ class ArrayDescription:
 
 
 def _numcodecs_objects(configs: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    numcodecs = load_numcodecs()
-    return tuple(numcodecs.get_codec(dict(config)) for config in configs)
+    return tuple(numcodecs_object(config) for config in configs)

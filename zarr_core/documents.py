@@ -207,8 +207,8 @@ def shape_of(data: Mapping[str, JSON], document: object) -> Shape:
     return tuple(value)
 
 
-def _are_lengths(values: list[JSON] | tuple[JSON, ...]) -> bool:
-    return all([type(value) is int and 0 <= value < 1 << 63 for value in values])  # noqa: C419 - faster
+def _are_lengths(values: list[JSON] | tuple[JSON, ...], least: int = 0) -> bool:
+    return all([type(value) is int and least <= value < 1 << 63 for value in values])  # noqa: C419 - faster
 
 
 def attributes_in(value: JSON, document: object) -> dict[str, JSON]:
@@ -229,8 +229,9 @@ def extra_fields_in(
     if data.keys() <= known:
         return {}
     extra = {}
-    for name in data.keys() - known:
-        value = data[name]
+    for name, value in data.items():
+        if name in known:
+            continue
         if not (isinstance(value, dict) and value.get("must_understand") is False):
             raise MetadataValidationError(
                 f"{document}: field {describe(name)} is unknown and must be understood"
@@ -252,6 +253,25 @@ def check_header(
         raise NodeTypeValidationError(
             f"{document}: field 'node_type': expected {node_type!r}, found {describe(found)}"
         )
+
+
+def codecs_in(data: Mapping[str, JSON], ndim: int, document: object) -> tuple[NamedConfig, ...]:
+    """Return the field `codecs`."""
+    value = required(data, "codecs", document)
+    if not isinstance(value, list) or not value:
+        raise MetadataValidationError(
+            f"{document}: field 'codecs': expected a list that is not empty, found {describe(value)}"
+        )
+    codecs = tuple([named(codec, document, "codecs", optional=True) for codec in value])
+    if len(codecs) == 1 and codecs[0].name == "sharding_indexed":
+        # The shape of chunks is asked for before any codec is made.
+        shape = codecs[0].configuration.get("chunk_shape")
+        if not isinstance(shape, list) or len(shape) != ndim or not _are_lengths(shape, 1):
+            raise MetadataValidationError(
+                f"{document}: field 'codecs': expected a chunk_shape of {ndim} lengths of at least "
+                f"1 in sharding_indexed, found {describe(shape)}"
+            )
+    return codecs
 
 
 def names_in(value: JSON, ndim: int, document: object) -> tuple[str | None, ...] | None:

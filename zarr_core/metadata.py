@@ -28,6 +28,7 @@ from zarr_core.documents import (
     attributes_in,
     check_header,
     check_path,
+    codecs_in,
     dump_json,
     dump_line,
     extra_fields_in,
@@ -436,7 +437,7 @@ class GroupMetadata:
 
     def _own_fields(self) -> dict[str, JSON]:
         if self.zarr_format == 2:
-            return {"zarr_format": 2, "attributes": dict(self.attributes)}
+            return {"zarr_format": 2, **self.extra_fields, "attributes": dict(self.attributes)}
         own = {"attributes": dict(self.attributes), "zarr_format": 3, "node_type": "group"}
         return {**own, **self.extra_fields}
 
@@ -446,7 +447,7 @@ class GroupMetadata:
         if self.zarr_format == 2:
             documents = {
                 V2_ATTRIBUTES: dump_json(dict(self.attributes), V2_ATTRIBUTES),
-                V2_GROUP: dump_json({"zarr_format": 2}, V2_GROUP),
+                V2_GROUP: dump_json({"zarr_format": 2, **self.extra_fields}, V2_GROUP),
             }
             if nodes is not None:
                 documents[V2_CONSOLIDATED] = zmetadata(nodes, self.attributes)
@@ -534,11 +535,6 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
     keys = in_field(document, "chunk_key_encoding", _key_encoding, *keys_json[:2])
     fill_json = required(data, "fill_value", document)
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 3)
-    codecs = required(data, "codecs", document)
-    if not isinstance(codecs, list) or not codecs:
-        raise MetadataValidationError(
-            f"{document}: field 'codecs': expected a list that is not empty, found {describe(codecs)}"
-        )
     if transformers := data.get("storage_transformers"):
         raise MetadataValidationError(
             f"{document}: field 'storage_transformers': none is known, found {describe(transformers)}"
@@ -549,7 +545,7 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
         chunk_grid=grid,
         chunk_key_encoding=keys,
         fill_value=fill_value,
-        codecs=tuple([named(codec, document, "codecs", optional=True) for codec in codecs]),
+        codecs=codecs_in(data, len(shape), document),
         attributes=attributes_in(data.get("attributes"), document),
         names=names_in(data.get("dimension_names"), len(shape), document),
         extra_fields=extra_fields_in(data, _ARRAY_FIELDS, document),
@@ -698,4 +694,5 @@ def parse_group_v2(
         attributes=attributes_in(attributes, f"{document}, {V2_ATTRIBUTES}"),
         zarr_format=2,
         consolidated_metadata=nodes,
+        extra_fields={k: v for k, v in data.items() if k not in ("zarr_format", "attributes")},
     )
