@@ -153,6 +153,9 @@ def test_edges_may_reach_beyond_the_array() -> None:
         ("rectilinear", {"kind": "inline", "chunk_shapes": ["5"]}, "'5'"),
         ("rectilinear", {"kind": "inline", "chunk_shapes": [5, 5]}, "[5, 5]"),
         ("rectilinear", {"kind": "inline", "chunk_shapes": None}, "None"),
+        ("rectilinear", {"kind": "inline", "chunk_shapes": [[2**62, 2**62]]}, "2**63"),
+        ("rectilinear", {"kind": "inline", "chunk_shapes": [2**63]}, "2**63"),
+        ("regular", {"chunk_shape": [2**63]}, "2**63"),
     ],
 )
 def test_refused_grids_say_what_was_found(

@@ -27,7 +27,13 @@ from zarr_core.grid import (
     parse_key_encoding,
 )
 from zarr_core.metadata import ArrayMetadata, NodeMetadata
-from zarr_core.nodes import check_absent, create_ancestors, erase_node, write_node
+from zarr_core.nodes import (
+    check_absent,
+    create_ancestors,
+    erase_node,
+    missing_ancestors,
+    write_node,
+)
 from zarr_core.storage import StorePath
 from zarr_core.warn import warn
 
@@ -456,9 +462,10 @@ def create_node(
     above the place that was there a moment ago.
     """
     place.store._check_writable()
+    if not overwrite:
+        check_absent(place)
+    missing = missing_ancestors(place, metadata.zarr_format, below)
     if overwrite:
         erase_node(place, metadata if isinstance(metadata, ArrayMetadata) else None)
-    else:
-        check_absent(place)
-    create_ancestors(place, metadata.zarr_format, below)
+    create_ancestors(place, metadata.zarr_format, missing)
     write_node(place, metadata)

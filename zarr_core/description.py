@@ -146,7 +146,7 @@ class ArrayDescription:
         """The array-to-bytes codec; None in format 2."""
         if self.metadata.zarr_format == 2:
             return None
-        return next(c for c in self._codecs() if isinstance(c, ArrayBytesCodec))
+        return next((c for c in self._codecs() if isinstance(c, ArrayBytesCodec)), None)
 
     @property
     def compressors(self) -> tuple[Any, ...]:

@@ -216,9 +216,9 @@ def _is_int(value: object) -> bool:
 def expand_edges(entry: object, length: int, what: str) -> Axis:
     """Return the axis that an entry of `chunk_shapes` means: an int, or edges and run lengths."""
     if _is_int(entry):
-        if entry < 1:  # type: ignore[operator]
+        if not 1 <= entry < 1 << 63:  # type: ignore[operator]
             raise MetadataValidationError(
-                f"{what}: chunk lengths must be at least 1, found {entry}"
+                f"{what}: chunk lengths must be at least 1 and less than 2**63, found {entry}"
             )
         return RegularAxis(length, entry)  # type: ignore[arg-type]
     if not isinstance(entry, list | tuple) or not entry:
@@ -235,6 +235,8 @@ def expand_edges(entry: object, length: int, what: str) -> Axis:
         if len(edges) + pair[1] > MAX_LISTED_EDGES:
             raise MetadataValidationError(f"{what}: more than {MAX_LISTED_EDGES} chunks")
         edges.extend([pair[0]] * pair[1])
+    if sum(edges) >= 1 << 63:
+        raise MetadataValidationError(f"{what}: chunk lengths sum up to 2**63 or more")
     if sum(edges) < length:
         raise MetadataValidationError(
             f"{what}: chunk lengths sum up to {sum(edges)}, the dimension has {length} elements"

@@ -179,10 +179,8 @@ class Group:
         """Whether changing anything raises `ReadOnlyError`."""
         return self.store_path.read_only
 
-    @property
-    def synchronizer(self) -> None:
-        """Always None: writes of one process are synchronised without one."""
-        return
+    synchronizer = None
+    """Writes of one process are synchronised without one."""
 
     @property
     def attrs(self) -> Attributes:
@@ -584,21 +582,18 @@ class Group:
     def consolidate(self) -> "Group":
         """Consolidate the metadata of all nodes below; return a group that uses it."""
         self._check_writable()
-        return Group.from_metadata(
-            consolidate(self.store_path, self._metadata.zarr_format), self.store_path
-        )
+        metadata = consolidate(self.store_path, self._metadata.zarr_format)
+        return Group.from_metadata(metadata, self.store_path)
 
     def _api(self, function: Callable[..., Array], name: str, *args: Any, **kwargs: Any) -> Array:
         place = self._place(name)
-        if kwargs.setdefault("zarr_format", None) not in (None, self._metadata.zarr_format):
-            raise ValueError(
-                f"a group of format {self._metadata.zarr_format} has no members of format "
-                f"{kwargs['zarr_format']}"
-            )
-        kwargs["zarr_format"] = self._metadata.zarr_format
-        made = function(*args, store=place, **kwargs)
-        replaced = bool(kwargs.get("overwrite"))
-        return self._through(self._created(place, made.metadata, replaced=replaced), made)
+        zarr_format = self._metadata.zarr_format
+        if kwargs.get("zarr_format") not in (None, zarr_format):
+            other = kwargs["zarr_format"]
+            raise ValueError(f"a group of format {zarr_format} has no members of format {other}")
+        made = function(*args, store=place, **{**kwargs, "zarr_format": zarr_format})
+        created = self._created(place, made.metadata, replaced=bool(kwargs.get("overwrite")))
+        return self._through(created, made)
 
     def empty(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array; see `zarr_core.empty`."""

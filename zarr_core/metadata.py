@@ -561,7 +561,7 @@ def _grid(described: NamedConfig, shape: Shape) -> ChunkGrid:
             described.name == "regular"
             and len(described.configuration) == 1
             and len(lengths) == len(shape)
-            and all([type(n) is int and n >= 1 for n in lengths])  # noqa: C419 - faster
+            and all([type(n) is int and 1 <= n < 1 << 63 for n in lengths])  # noqa: C419 - faster
         ):
             return _regular_grid(shape, tuple(lengths))
     configuration = without_empty_chunks(described.configuration, "chunk_shape", shape)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import TypeVar
 
 from zarr_core.documents import (
@@ -17,6 +18,7 @@ from zarr_core.documents import (
     load_json,
 )
 from zarr_core.errors import (
+    BaseZarrError,
     ArrayNotFoundError,
     ConflictError,
     ContainsArrayAndGroupError,
@@ -245,15 +247,15 @@ def check_absent(place: StorePath) -> None:
     )
 
 
-def create_ancestors(
+def missing_ancestors(
     place: StorePath, zarr_format: ZarrFormat, below: StorePath | None = None
 ) -> list[str]:
-    """Create the groups above a place that do not exist; return the paths of those created.
+    """Return the paths above a place where there is no node, the longest first.
 
     `below` is known to be a group, if it still exists: its document, which may be large, is not
     read. Raises `ContainsArrayError` when an array is above.
     """
-    created = []
+    missing = []
     path, store = place.path, place.store
     mark = V3_DOCUMENT if zarr_format == 3 else V2_GROUP
     while path:
@@ -266,12 +268,16 @@ def create_ancestors(
             if V2_GROUP not in found and isinstance(parse_documents(parent, found), ArrayMetadata):
                 raise ContainsArrayError(f"nothing can be created below the array at {parent}")
             break
-        created.append(path)
-    for path in reversed(created):
-        parent = StorePath(store, path)
+        missing.append(path)
+    return missing
+
+
+def create_ancestors(place: StorePath, zarr_format: ZarrFormat, missing: list[str]) -> None:
+    """Create groups that `missing_ancestors` found to be missing, unless they exist by now."""
+    for path in reversed(missing):
+        parent = StorePath(place.store, path)
         for name, document in new_documents(GroupMetadata(zarr_format=zarr_format)).items():
-            store.set_if_not_exists(parent.key(name), document)
-    return created
+            place.store.set_if_not_exists(parent.key(name), document)
 
 
 _CHUNK_KEY = re.compile(r"c(?:[./][0-9]+)*|[0-9]+(?:[./][0-9]+)*")
@@ -279,17 +285,20 @@ _DEFAULT_KEY = {s: re.compile(rf"c(?:{re.escape(s)}[0-9]+)*") for s in "/."}
 _V2_KEY = {s: re.compile(rf"[0-9]+(?:{re.escape(s)}[0-9]+)*") for s in "/."}
 
 
-def _grammar(place: StorePath, names: set[str]) -> re.Pattern[str] | None:
-    """Return what the chunk keys of a node look like; None for a group."""
-    if V2_GROUP in names and not {V3_DOCUMENT, V2_ARRAY} & names:
-        return None
-    try:
-        metadata = read_node(place)
-    except MetadataValidationError:
-        return _CHUNK_KEY
-    if not isinstance(metadata, ArrayMetadata):
-        return None
-    return chunk_grammar(metadata)
+def _grammars(place: StorePath, names: set[str]) -> list[re.Pattern[str]]:
+    """Return what the chunk keys of a node look like, in each format that it has documents of."""
+    formats: list[ZarrFormat] = [3] if V3_DOCUMENT in names else []
+    formats += [2] if V2_ARRAY in names else []
+    grammars = []
+    for zarr_format in formats:
+        try:
+            metadata = read_node(place, zarr_format)
+        except BaseZarrError:  # damaged
+            grammars.append(_CHUNK_KEY)
+        else:
+            if isinstance(metadata, ArrayMetadata):
+                grammars.append(chunk_grammar(metadata))
+    return grammars
 
 
 def chunk_grammar(metadata: ArrayMetadata) -> re.Pattern[str]:
@@ -314,7 +323,7 @@ def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list
         if name in DOCUMENTS:
             nodes.setdefault(parent, set()).add(name)
     grammars = {
-        path: _grammar(place / path if path else place, names) for path, names in nodes.items()
+        path: _grammars(place / path if path else place, names) for path, names in nodes.items()
     }
     extra = None if also is None else chunk_grammar(also)
     chunks, documents = [], []
@@ -342,24 +351,24 @@ def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
         place.store.prune(place.path)
 
 
-def _is_chunk(key: str, grammars: dict[str, re.Pattern[str] | None]) -> bool:
+def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:
     """Return whether a key is a chunk of the array that it is below."""
     parent = key
     while parent:
         parent = parent.rpartition("/")[0]
         if parent in grammars:
-            grammar = grammars[parent]
             relative = key.removeprefix(f"{parent}/") if parent else key
-            return grammar is not None and grammar.fullmatch(relative) is not None
+            return any(grammar.fullmatch(relative) for grammar in grammars[parent])
     return False
 
 
 def delete_keys(store: Store, keys: Iterable[str]) -> None:
     """Remove keys, each under its lock; overlapped on slow stores."""
     if store.high_latency:
-        for result in store.delete_many(keys):
-            if result.error is not None:
-                raise result.error
+        with closing(store.delete_many(keys)) as results:
+            for result in results:
+                if result.error is not None:
+                    raise result.error
         return
     for key in keys:
         with key_lock(store.lock_key(key)):

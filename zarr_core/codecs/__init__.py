@@ -24,6 +24,7 @@ from zarr_core.codecs.registry import (
     get_codec_class,
     register_codec,
 )
+from zarr_core.codecs.scale_offset import ScaleOffset
 from zarr_core.codecs.v2 import V2FilterCodec, v2_compressor
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.codecs.zstd import ZstdCodec
@@ -42,6 +43,7 @@ __all__ = [
     "Crc32cCodec",
     "Endian",
     "GzipCodec",
+    "ScaleOffset",
     "ShardingCodec",
     "TransposeCodec",
     "V2FilterCodec",

@@ -34,6 +34,7 @@ _codecs: dict[str, type[Codec] | str] = {
     "crc32c": f"{_HERE}.checksum:Crc32cCodec",
     "endian": f"{_HERE}.layout:BytesCodec",  # what `bytes` was called in drafts of format 3
     "gzip": f"{_HERE}.deflate:GzipCodec",
+    "scale_offset": f"{_HERE}.scale_offset:ScaleOffset",
     "sharding_indexed": "zarr_core.sharding:ShardingCodec",
     "transpose": f"{_HERE}.layout:TransposeCodec",
     "vlen-bytes": f"{_HERE}.vlen:VLenBytesCodec",
