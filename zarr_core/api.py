@@ -153,8 +153,8 @@ def open(
     """
     place, mode = place_and_mode(store, path, mode, storage_options)
     metadata = None
+    use_consolidated = kwargs.get("use_consolidated")
     if mode not in ("w", "w-"):
-        use_consolidated = kwargs.get("use_consolidated")
         consolidated = True if use_consolidated is None else use_consolidated
         metadata = read_node(place, zarr_format, consolidated=consolidated)
     if isinstance(metadata, ArrayMetadata):

@@ -54,6 +54,7 @@ class ChunkBytes(Protocol):
 
     def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
         """Yield encoded chunks as they arrive."""
+        ...
 
 
 @final

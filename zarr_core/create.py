@@ -140,6 +140,18 @@ def as_grid(
     )
 
 
+def _chunk_grid(chunks: ChunksLike, shards: Any, shape: Shape, itemsize: int) -> ChunkGrid:
+    """Return the grid of chunks; those chosen here fit into the shards that were asked for."""
+    wanted = shards.get("shape") if isinstance(shards, Mapping) else shards
+    if isinstance(wanted, bool) or (wanted is None and shards is not None):
+        raise TypeError(f"shards are lengths or 'auto', found {describe(shards)}")
+    if wanted is None or isinstance(wanted, str) or chunks not in ("auto", None):
+        return as_grid(chunks, shape, itemsize)
+    axes = as_grid(wanted, shape, itemsize).axes
+    sizes = tuple(a.size if isinstance(a, RegularAxis) else math.gcd(*a.edges) for a in axes)
+    return ChunkGrid.regular(shape, _divisors(guess_chunks(sizes, itemsize), sizes))
+
+
 def _auto_shards(shape: Shape, chunk_shape: Shape, itemsize: int, target: int | None) -> Shape:
     warn("automatic shards")
     if target is None:
@@ -198,7 +210,7 @@ def _named(codec: CodecLike, dtype: np.dtype[Any]) -> NamedConfig:
         data = {"name": codec}
     elif isinstance(codec, Mapping) and isinstance(codec.get("name"), str):
         data = dict(codec)
-    elif hasattr(codec, "to_dict"):
+    elif not isinstance(codec, Mapping) and hasattr(codec, "to_dict"):
         data = codec.to_dict()
     else:
         raise TypeError(f"{describe(codec)} is not a codec")
@@ -327,14 +339,7 @@ def build_metadata(
     lengths = as_shape(shape)
     data_type = parse_dtype(dtype, zarr_format)
     itemsize = data_type.dtype.itemsize
-    if isinstance(shards, str | Mapping) or shards is not None:
-        inner = as_grid(chunks, lengths, itemsize)
-        if isinstance(chunks, str) and not isinstance(shards, str | Mapping):
-            # chunks chosen here must fit into the shards that were asked for
-            inner = as_grid(chunks, as_shape(shards), itemsize)
-            inner = ChunkGrid.regular(lengths, _divisors(inner.chunk_shape or (), as_shape(shards)))
-    else:
-        inner = as_grid(chunks, lengths, itemsize)
+    inner = _chunk_grid(chunks, shards, lengths, itemsize)
     keys = as_key_encoding(chunk_key_encoding, zarr_format)
     checked = check_attributes(attributes or {})
     if fill_value is DEFAULT_FILL_VALUE or (fill_value is None and zarr_format == 3):
@@ -426,7 +431,7 @@ def _v2_metadata(
     if grid.chunk_shape is None:
         raise ValueError("Zarr format 2 has no rectilinear chunk grids")
     if keys.name != "v2":
-        keys = ChunkKeyEncoding("v2", keys.separator)
+        raise ValueError("Zarr format 2 has only the chunk key encoding 'v2'")
     v2_filters, v2_compressor = _v2_codecs(data_type, filters, compressors)
     layout = order or config.get("array.order")
     if layout not in ("C", "F"):

@@ -215,7 +215,8 @@ class Consolidation:
         nodes: ConsolidatedMetadata,
         key: str = V2_CONSOLIDATED,
     ) -> None:
-        self.place, self.zarr_format, self.nodes = place, zarr_format, nodes
+        self.place, self.nodes = place, nodes
+        self.zarr_format: ZarrFormat = zarr_format
         self._key = key
         # The document as this object last wrote it, and what else than `nodes` it says: as long as
         # nobody else changes it, it need not be parsed again.
@@ -359,7 +360,7 @@ def with_parents(nodes: Mapping[str, NodeMetadata]) -> dict[str, NodeMetadata]:
         complete[normal] = metadata
         if isinstance(metadata, GroupMetadata):  # its copies are those of another hierarchy
             complete[normal] = replace(metadata, consolidated_metadata=None)
-    formats = {metadata.zarr_format for metadata in nodes.values()}
+    formats: set[ZarrFormat] = {metadata.zarr_format for metadata in nodes.values()}
     if len(formats) != 1:
         raise ValueError("all nodes of a hierarchy have one format")
     (zarr_format,) = formats

@@ -18,8 +18,8 @@ from zarr_core.documents import (
     load_json,
 )
 from zarr_core.errors import (
-    BaseZarrError,
     ArrayNotFoundError,
+    BaseZarrError,
     ConflictError,
     ContainsArrayAndGroupError,
     ContainsArrayError,
@@ -101,17 +101,19 @@ def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> d
     store = place.store
     if zarr_format not in _KEYS:
         raise ValueError(f"zarr_format must be 2, 3 or None, not {zarr_format!r}")
-    if not store.high_latency and zarr_format != 2:
-        document = _get(store, place.key(V3_DOCUMENT))
-        found = {} if document is None else {V3_DOCUMENT: document}
-        if zarr_format is None:
-            if document is None:
-                found = _get_all(place, _KEYS[2])
-            else:
-                _warn_of_both(place, store)
-    else:
+    if store.high_latency:
         found = _get_all(place, _KEYS[zarr_format])
         if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):
+            _warn_of_both(place, store)
+    else:
+        found = {}
+        for name in _KEYS[zarr_format]:
+            value = _get(store, place.key(name))
+            if value is not None:
+                found[name] = value
+                if name == V3_DOCUMENT:
+                    break
+        if V3_DOCUMENT in found and zarr_format is None:
             _warn_of_both(place, store)
     return found if is_node(place, found) else {}
 
@@ -213,7 +215,7 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
             fresh = parse_documents(place, found)
             if type(fresh) is not type(current):
                 raise NodeNotFoundError(f"the node at {place} is of another type now")
-            new = change(fresh)
+            new = change(fresh)  # pyright: ignore[reportArgumentType] # of N, as just checked
             documents = new.documents()
             if all(
                 name in found and bytes(found[name]) == documents[name] for name in names
@@ -272,8 +274,12 @@ def missing_ancestors(
     return missing
 
 
-def create_ancestors(place: StorePath, zarr_format: ZarrFormat, missing: list[str]) -> None:
-    """Create groups that `missing_ancestors` found to be missing, unless they exist by now."""
+def create_ancestors(
+    place: StorePath, zarr_format: ZarrFormat, missing: list[str] | None = None
+) -> None:
+    """Create the groups above a place that do not exist (`missing`, as `missing_ancestors` says)."""
+    if missing is None:
+        missing = missing_ancestors(place, zarr_format)
     for path in reversed(missing):
         parent = StorePath(place.store, path)
         for name, document in new_documents(GroupMetadata(zarr_format=zarr_format)).items():
@@ -287,8 +293,11 @@ _V2_KEY = {s: re.compile(rf"[0-9]+(?:{re.escape(s)}[0-9]+)*") for s in "/."}
 
 def _grammars(place: StorePath, names: set[str]) -> list[re.Pattern[str]]:
     """Return what the chunk keys of a node look like, in each format that it has documents of."""
-    formats: list[ZarrFormat] = [3] if V3_DOCUMENT in names else []
-    formats += [2] if V2_ARRAY in names else []
+    formats: list[ZarrFormat] = []
+    if V3_DOCUMENT in names:
+        formats.append(3)
+    if V2_ARRAY in names:
+        formats.append(2)
     grammars = []
     for zarr_format in formats:
         try:

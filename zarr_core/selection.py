@@ -614,21 +614,21 @@ def single_part(items: Sequence[int | range], shape: Shape, sizes: Shape) -> Par
     out: list[slice] = []
     cover = FULL
     for item, length, size in zip(items, shape, sizes, strict=True):
-        if item.__class__ is int:
+        if isinstance(item, int):
             k, at = divmod(item, size)
             low, high = at, at + 1
             inside.append(at)
         else:
-            start, step = item.start, item.step  # type: ignore[union-attr]
+            start, step = item.start, item.step
             if step < 1 or not item:
                 return None
             k = start // size
             low = start - k * size
-            high = item[-1] - k * size + 1  # type: ignore[index]
+            high = item[-1] - k * size + 1
             if high > size:
                 return None
             inside.append(slice(low, high, step))
-            out.append(slice(0, len(item)))  # type: ignore[arg-type]
+            out.append(slice(0, len(item)))
             if step > 1 and high - low > 1:
                 cover = PARTIAL
         coords.append(k)
