@@ -115,9 +115,9 @@ def test_parameters(name: str) -> None:
 def test_the_peer_has_the_names_listed_here() -> None:
     import zarr as peer
 
-    names = {n for n in peer.__all__ if not n.startswith("Async")}
-    assert names <= set(FUNCTIONS) | {"Array", "Group", "config", "__version__"}
-    assert names <= set(zarr.__all__)
+    classes = {"Array", "AsyncArray", "AsyncGroup", "Group", "config", "__version__"}
+    assert set(peer.__all__) == set(FUNCTIONS) - {"set_format", "set_log_level"} | classes
+    assert set(peer.__all__) <= set(zarr.__all__)
 
 
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - WITHOUT_TWIN))

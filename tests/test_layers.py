@@ -37,6 +37,7 @@ LAYERS = (
     "resizing",
     "attributes",
     "views",
+    "asynchronous",
     "batch",
     "info",
     "description",

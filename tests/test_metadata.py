@@ -209,7 +209,9 @@ def test_fields_that_must_be_understood_are_refused() -> None:
         with pytest.raises(MetadataValidationError, match="'vendor'"):
             parse(changed(V3, vendor=value))
         with pytest.raises(MetadataValidationError, match="'vendor'"):
-            zarr.open_group(store_with(v3={"zarr_format": 3, "node_type": "group", "vendor": value}))
+            zarr.open_group(
+                store_with(v3={"zarr_format": 3, "node_type": "group", "vendor": value})
+            )
 
 
 def test_fields_of_others_in_format_2_are_kept() -> None:
@@ -226,7 +228,9 @@ def test_fields_of_others_in_format_2_are_kept() -> None:
 
 
 def test_older_names_are_read() -> None:
-    store = store_with(v3=changed(V3, codecs=[{"name": "endian", "configuration": {"endian": "big"}}]))
+    store = store_with(
+        v3=changed(V3, codecs=[{"name": "endian", "configuration": {"endian": "big"}}])
+    )
     a = zarr.open_array(store)
     a[0, 0] = 1
     assert store["c/0/0"][:4] == np.array(1, ">f4").tobytes()
@@ -253,7 +257,9 @@ def test_what_may_be_missing_in_format_2() -> None:
 
 
 def test_order_f_is_fortran_order_before_the_filters() -> None:
-    raw = changed(V2, shape=[2, 2], chunks=[2, 2], dtype="|u1", filters=None, compressor=None, fill_value=0)
+    raw = changed(
+        V2, shape=[2, 2], chunks=[2, 2], dtype="|u1", filters=None, compressor=None, fill_value=0
+    )
     store = store_with(zarray=changed(raw, order="F"))
     zarr.open_array(store)[:] = [[1, 2], [3, 4]]
     assert store["0.0"] == b"\1\3\2\4"

@@ -15,19 +15,99 @@ from zarr_core.codecs import CodecChain
 from zarr_core.storage import MemoryStore, WrapperStore
 from zarr_core.views import BlockIndex, OIndex, VIndex
 
-ARRAY = """append delete_chunk get_basic_selection get_block_selection get_coordinate_selection
-    get_mask_selection get_orthogonal_selection getitem info_complete nbytes_stored open read_chunk
-    read_encoded_chunk refresh resize set_basic_selection set_block_selection
-    set_coordinate_selection set_mask_selection set_orthogonal_selection setitem update_attributes
-    write_chunk""".split()
-GROUP = """array_keys array_values arrays consolidate create_array create_group create_hierarchy empty
-    empty_like from_store full full_like get get_array get_group group_keys group_values groups
-    info_complete keys members move nmembers ones ones_like open refresh require_array require_group
-    require_groups tree update_attributes zeros zeros_like""".split()
-FUNCTIONS = """array asarray consolidate_metadata copy copy_all copy_store create create_array
-    create_group create_hierarchy empty empty_like from_array full full_like group load ones ones_like
-    open open_array open_consolidated open_group open_like save save_array save_group tree zeros
-    zeros_like""".split()
+ARRAY = [
+    "append",
+    "delete_chunk",
+    "get_basic_selection",
+    "get_block_selection",
+    "get_coordinate_selection",
+    "get_mask_selection",
+    "get_orthogonal_selection",
+    "getitem",
+    "info_complete",
+    "nbytes_stored",
+    "open",
+    "read_chunk",
+    "read_encoded_chunk",
+    "refresh",
+    "resize",
+    "set_basic_selection",
+    "set_block_selection",
+    "set_coordinate_selection",
+    "set_mask_selection",
+    "set_orthogonal_selection",
+    "setitem",
+    "update_attributes",
+    "write_chunk",
+]
+GROUP = [
+    "array_keys",
+    "array_values",
+    "arrays",
+    "consolidate",
+    "create_array",
+    "create_group",
+    "create_hierarchy",
+    "empty",
+    "empty_like",
+    "from_store",
+    "full",
+    "full_like",
+    "get",
+    "get_array",
+    "get_group",
+    "group_keys",
+    "group_values",
+    "groups",
+    "info_complete",
+    "keys",
+    "members",
+    "move",
+    "nmembers",
+    "ones",
+    "ones_like",
+    "open",
+    "refresh",
+    "require_array",
+    "require_group",
+    "require_groups",
+    "tree",
+    "update_attributes",
+    "zeros",
+    "zeros_like",
+]
+FUNCTIONS = [
+    "array",
+    "asarray",
+    "consolidate_metadata",
+    "copy",
+    "copy_all",
+    "copy_store",
+    "create",
+    "create_array",
+    "create_group",
+    "create_hierarchy",
+    "empty",
+    "empty_like",
+    "from_array",
+    "full",
+    "full_like",
+    "group",
+    "load",
+    "ones",
+    "ones_like",
+    "open",
+    "open_array",
+    "open_consolidated",
+    "open_group",
+    "open_like",
+    "save",
+    "save_array",
+    "save_group",
+    "tree",
+    "zeros",
+    "zeros_like",
+]
 OF_SPECIAL_METHODS = [
     (OIndex, "__getitem__"),
     (OIndex, "__setitem__"),

@@ -47,8 +47,10 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
         "consolidated v3",
         lambda: zarr.consolidate_metadata(zarr.create_group({}).store),
         ZarrUserWarning,
-        "Consolidated metadata is currently not part in the Zarr format 3 specification. It may "
-        "not be supported by other zarr implementations",
+        (
+            "Consolidated metadata is currently not part in the Zarr format 3 specification. It "
+            "may not be supported by other zarr implementations"
+        ),
     ),
     (
         "order",

@@ -73,6 +73,7 @@ from zarr_core.api import (
     zeros_like_async,
 )
 from zarr_core.array import Array
+from zarr_core.asynchronous import AsyncArray, AsyncGroup
 from zarr_core.config import config
 from zarr_core.group import Group
 
@@ -80,6 +81,8 @@ __version__ = "3.0.0a1"
 
 __all__ = [
     "Array",
+    "AsyncArray",
+    "AsyncGroup",
     "Group",
     "__version__",
     "array",

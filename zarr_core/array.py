@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core import chunk_io
+from zarr_core.asynchronous import AsyncArray
 from zarr_core.attributes import Attributes
 from zarr_core.batch import Batch
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
@@ -157,6 +158,13 @@ class Array(ArrayDescription):
         return bool(self.store.high_latency), self._config.async_limit, self._node
 
     # --- what it is --------------------------------------------------------------------------------
+
+    @property
+    def async_array(self) -> AsyncArray:
+        """This array for programs that await the methods of zarr-python's `AsyncArray`."""
+        return AsyncArray(self)
+
+    _async_array = async_array
 
     @property
     def metadata(self) -> ArrayMetadata:

@@ -120,7 +120,8 @@ class ChunkSpace:
         copying = COPY_US_PER_BYTE * (chain.nbytes or 0)
         get_cost = getattr(self.store, "get_cost", 0.0)
         set_cost = getattr(self.store, "set_cost", 0.0)
-        return chain.decode_cost + copying + get_cost, chain.encode_cost + copying + set_cost
+        # Writing copies into `bytes`, which holds the GIL: no work for other threads.
+        return chain.decode_cost + copying + get_cost, chain.encode_cost + set_cost
 
     def over(self, store: ChunkBytes) -> "ChunkSpace":
         """Return the same space over other bytes: another shard."""

@@ -539,7 +539,9 @@ def _like(a: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
                 like |= {"serializer": a.serializer, "shards": a.shards if regular else None}
     elif hasattr(a, "chunks") and isinstance(a.chunks, tuple):
         like["chunks"] = a.chunks
-    return like | {k: v for k, v in kwargs.items() if v is not None or k not in like}
+    if kwargs.get("zarr_format") is None:
+        kwargs = {k: v for k, v in kwargs.items() if k != "zarr_format"}
+    return like | kwargs
 
 
 def empty_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:

@@ -145,7 +145,8 @@ def _chunk_grid(chunks: ChunksLike, shards: Any, shape: Shape, itemsize: int) ->
     wanted = shards.get("shape") if isinstance(shards, Mapping) else shards
     if isinstance(wanted, bool) or (wanted is None and shards is not None):
         raise TypeError(f"shards are lengths or 'auto', found {describe(shards)}")
-    if wanted is None or isinstance(wanted, str) or chunks not in ("auto", None):
+    chosen = chunks is None or (isinstance(chunks, str) and chunks == "auto")
+    if wanted is None or isinstance(wanted, str) or not chosen:
         return as_grid(chunks, shape, itemsize)
     axes = as_grid(wanted, shape, itemsize).axes
     sizes = tuple(a.size if isinstance(a, RegularAxis) else math.gcd(*a.edges) for a in axes)

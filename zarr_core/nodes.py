@@ -66,11 +66,12 @@ def _get_all(place: StorePath, names: Iterable[str]) -> dict[str, Value]:
         return {name: value for name, value in values if value is not None}
     names = list(names)
     found = {}
-    for number, value, error in store.get_many([Request(place.key(name)) for name in names]):
-        if error is not None:
-            raise error
-        if value is not None:
-            found[names[number]] = value
+    with closing(store.get_many([Request(place.key(name)) for name in names])) as results:
+        for number, value, error in results:
+            if error is not None:
+                raise error
+            if value is not None:
+                found[names[number]] = value
     return found
 
 

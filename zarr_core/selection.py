@@ -619,18 +619,22 @@ def single_part(items: Sequence[int | range], shape: Shape, sizes: Shape) -> Par
             low, high = at, at + 1
             inside.append(at)
         else:
-            start, step = item.start, item.step
-            if step < 1 or not item:
+            start, stop, step = item.start, item.stop, item.step
+            if step != 1:
+                if step < 1 or not item:
+                    return None
+                if len(item) > 1:
+                    cover = PARTIAL
+                stop = item[-1] + 1
+            if stop <= start:
                 return None
             k = start // size
             low = start - k * size
-            high = item[-1] - k * size + 1
+            high = low + stop - start
             if high > size:
                 return None
             inside.append(slice(low, high, step))
             out.append(slice(0, len(item)))
-            if step > 1 and high - low > 1:
-                cover = PARTIAL
         coords.append(k)
         if low or high < size:
             cover = WHOLE if cover and not low and k * size + high == length else PARTIAL

@@ -94,7 +94,7 @@ def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any
     nbytes = math.prod(shape) * stored.itemsize
     if not stored.itemsize:
         raise MetadataValidationError(f"codec 'bytes': elements of {dtype} have no size")
-    ndarray, contiguous, uint8 = np.ndarray, np.ascontiguousarray, np.dtype("u1")
+    ndarray, uint8 = np.ndarray, np.dtype("u1")
 
     def view(data: Buffer) -> NDArray:
         if len(data) != nbytes:
@@ -107,7 +107,8 @@ def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any
         return view(data).astype(dtype)
 
     def encode(array: NDArray) -> Buffer:
-        return contiguous(array).reshape(-1).view(uint8)
+        # Bytes where a copy is needed anyway: stores in memory keep them without another one.
+        return array.reshape(-1).view(uint8) if array.flags.c_contiguous else array.tobytes()
 
     def encode_swapped(array: NDArray) -> Buffer:
         return array.astype(stored, order="C").reshape(-1).view(uint8)
