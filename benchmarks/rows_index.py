@@ -11,39 +11,38 @@ from rows import Row, check, payload, read_row
 
 ROWS: list[Row] = []
 
-LAYOUT = Layout((2000, 2000), (100, 100), codec="blosc")
 RNG = np.random.default_rng(0)
-SOME = np.sort(RNG.choice(2000, 50, replace=False))
-POINTS = (RNG.integers(0, 2000, 1000), RNG.integers(0, 2000, 1000))
+SOME_ROWS = np.sort(RNG.choice(2048, 100, replace=False))
+MASK = RNG.random((2048, 2048)) < 0.01
 
 
-def set_up_oindex(peer: Peer, selection: Any, directory: Path) -> Operation:
-    values = payload(LAYOUT)
-    array = peer.create(LAYOUT, directory)
+def points(count: int) -> tuple[Any, Any]:
+    return RNG.integers(0, 2048, count), RNG.integers(0, 2048, count)
+
+
+def set_up(peer: Peer, layout: Layout, view: str, selection: Any, directory: Path) -> Operation:
+    values = payload(layout)
+    array = peer.create(layout, directory)
     peer.writer(array, ..., values)()
-    read = peer.reader(array.oindex, selection)
-    check(read(), values[np.ix_(*selection)])
-    return read
-
-
-def set_up_vindex(peer: Peer, selection: Any, directory: Path) -> Operation:
-    values = payload(LAYOUT)
-    array = peer.create(LAYOUT, directory)
-    peer.writer(array, ..., values)()
-    read = peer.reader(array.vindex, selection)
+    read = peer.reader(getattr(array, view), selection)
     check(read(), values[selection])
     return read
 
 
-ROWS += [
-    read_row("one column through 20 blosc chunks", LAYOUT, (slice(None), 7)),
-    read_row("every 100th row and column", LAYOUT, (slice(None, None, 100),) * 2),
-    Row(
-        "oindex: 50 x 50 of 2000 x 2000",
-        {name: partial(set_up_oindex, peer, (SOME, SOME)) for name, peer in PEERS.items()},
-    ),
-    Row(
-        "vindex: 1000 points in 400 chunks",
-        {name: partial(set_up_vindex, peer, POINTS) for name, peer in PEERS.items()},
-    ),
-]
+def index_row(name: str, layout: Layout, view: str, selection: Any) -> Row:
+    setups = {
+        peer: partial(set_up, found, layout, view, selection) for peer, found in PEERS.items()
+    }
+    return Row(name, setups)
+
+
+for where in ("memory", "local"):
+    plain = Layout((2048, 2048), (256, 256), where=where)
+    ROWS += [
+        read_row(f"one column through 8 raw chunks, {where}", plain, (slice(None), 7)),
+        read_row(f"every 100th row and column, {where}", plain, (slice(None, None, 100),) * 2),
+        index_row(f"oindex: 100 of 2,048 rows, {where}", plain, "oindex", (SOME_ROWS, slice(None))),
+        index_row(f"vindex: 1,000 points, {where}", plain, "vindex", points(1_000)),
+        index_row(f"vindex: 100,000 points, {where}", plain, "vindex", points(100_000)),
+        index_row(f"mask: 1 % of 4 million elements, {where}", plain, "vindex", MASK),
+    ]

@@ -248,7 +248,9 @@ def test_copy_store_excludes_and_includes() -> None:
     zarr.copy_store(group.store, dest, excludes=r"/c/")
     assert set(dest.list()) == keys - chunks
     dest = MemoryStore()
-    zarr.copy_store(group.store, dest, excludes=["/C/", "nothing"], includes=r"/0$", flags=re.IGNORECASE)
+    zarr.copy_store(
+        group.store, dest, excludes=["/C/", "nothing"], includes=r"/0$", flags=re.IGNORECASE
+    )
     assert set(dest.list()) == (keys - chunks) | {key for key in chunks if key.endswith("/0")}
 
 

@@ -303,18 +303,16 @@ def test_erasing_takes_what_belongs_to_nodes(store: Store) -> None:
     group.create_array("deep/y", data=[1, 2, 3], chunks=1)
     zarr.create_array(store, name="g/old", data=[1], zarr_format=2)
     zarr.create_array(store, name="gg", data=[1])
-    mine = ["g/notes", "g/x/c/0", "g/x/c/1/1/1", "g/deep/c0", "g/deep/1", "g/x/c/a", "g/c/0"]
-    mine = [key for key in mine if key != "g/x/c/0"]
+    mine = {"g/notes", "g/deep/c0", "g/deep/1", "g/x/c/a", "g/c/0"}
     for key in mine:
-        if not isinstance(store, LocalStore) or key != "g/x/c/1/1/1":
-            store.set(key, b"mine")
+        store.set(key, b"mine")
     before = set(store.list())
     chunks, documents = node_keys(StorePath(store, "g"))
     assert set(chunks) == {"g/x/c/0/0", "g/deep/y/c/0", "g/deep/y/c/1", "g/deep/y/c/2", "g/old/0"}
     assert documents[-1] == "g/zarr.json"
     erase_node(StorePath(store, "g"))
     assert set(store.list()) == before - set(chunks) - set(documents)
-    assert set(store.list_prefix("g")) == {key for key in mine if key in before}
+    assert set(store.list_prefix("g")) == mine
 
 
 def test_chunks_go_before_documents() -> None:
@@ -357,9 +355,8 @@ def test_the_keys_of_arrays_are_told_by_their_own_grammar() -> None:
 def test_stored_chunks_are_listed_with_their_coordinates(store: Store) -> None:
     a = zarr.create_array(store, name="a", shape=(4, 4), chunks=(2, 2), dtype="i4")
     a[2:, :] = 1
-    for key in ("a/c/9/9", "a/c/0", "a/c/01/0", "a/x", "ab/c/0/0"):
-        if key != "a/c/0":
-            store.set(key, b"1")
+    for key in ("a/c/9/9", "a/c/01/0", "a/x", "ab/c/0/0"):
+        store.set(key, b"1")
     found = dict(stored_chunks(a.store_path, a.metadata))
     assert found == {"a/c/1/0": (1, 0), "a/c/1/1": (1, 1), "a/c/9/9": (9, 9)}
 

@@ -54,9 +54,7 @@ def test_a_hierarchy() -> None:
     spam = foo.create_array(name="spam", shape=(10,), dtype="i4")
     bar[:, :] = 1.5
     spam[:] = np.arange(10)
-    assert repr(root.tree()) == (
-        "/\n├── bar (100, 10) float32\n└── foo\n    └── spam (10,) int32"
-    )
+    assert repr(root.tree()) == ("/\n├── bar (100, 10) float32\n└── foo\n    └── spam (10,) int32")
     assert [name for name, _ in root.members()] == ["bar", "foo"]
 
 
@@ -127,7 +125,9 @@ def test_filters_and_serializers() -> None:
     turned = zarr.create_array(
         {}, data=values, chunks=(100,), filters=[zarr.codecs.TransposeCodec(order=(0,))]
     )
-    big = zarr.create_array({}, data=values, chunks=(100,), serializer=zarr.codecs.BytesCodec(endian="big"))
+    big = zarr.create_array(
+        {}, data=values, chunks=(100,), serializer=zarr.codecs.BytesCodec(endian="big")
+    )
     raw = zarr.create_array({}, data=values, chunks=(100,), compressors=None)
     for z in (plain, turned, big, raw):
         np.testing.assert_array_equal(z[:], values)
@@ -179,7 +179,9 @@ def test_fields_of_structs() -> None:
 
 
 def test_sharding() -> None:
-    z = zarr.create_array("sharded.zarr", shape=(1000, 1000), shards=(500, 500), chunks=(50, 50), dtype="u1")
+    z = zarr.create_array(
+        "sharded.zarr", shape=(1000, 1000), shards=(500, 500), chunks=(50, 50), dtype="u1"
+    )
     z[:] = (np.arange(1000) % 7).astype("u1")
     assert z.chunks == (50, 50)
     assert z.shards == (500, 500)

@@ -1,0 +1,261 @@
+"""The ways to run the chunk loop give the same: one by one, by rows, on threads, overlapped."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import slices
+
+import zarr_core as zarr
+from zarr_core import chunk_io, chunk_rows, codecs, workers
+from zarr_core.errors import ChunkDecodeError, ChunkNotFoundError
+from zarr_core.storage import LatencyStore, LoggingStore, MemoryStore
+
+
+def one_by_one() -> AbstractContextManager[Any]:
+    return patch.object(chunk_rows, "JOIN_BYTES", 0)
+
+
+def by_rows() -> AbstractContextManager[Any]:
+    return nullcontext()
+
+
+@contextmanager
+def on_threads(rows: bool = True) -> Iterator[None]:
+    """Take every step to be worth a thread."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(workers, "helpers", lambda count, cost: min(3, count - 1)))
+        if not rows:
+            stack.enter_context(one_by_one())
+        yield
+
+
+WAYS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "one by one": one_by_one,
+    "by rows": by_rows,
+    "rows on threads": on_threads,
+    "chunks on threads": lambda: on_threads(rows=False),
+    "overlapped": by_rows,
+}
+
+
+def store_for(way: str) -> Any:
+    inner = MemoryStore()
+    return LatencyStore(inner) if way == "overlapped" else inner
+
+
+def contents(store: Any) -> dict[str, bytes]:
+    inner = store.store if isinstance(store, LatencyStore) else store
+    return dict(inner._store_dict)
+
+
+COMPRESSORS = [None, [codecs.ZstdCodec()], [codecs.Crc32cCodec()], [codecs.GzipCodec(level=1)]]
+
+
+@given(st.data())
+def test_all_ways_read_and_write_the_same(data: st.DataObject) -> None:
+    # Long last dimensions of small chunks: what rows are for.
+    leading = data.draw(st.lists(st.integers(1, 5), max_size=2))
+    shape = (*leading, data.draw(st.integers(1, 40)))
+    chunks = tuple(data.draw(st.integers(1, min(n, 3))) for n in shape)
+    options = {
+        "shape": shape,
+        "chunks": chunks,
+        "dtype": data.draw(st.sampled_from(["u1", "<i4", "f8", "U2"])),
+        "compressors": data.draw(st.sampled_from(COMPRESSORS)),
+        "config": {"write_empty_chunks": data.draw(st.booleans())},
+    }
+    if data.draw(st.booleans()):
+        options["shards"] = tuple(-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
+    if data.draw(st.integers(0, 4)) == 0:
+        options["filters"] = [codecs.TransposeCodec(order=tuple(range(len(shape)))[::-1])]
+    steps = []
+    for seed in range(data.draw(st.integers(1, 3))):
+        index = tuple(data.draw(slices(n)) for n in shape)
+        value = np.random.default_rng(seed).integers(0, 3, np.empty(shape, "u1")[index].shape)
+        steps.append((index, value.astype(data.draw(st.sampled_from(["u1", "i4"])))))
+    index = tuple(data.draw(slices(n)) for n in shape)
+    expected = np.zeros(shape, options["dtype"])
+    stored = None
+    for step, value in steps:
+        expected[step] = value
+    for way, manager in WAYS.items():
+        store = store_for(way)
+        a = zarr.create_array(store, **options)
+        with manager():
+            for step, value in steps:
+                a[step] = value
+            np.testing.assert_array_equal(a[...], expected, way)
+            np.testing.assert_array_equal(a[index], expected[index], way)
+            out = np.empty_like(expected, order="F")
+            a.get_basic_selection(out=out)
+            np.testing.assert_array_equal(out, expected, way)
+            rows = [i % shape[0] for i in (3, 0, 3)]
+            np.testing.assert_array_equal(a.oindex[rows], expected[rows], way)
+        stored = stored or contents(store)
+        assert contents(store) == stored, way
+
+
+# --- each way is taken where it should be ------------------------------------------------------------
+
+
+def small(way: str = "by rows", **options: Any) -> zarr.Array:
+    a = zarr.create_array(store_for(way), shape=(6, 50), chunks=(2, 5), dtype="i4", **options)
+    a[:] = np.arange(300).reshape(6, 50)
+    return a
+
+
+def calls_of(module: Any, name: str, do: Callable[[], object]) -> int:
+    with patch.object(module, name, wraps=getattr(module, name)) as spy:
+        do()
+    return int(spy.call_count)
+
+
+def test_rows_of_small_whole_chunks_are_read_and_written_at_once() -> None:
+    a = small()
+    assert calls_of(chunk_io, "read_rows", lambda: a[...]) == 1
+    assert calls_of(chunk_io, "read_rows", lambda: a[1:, 3:49]) == 1
+    assert calls_of(chunk_io, "read_rows", lambda: a[::-1, ::-1]) == 1
+    plain = small(compressors=None)
+    assert calls_of(chunk_io, "write_rows", lambda: plain.__setitem__(..., np.ones((6, 50)))) == 1
+    for index in (
+        (slice(0, 1),),
+        (slice(None), slice(0, 15)),
+        ([0, 2],),
+        (slice(None), slice(None, None, 2)),
+    ):
+        assert calls_of(chunk_io, "read_rows", lambda i=index: a[i]) == 0
+    for other in (
+        small(filters=[codecs.TransposeCodec(order=(1, 0))]),
+        small(serializer=codecs.BytesCodec(endian="big")),
+        small("overlapped"),
+    ):
+        assert calls_of(chunk_io, "read_rows", lambda o=other: o[...]) == 0
+
+
+def test_costly_chunks_are_decoded_and_encoded_on_threads() -> None:
+    rng = np.random.default_rng(0)
+    value = rng.integers(0, 1 << 20, (8, 250_000), dtype="i4")
+    with zarr.config.set({"threading.max_workers": 4}):
+        a = zarr.create_array({}, shape=value.shape, chunks=(1, 250_000), dtype="i4")
+        assert calls_of(workers, "run", lambda: a.__setitem__(..., value)) == 1
+        found = []
+        assert calls_of(workers, "run", lambda: found.append(a[...])) == 1
+        np.testing.assert_array_equal(found[0], value)
+        cheap = small(compressors=None)
+        assert calls_of(workers, "run", lambda: cheap[...]) == 0
+    with zarr.config.set({"threading.max_workers": 1}):
+        assert calls_of(workers, "run", lambda: a[...]) == 0
+
+
+def test_requests_to_a_slow_store_overlap() -> None:
+    inside = 0
+    most = 0
+    lock = threading.Lock()
+    several = threading.Event()
+
+    class Watching(LatencyStore[MemoryStore]):
+        def get(self, key: str, *rest: Any) -> Any:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+                if inside >= 3:
+                    several.set()
+            if "/" in key:
+                several.wait(10)
+            try:
+                return super().get(key, *rest)
+            finally:
+                with lock:
+                    inside -= 1
+
+    a = zarr.create_array(Watching(MemoryStore()), shape=8, chunks=1, dtype="i4", name="a")
+    several.set()
+    a[:] = range(8)
+    several.clear()
+    assert a[:].tolist() == list(range(8))
+    assert most >= 3
+
+
+def test_a_selection_of_one_small_chunk_makes_no_plan() -> None:
+    a = small()
+    with patch.object(chunk_io, "read", side_effect=AssertionError):
+        assert a[0, 0] == 0
+        assert a[0:2, 1:4].shape == (2, 3)
+        assert a[5, 49] == 299
+
+
+# --- missing and damaged chunks, in every way --------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("compressors", [None, "auto"])
+def test_missing_chunks(way: str, compressors: Any) -> None:
+    a = small(way, compressors=compressors, fill_value=-1)
+    for key in ("c/0/0", "c/1/4", "c/2/9"):
+        a.store.delete(key)
+    expected = np.arange(300).reshape(6, 50)
+    for row, column in ((0, 0), (2, 20), (4, 45)):
+        expected[row : row + 2, column : column + 5] = -1
+    strict = a.with_config({"read_missing_chunks": False})
+    with WAYS[way]():
+        np.testing.assert_array_equal(a[...], expected)
+        np.testing.assert_array_equal(a[::-1, 1:], expected[::-1, 1:])
+        with pytest.raises(ChunkNotFoundError, match=r"chunk \((0, 0|1, 4|2, 9)\)"):
+            strict[...]
+        np.testing.assert_array_equal(strict[:, 5:20], expected[:, 5:20])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_damaged_chunk_is_named(way: str) -> None:
+    a = small(way)
+    a.store.set("c/1/4", a.store.get("c/1/4")[:-3])
+    with (
+        WAYS[way](),
+        pytest.raises(ChunkDecodeError, match=r"chunk \(1, 4\).*'c/1/4'.*'zstd'"),
+    ):
+        a[...]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_an_error_nothing_of_the_call_runs_any_more(way: str) -> None:
+    class Failing(MemoryStore):
+        failing = False
+        calls = 0
+
+        def set(self, key: str, value: Any) -> None:
+            self.calls += 1
+            if self.failing and key == "c/1/4":
+                raise OSError("no space")
+            super().set(key, value)
+
+    inner = Failing()
+    store = LatencyStore(inner) if way == "overlapped" else inner
+    a = zarr.create_array(store, shape=(6, 50), chunks=(2, 5), dtype="i4", compressors=None)
+    inner.failing = True
+    with WAYS[way](), pytest.raises(OSError, match="no space"):
+        a[:] = np.ones((6, 50))
+    calls = inner.calls
+    threading.Event().wait(0.02)
+    assert inner.calls == calls
+
+
+def test_every_way_asks_for_each_chunk_once() -> None:
+    for way, manager in WAYS.items():
+        counting = LoggingStore(MemoryStore())
+        store: Any = LatencyStore(counting) if way == "overlapped" else counting
+        a = zarr.create_array(store, shape=(6, 50), chunks=(2, 5), dtype="i4", compressors=None)
+        counting.counter.clear()
+        with manager():
+            a[:] = np.ones((6, 50))
+            assert dict(counting.counter) == {"set": 30}, way
+            counting.counter.clear()
+            a[...]
+            assert dict(counting.counter) == {"get": 30}, way
