@@ -48,8 +48,12 @@ POOLS: dict[Any, list[Any]] = {
     ">U2": ["", "b", "\U0001f600x"],
     "S4": [b"", b"a", b"a\0b", b"abcd"],
     "V3": [b"\0\0\0", b"abc", b"\xff\0\1"],
-    "M8[s]": [np.datetime64("NaT"), np.datetime64(0, "s"), np.datetime64("2024-02-29T12:00", "s")],
-    ">m8[ms]": [np.timedelta64("NaT"), np.timedelta64(0, "ms"), np.timedelta64(-5, "ms")],
+    "M8[s]": [
+        np.datetime64("NaT", "s"),
+        np.datetime64(0, "s"),
+        np.datetime64("2024-02-29T12:00", "s"),
+    ],
+    ">m8[ms]": [np.timedelta64("NaT", "s"), np.timedelta64(0, "ms"), np.timedelta64(-5, "ms")],
     STRUCT: [(0, 0.0), (-5, np.nan), (7, -0.0)],
     NESTED: [(0, (0, b"")), (255, (-1, b"ab"))],
     str: ["", "a\0", "ünï", "x" * 30],
@@ -409,7 +413,7 @@ def test_scalars_of_other_kinds() -> None:
     assert type(records[..., 0]) is np.void
     assert records[..., 0]["a"] == 3
     assert records[0].shape == ()
-    times = new((2,), (1,), "M8[s]", fill_value=np.datetime64("NaT"))
+    times = new((2,), (1,), "M8[s]", fill_value=np.datetime64("NaT", "s"))
     assert np.isnat(times[..., 0])
 
 
@@ -701,6 +705,33 @@ def test_the_last_of_several_values_for_one_element_stays() -> None:
     a.set_coordinate_selection(([1, 4, 1, 4, 1],), [1, 2, 3, 4, 5])
     a.set_orthogonal_selection(([0, 0, 2],), [6, 7, 8])
     assert a[:].tolist() == [7, 5, 8, 0, 4]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_values_and_indices_of_other_classes() -> None:
+    a = new((2, 4), (1, 2))
+    masked = np.ma.array([[1, 2, 3, 4]] * 2, mask=[[0, 1, 0, 0]] * 2)
+    a[:] = masked  # as NumPy: the data below the mask
+    assert a[:].tolist() == [[1, 2, 3, 4]] * 2
+    a[:, :2] = masked[:, :2]
+    assert a[:].tolist() == [[1, 2, 3, 4]] * 2
+    a[:] = np.asmatrix(np.arange(8).reshape(2, 4))
+    assert a[:].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    a[1] = new((4,), (2,), fill_value=9)  # a Zarr array
+    assert a[:].tolist() == [[0, 1, 2, 3], [9, 9, 9, 9]]
+    a[0] = range(4)
+    a[0] = memoryview(np.arange(4, 8))
+    assert a[0].tolist() == [4, 5, 6, 7]
+
+    class Place(NamedTuple):
+        row: int
+        column: Any
+
+    assert a[Place(0, 1)] == 5
+    assert a[Place(0, slice(1, 3))].tolist() == [5, 6]
+    a[Place(0, 1)] = -5
+    assert a.get_basic_selection(Place(0, 1)) == -5
+    assert a.vindex[Place([0], [1])].tolist() == [-5]
 
 
 def test_strings_and_bytes_are_converted_as_numpy_does() -> None:

@@ -1,6 +1,7 @@
 """What an array is and how it changes: properties, handles, resizing, attributes, chunks, errors."""
 
 import errno
+import json
 import os
 import pickle
 import threading
@@ -108,6 +109,8 @@ def test_what_a_sharded_array_says() -> None:
     assert a.nchunks_initialized == 0
     a[0, 0] = 1
     assert a.nchunks_initialized == 2  # both of the shard
+    a[9, 9] = 1
+    assert a.nchunks_initialized == 3  # the other one is beyond the end
 
 
 def test_what_an_array_with_a_rectilinear_grid_says() -> None:
@@ -426,6 +429,10 @@ def test_a_stale_handle_cannot_cut_off_what_another_one_added() -> None:
     assert b.refresh() is b
     b.resize(6)
     assert b.shape == (6,)
+    a.resize(8)
+    with pytest.raises(ConflictError):
+        b.resize(2)  # smaller than both: what was added would be lost all the same
+    b.refresh()
     c = zarr.open_array(a.store, path="a")
     b.resize(3)
     c.resize(3)
@@ -469,6 +476,31 @@ def test_two_handles_that_append_lose_nothing() -> None:
     with pytest.raises(ConflictError, match=r"\(2, 3\)"):
         stale.append(np.ones((1, 2)))
     assert wide.refresh().shape == (2, 3)
+
+
+def test_chunks_that_are_added_take_the_codecs() -> None:
+    a = new((8,), (2,), shards=[[4, 4]])
+    a[:] = 1
+    assert a.append([2, 2, 2]) == (11,)
+    assert a.write_chunk_sizes == ((4, 4, 3),)
+    assert a.metadata.chunk_grid.stored_shape((2,)) == (4,)
+    assert zarr.open_array(a.store, path="a")[:].tolist() == [1] * 8 + [2] * 3
+    assert a.nchunks_initialized == a.nchunks == 6
+    turned = new((4, 8), [4, [4, 4]], serializer=codecs.BytesCodec(),
+                 filters=[codecs.TransposeCodec(order=(1, 0))])  # fmt: skip
+    document = turned.metadata.to_dict()
+    inner = {"chunk_shape": [2, 2], "codecs": [document["codecs"][1]], "index_codecs": [
+        {"name": "bytes", "configuration": {"endian": "little"}}], "index_location": "end"}  # fmt: skip
+    document["codecs"][1] = {"name": "sharding_indexed", "configuration": inner}
+    turned.store.set("a/zarr.json", json.dumps(document).encode())
+    turned = zarr.open_array(turned.store, path="a")
+    turned[:] = 1
+    before = turned.store.get("a/zarr.json")
+    with pytest.raises(MetadataValidationError):
+        turned.append(np.ones((4, 3)), axis=1)
+    assert turned.store.get("a/zarr.json") == before
+    assert turned.append(np.ones((4, 2)), axis=1) == (4, 10)
+    assert (turned[:] == 1).all()
 
 
 def test_threads_that_append_lose_nothing() -> None:
@@ -657,6 +689,13 @@ def test_refresh_shows_what_others_changed() -> None:
 # --- chunks ----------------------------------------------------------------------------------------
 
 
+def outer(array: np.ndarray, selection: tuple[Any, ...]) -> np.ndarray:
+    """Return what is selected along each dimension on its own."""
+    for axis, selector in reversed(list(enumerate(selection))):
+        array = array[(slice(None),) * axis + (selector,)]
+    return array
+
+
 def test_the_parts_that_a_selection_touches() -> None:
     a = new((5, 6), (2, 4))
     a[:] = np.arange(30).reshape(5, 6)
@@ -664,9 +703,14 @@ def test_the_parts_that_a_selection_touches() -> None:
         ...,
         (slice(1, 4), 5),
         ([4, 0], slice(None)),
+        ([4, 0, 4], 5),
+        (2, [5, 0, 1]),
         (slice(None, None, 2), slice(0, 3)),
+        (slice(None, None, -1), slice(4, None, -2)),
+        (slice(None, None, -3), 1),
     ):
         expected = a[index]
+        out = np.full_like(expected, -1)
         parts = list(a.chunk_parts(index))
         seen = set()
         for part in parts:
@@ -676,7 +720,15 @@ def test_the_parts_that_a_selection_touches() -> None:
             chunk = a.read_chunk(part.coords)
             region = a[part.region]
             np.testing.assert_array_equal(chunk[: region.shape[0], : region.shape[1]], region)
-            assert set(chunk[part.chunk_selection].reshape(-1)) <= set(expected.reshape(-1))
+            where = outer(np.arange(out.size).reshape(out.shape), part.out_selection)
+            out.reshape(-1)[where] = outer(chunk, part.chunk_selection)
+        np.testing.assert_array_equal(out, expected)
+    rows, columns = [[0, 4], [2, 2]], [5, 0]
+    points = np.full(4, -1)
+    for part in a.chunk_parts((rows, columns)):
+        (where,) = part.out_selection
+        points[where] = a.read_chunk(part.coords)[part.chunk_selection]
+    np.testing.assert_array_equal(points.reshape(2, 2), a[rows, columns])
     sharded = new((8,), (2,), shards=(4,))
     assert [p.key for p in sharded.chunk_parts(slice(3, 5))] == ["a/c/0", "a/c/1"]
     assert list(new((0,), (2,)).chunk_parts()) == []
@@ -911,7 +963,7 @@ def test_an_array_with_an_unknown_codec_opens_and_fails_on_data() -> None:
     document = a.metadata.to_dict()
     document["codecs"].append({"name": "secret", "configuration": {"level": 3}})
     b = Array.from_dict(a.store_path, document)
-    b.store.set("a/zarr.json", b"{}".replace(b"{}", __import__("json").dumps(document).encode()))
+    b.store.set("a/zarr.json", json.dumps(document).encode())
     b = zarr.open_array(a.store, path="a")
     assert b.shape == (4, 6)
     assert b.chunks == (2, 3)

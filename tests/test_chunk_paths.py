@@ -1,6 +1,7 @@
 """The ways to run the chunk loop give the same: one by one, by rows, on threads, overlapped."""
 
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -259,3 +260,33 @@ def test_every_way_asks_for_each_chunk_once() -> None:
             counting.counter.clear()
             a[...]
             assert dict(counting.counter) == {"get": 30}, way
+
+
+# --- memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compressors", [None, "auto"])
+@pytest.mark.parametrize("chunks", [(64, 1000), (8, 250), (1000, 1000)])
+def test_memory_is_that_of_the_result_and_few_chunks(chunks: Any, compressors: Any) -> None:
+    value = np.random.default_rng(0).integers(0, 50, (2000, 1000), dtype="i4")  # 8 MB
+    a = zarr.create_array({}, shape=value.shape, chunks=chunks, dtype="i4", compressors=compressors)
+    few = 5 << 20
+    stored = 0
+
+    def peak_of(do: Callable[[], object]) -> int:
+        tracemalloc.start()
+        try:
+            kept = do()
+            del kept
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak = peak_of(lambda: a.__setitem__(..., value))
+    stored = a.nbytes_stored()
+    assert peak < stored + few
+    assert peak_of(lambda: a[...]) < value.nbytes + few
+    out = np.empty_like(value)
+    assert peak_of(lambda: a.get_basic_selection(out=out)) < few
+    assert peak_of(lambda: a[::500, ::500]) < few
+    assert peak_of(lambda: a.oindex[[0, 1999], :]) < few

@@ -209,6 +209,19 @@ def break_document(store: Any, path: str, zarr_format: Any) -> Any:
     return store
 
 
+def test_refreshing_writes_nothing(zarr_format: Any) -> None:
+    store = LoggingStore(MemoryStore())
+    make(store, zarr_format)
+    zarr.consolidate_metadata(store)
+    zarr.open_array(store, path="x").resize((9,))
+    store.counter.clear()
+    group = zarr.open_consolidated(store, mode="r")
+    assert group["x"].refresh().shape == (9,)
+    assert group.refresh()["x"].shape == (4,)  # the copy is not true, and is not mended by reading
+    assert group["sub"].refresh().path == "sub"
+    assert writes(store) == 0
+
+
 def test_use_consolidated(store: Any, zarr_format: Any) -> None:
     make(store, zarr_format)
     with pytest.raises(ValueError, match="Consolidated metadata requested"):

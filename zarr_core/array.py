@@ -30,6 +30,7 @@ from zarr_core.selection import (
     OuterPlan,
     Plan,
     basic_items,
+    place_in_result,
     plan_basic,
     plan_blocks,
     plan_coordinates,
@@ -59,7 +60,7 @@ class ChunkPart(NamedTuple):
     chunk_selection: tuple[Any, ...]
     """The selected elements within the chunk, per dimension."""
     out_selection: tuple[Any, ...]
-    """Where they are in the result."""
+    """Where they are in the result, per dimension; of points, in the flattened result."""
 
 
 @final
@@ -129,7 +130,7 @@ class Array(ArrayDescription):
 
     def refresh(self) -> "Array":
         """Read the metadata again, for a node that others may have changed; return this array."""
-        self._publish(read_array(self.store_path, self.metadata.zarr_format))
+        self._node.metadata = read_array(self.store_path, self.metadata.zarr_format)
         return self
 
     def _publish(self, metadata: ArrayMetadata) -> None:
@@ -222,16 +223,20 @@ class Array(ArrayDescription):
         return ArrayInfo.of(self, self._nchunks_initialized(), self.nbytes_stored())
 
     def _nchunks_initialized(self) -> int:
-        counts = self.metadata.chunk_grid.counts
-        stored = sum(
-            all(k < n for k, n in zip(coords, counts, strict=True))
+        grid, sharding = self.metadata.chunk_grid, self.metadata.sharding
+        stored = (
+            grid.region(coords)
             for _, coords in stored_chunks(self.store_path, self.metadata)
+            if all(k < n for k, n in zip(coords, grid.counts, strict=True))
         )
-        return (
-            stored
-            * math.prod(-(-s // c) for s, c in zip(self.shards or (), self.chunks, strict=True))
-            if self.metadata.sharding is not None and self.metadata.chunk_grid.chunk_shape
-            else stored
+        if sharding is None:
+            return sum(1 for _ in stored)
+        inner = sharding.configuration["chunk_shape"]
+        return sum(
+            math.prod(
+                -(-(part.stop - part.start) // c) for part, c in zip(region, inner, strict=True)
+            )
+            for region in stored
         )
 
     @property
@@ -539,8 +544,8 @@ class Array(ArrayDescription):
         the rest of the chunks at the boundary is reset to the fill value, so that elements that
         come back with a later resize are fill. `delete_outside_chunks=False` does neither.
 
-        Raises `ConflictError` when another handle changed the shape and this call, meant to grow
-        the array, would cut off what the other one added.
+        Raises `ConflictError` when another handle made the array larger and this call would cut off
+        what it added.
         """
         self._flush()
         resize(self, new_shape, delete_outside_chunks=delete_outside_chunks)
@@ -565,9 +570,15 @@ class Array(ArrayDescription):
         state = self._current()
         grid = state.metadata.chunk_grid
         selection, _ = split_fields(selection)
-        for part in plan_selection(selection, grid).parts():
-            key = state.space.key(part.coords)
-            yield ChunkPart(part.coords, key, grid.region(part.coords), part.chunk, part.out)
+        plan = plan_selection(selection, grid)
+        for part in plan.parts():
+            at = part.coords
+            chunk = tuple(
+                s.start if isinstance(s, slice) and d in plan.extra else s
+                for d, s in enumerate(part.chunk)
+            )
+            places = place_in_result(plan, part.out)
+            yield ChunkPart(at, state.space.key(at), grid.region(at), chunk, places)
 
     def _flush(self) -> None:
         """Store what a batch holds, before stored chunks are looked at or removed."""

@@ -69,7 +69,7 @@ class RegularAxis:
         """Return the number of inner chunks, of length `size`, that hold elements."""
         return -(-self.length // size)
 
-    def resized(self, length: int) -> "RegularAxis":
+    def resized(self, length: int, unit: int = 1) -> "RegularAxis":
         """Return the axis with another length."""
         return RegularAxis(length, self.size)
 
@@ -122,9 +122,12 @@ class RectilinearAxis:
         """Return the number of inner chunks, of length `size`, that hold elements."""
         return sum(-(-length // size) for length in self.sizes())
 
-    def resized(self, length: int) -> "RectilinearAxis":
-        """Return the axis with another length; what the edges do not cover becomes one more chunk."""
-        missing = length - sum(self.edges)
+    def resized(self, length: int, unit: int = 1) -> "RectilinearAxis":
+        """Return the axis with another length.
+
+        What the edges do not cover becomes one more chunk, whose length is a multiple of `unit`.
+        """
+        missing = -(-(length - sum(self.edges)) // unit) * unit
         return RectilinearAxis(length, (*self.edges, missing) if missing > 0 else self.edges)
 
 
@@ -183,9 +186,15 @@ class ChunkGrid:
         """Yield the coordinates of every chunk, in C order."""
         return product(*map(range, self.counts))
 
-    def resized(self, shape: Sequence[int]) -> "ChunkGrid":
-        """Return the grid of an array of another shape, in the same chunks."""
-        return ChunkGrid(tuple(axis.resized(n) for axis, n in zip(self.axes, shape, strict=True)))
+    def resized(self, shape: Sequence[int], units: Sequence[int] | None = None) -> "ChunkGrid":
+        """Return the grid of an array of another shape, in the same chunks.
+
+        `units` is what the lengths of chunks are multiples of: those of inner chunks.
+        """
+        units = units or (1,) * len(self.axes)
+        return ChunkGrid(
+            tuple(axis.resized(*of) for axis, *of in zip(self.axes, shape, units, strict=True))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the `chunk_grid` of a format 3 document."""

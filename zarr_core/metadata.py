@@ -174,7 +174,9 @@ class ArrayMetadata:
 
     def update_shape(self, shape: Sequence[int]) -> "ArrayMetadata":
         """Return a copy with another shape."""
-        return replace(self, chunk_grid=self.chunk_grid.resized(shape))
+        sharding = self.sharding
+        inner = None if sharding is None else sharding.configuration["chunk_shape"]
+        return replace(self, chunk_grid=self.chunk_grid.resized(shape, inner))
 
     def update_attributes(self, attributes: Mapping[str, JSON]) -> "ArrayMetadata":
         """Return a copy with other attributes."""

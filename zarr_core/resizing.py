@@ -72,16 +72,25 @@ def resize(
 
     def change(fresh: ArrayMetadata) -> ArrayMetadata:
         old[:] = [fresh]
-        if any(n < f and n >= k for n, f, k in zip(shape, fresh.shape, known, strict=True)):
+        if any(n < f and k < f for n, f, k in zip(shape, fresh.shape, known, strict=True)):
             raise ConflictError(
                 f"{array!r} has shape {fresh.shape} now; resizing to {shape} would cut off what "
                 "was added since this handle read it; call refresh() first"
             )
-        return fresh.update_shape(shape)
+        return _resized(array, fresh, shape)
 
     new = array._update(change)
     if delete_outside_chunks:
         _cut(array, old[0], new)
+
+
+def _resized(array: Resizable, metadata: ArrayMetadata, shape: Sequence[int]) -> ArrayMetadata:
+    """Return metadata with another shape; raise if codecs do not take the chunks that it adds."""
+    new = metadata.update_shape(shape)
+    if new.chunk_grid.chunk_shape is None and new.chunk_grid.nchunks:
+        space = make_state(array.store_path, new, array.config).space
+        space.chain_for(tuple(n - 1 for n in new.chunk_grid.counts))
+    return new
 
 
 def _cut(array: Resizable, old: ArrayMetadata, new: ArrayMetadata) -> None:
@@ -134,7 +143,7 @@ def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:
         start[:] = [fresh.shape[axis]]
         shape = list(fresh.shape)
         shape[axis] += values.shape[axis]
-        return fresh.update_shape(shape)
+        return _resized(array, fresh, shape)
 
     new = array._update(change)
     added = range(start[0], start[0] + values.shape[axis])

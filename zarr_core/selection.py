@@ -65,7 +65,7 @@ _entry = partial(tuple.__new__, Entry)
 class OuterPlan:
     """A selection that is the product of independent selections, one per dimension."""
 
-    __slots__ = ("drops", "entries", "fancy", "flips", "result_shape", "shape")
+    __slots__ = ("drops", "entries", "extra", "fancy", "flips", "result_shape", "shape")
 
     pointwise = False
 
@@ -82,8 +82,11 @@ class OuterPlan:
         """Shape of the result."""
         self.shape: Shape = self.result_shape
         """Shape that the parts' `out` refer to: with axes of length 1 where an int was."""
+        self.extra: tuple[int, ...] = ()
+        """These axes."""
         if fancy and len(result_shape) != len(items):
             # NumPy moves axes when an int stands beside an array: keep the axis, drop it at the end.
+            self.extra = tuple(d for d, i in enumerate(items) if isinstance(i, int))
             items = [range(i, i + 1) if isinstance(i, int) else i for i in items]
             self.shape = tuple(map(len, items))  # type: ignore[arg-type]
         self.entries: list[list[Entry]] = []
@@ -142,6 +145,7 @@ class PointPlan:
 
     pointwise = True
     fancy = True
+    extra: tuple[int, ...] = ()
     flips: tuple[int, ...] = ()
 
     def __init__(
@@ -163,6 +167,21 @@ class PointPlan:
 
 
 Plan: TypeAlias = OuterPlan | PointPlan
+
+
+def place_in_result(plan: Plan, out: tuple[slice | IntArray, ...]) -> tuple[slice | IntArray, ...]:
+    """Return where a part of a plan is in the result, given where it is in the plan's own shape."""
+    places: list[slice | IntArray] = []
+    for axis, place in enumerate(out):
+        if axis in plan.extra:
+            continue
+        if axis in plan.flips and isinstance(place, slice):
+            last = plan.shape[axis] - 1
+            end = last - place.stop
+            places.append(slice(last - place.start, end if end >= 0 else None, -1))
+        else:
+            places.append(place)
+    return tuple(places)
 
 
 # --- one dimension of an outer plan ----------------------------------------------------------------
@@ -262,7 +281,7 @@ def basic_items(selection: Any, shape: Shape) -> list[int | range] | None:
     Ints are in `[0, length)`, ranges inside the dimension. Raises `ArrayIndexError` for too many
     indices and `BoundsCheckError` for an int outside.
     """
-    if selection.__class__ is not tuple:
+    if not isinstance(selection, tuple):
         selection = (selection,)
     if len(selection) != len(shape):
         if not shape and _is_bool(*selection[:1]):

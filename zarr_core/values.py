@@ -76,7 +76,9 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
     Conversions that can fail or lose more than precision are made here, before anything is
     written; others are left to the chunks, so that no copy of the whole value is made.
     """
-    array = value if isinstance(value, np.ndarray) else None
+    array = None
+    if isinstance(value, np.ndarray):
+        array = np.asarray(value)  # a subclass has its own ideas of shapes and bytes
     if array is None:
         if hasattr(value, "__array__") and not isinstance(value, np.generic):
             array = np.asarray(value)
