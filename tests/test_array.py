@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from strategies import (
     KINDS,
@@ -295,6 +295,7 @@ def read_somehow(
     return returned
 
 
+@settings(max_examples=max(200, settings().max_examples))
 @given(st.data())
 def test_arrays_do_what_numpy_does(data: st.DataObject) -> None:
     drawn = data.draw(drawn_arrays())
@@ -633,6 +634,42 @@ def test_fields_are_read_and_written_alone(layout: Any) -> None:
     a.set_basic_selection(slice(0, 2), two, fields=["x"])
     assert a["x"].tolist() == [0, 0, 9, 9]
     assert a["y"]["z"].tolist() == [5, 6, 7, 8]
+
+
+def test_fields_that_are_arrays() -> None:
+    dtype = np.dtype([("a", "i4", (2,)), ("b", "f4")])
+    a = new((5,), (2,), dtype, zarr_format=2)
+    expected = np.zeros(5, dtype)
+    for index, value in [
+        (slice(None), np.arange(10).reshape(5, 2)),
+        (slice(0, 2), 7),
+        (slice(1, 3), [[1, 2], [3, 4]]),
+        (slice(3, None), [5, 6]),
+        (0, [8, 9]),
+    ]:
+        expected["a"][index] = value
+        a.set_basic_selection(index, value, fields="a")
+        assert_same(a[...], expected)
+    assert_same(a["a"], np.array(expected["a"]))
+    assert_same(a[1:4:2, "a"], np.array(expected["a"][1:4:2]))
+    assert_same(a[::-1, "a"], np.array(expected["a"][::-1]))
+    assert_same(a.oindex[[3, 0], "a"], expected["a"][[3, 0]])
+    assert_same(a.vindex[[[3], [0]], "a"], expected["a"][[[3], [0]]])
+    assert_same(a.get_mask_selection(expected["b"] == 0, fields="a"), np.array(expected["a"]))
+    out = np.empty((5, 2), "i4")
+    assert_same(a.get_basic_selection(fields="a", out=out), np.array(expected["a"]))
+    expected["a"][[3, 0]] = [[1, 2], [3, 4]]
+    a.set_orthogonal_selection([3, 0], [[1, 2], [3, 4]], fields="a")
+    assert_same(a[["b", "a"]]["a"], np.array(expected["a"]))
+    with pytest.raises(ValueError, match="broadcast"):
+        a.set_basic_selection(slice(0, 2), [1, 2, 3], fields="a")
+    with a.batch() as batch:
+        batch["a"] = 5
+        batch[1:3, "b"] = 1
+        batch.setitem(0, [1, 0], fields="a")
+        assert batch["a"].tolist() == [[1, 0], *[[5, 5]] * 4]
+    assert a["a"].tolist() == [[1, 0], *[[5, 5]] * 4]
+    assert a["b"].tolist() == [0, 1, 1, 0, 0]
 
 
 def test_fields_that_are_not_there() -> None:

@@ -994,3 +994,87 @@ def test_metadata_of_another_array_is_not_mixed_up() -> None:
     assert percent[:].tolist() == [3] * 4
     assert "100%d/c/1" in percent.store._store_dict
     assert isinstance(percent.metadata, ArrayMetadata)
+
+
+# --- a store that fails once -----------------------------------------------------------------------
+
+
+class FailsOnce(WrapperStore[MemoryStore]):
+    """Raises in its n-th call, whatever it is."""
+
+    def __init__(self, store: MemoryStore, at: int) -> None:
+        super().__init__(store)
+        self.left = at
+        self.lock = threading.Lock()
+
+    def _call(self, name: str, *args: Any) -> Any:
+        with self.lock:
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(errno.EIO, f"{name} failed")
+        return getattr(self.store, name)(*args)
+
+    def get(self, *args: Any) -> Any:
+        return self._call("get", *args)
+
+    def set(self, *args: Any) -> None:
+        self._call("set", *args)
+
+    def delete(self, *args: Any) -> None:
+        self._call("delete", *args)
+
+    def exists(self, *args: Any) -> bool:
+        return bool(self._call("exists", *args))
+
+    def open_value(self, *args: Any) -> Any:
+        return self._call("open_value", *args)
+
+    def get_versioned(self, *args: Any) -> Any:
+        return self._call("get_versioned", *args)
+
+    def set_if_version(self, *args: Any) -> bool:
+        return bool(self._call("set_if_version", *args))
+
+    def set_if_not_exists(self, *args: Any) -> bool:
+        return bool(self._call("set_if_not_exists", *args))
+
+    def list_prefix(self, *args: Any) -> Any:
+        return self._call("list_prefix", *args)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("layout", [{}, {"shards": (4, 4)}, {"zarr_format": 2}])
+def test_a_store_that_fails_once_is_an_error_and_trying_again_mends_it(
+    layout: Any, slow: bool
+) -> None:
+    def scenario(store: Any) -> Array:
+        a = new((6, 4), (2, 2), store=store, name="g/a", overwrite=True, **layout)
+        a[:] = np.arange(1, 25).reshape(6, 4)
+        a[1:3, 1] = 0
+        a.attrs["x"] = 1
+        a.resize((3, 3))
+        a.resize((5, 4))
+        a.delete_chunk((0, 0))
+        assert a[4, 3] == 0
+        a[:, :] += 1
+        return a
+
+    expected = scenario(MemoryStore())[:]
+    at = 0
+    while True:
+        at += 1
+        inner = MemoryStore()
+        faulty = FailsOnce(inner, at)
+        store = LatencyStore(faulty) if slow else faulty
+        try:
+            scenario(store)
+        except OSError as error:
+            assert error.errno == errno.EIO  # noqa: PT017
+        else:
+            break  # the scenario is over before the failure
+        assert faulty.left <= 0
+        a = scenario(store)
+        np.testing.assert_array_equal(a[:], expected)
+        np.testing.assert_array_equal(zarr.open_array(inner, path="g/a")[:], expected)
+        assert zarr.open_array(inner, path="g/a").attrs.asdict() == {"x": 1}
+    assert at > 30

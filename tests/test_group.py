@@ -22,7 +22,7 @@ from zarr_core.errors import (
     ReadOnlyError,
     ZarrUserWarning,
 )
-from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
+from zarr_core.storage import LatencyStore, LocalStore, LoggingStore, MemoryStore, PrefixStore
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
@@ -711,8 +711,14 @@ def test_a_damaged_member_is_an_error_and_can_be_removed(zarr_format: Any) -> No
 
 
 @FORMATS
-def test_removing_leaves_no_empty_directories(tmp_path: Path, zarr_format: Any) -> None:
-    group = filled(zarr.open_group(tmp_path / "x", mode="w", zarr_format=zarr_format))
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_removing_leaves_no_empty_directories(
+    tmp_path: Path, zarr_format: Any, wrapped: bool
+) -> None:
+    store: Any = LocalStore(tmp_path / "x")
+    if wrapped:
+        store = LoggingStore(PrefixStore(LocalStore(tmp_path), "x"))
+    group = filled(zarr.open_group(store, mode="w", zarr_format=zarr_format))
     group["b"][:] = 1
     group["a/x"][:] = 1
     (tmp_path / "x" / "a" / "deep" / "foreign").write_text("kept")

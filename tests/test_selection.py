@@ -131,6 +131,7 @@ def test_slices_beside_indices_are_orthogonal() -> None:
         ((..., [1, 0]), array[:, [1, 0]]),
         ((np.array([True, False, True, False]), slice(1, 4)), array[[0, 2], 1:4]),
         ((2, [4, 0]), array[2, [4, 0]]),
+        ((range(1, 3), slice(None)), array[1:3]),
         (([3, 1], [4, 0]), array[[3, 1], [4, 0]]),  # arrays for all dimensions: points
         (([[3], [1]], [4, 0]), array[[[3], [1]], [4, 0]]),
     ]:

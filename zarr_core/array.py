@@ -371,12 +371,13 @@ class Array(ArrayDescription):
         prototype: Any = None,
     ) -> Any:
         """Run a plan; the result has the plan's result shape."""
-        dtype = state.space.dtype if fields is None else field_dtype(state.space.dtype, fields)
+        dtype, inner = field_dtype(state.space.dtype, fields)
+        shape = plan.result_shape + inner
         if out is None and prototype is None:
-            returned = target = np.empty(plan.result_shape, dtype, self.order)
+            returned = target = np.empty(shape, dtype, self.order)
         else:
-            returned, target = destination(out, prototype, plan.result_shape, dtype, self.order)
-        view = target if plan.shape == plan.result_shape else target.reshape(plan.shape)
+            returned, target = destination(out, prototype, shape, dtype, self.order)
+        view = target if plan.shape == plan.result_shape else target.reshape(plan.shape + inner)
         read = chunk_io.read if self._batch is None else self._batch.read
         read(state.space, plan, view, fields)
         if view.size and not np.may_share_memory(view, target):
@@ -512,10 +513,10 @@ class Array(ArrayDescription):
     def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
         self._check_writable()
         space = state.space
-        dtype = space.dtype if fields is None else field_dtype(space.dtype, fields)
-        checked = fitted(value, dtype, plan.result_shape)
+        dtype, inner = field_dtype(space.dtype, fields)
+        checked = fitted(value, dtype, plan.result_shape + inner)
         if checked.ndim and plan.shape != plan.result_shape:
-            checked = checked.reshape(plan.shape)
+            checked = checked.reshape(plan.shape + inner)
         write = chunk_io.write if self._batch is None else self._batch.write
         write(space, plan, checked, fields)
 

@@ -150,7 +150,7 @@ class Patches:
                 mask = tile.masks[name][at]
                 values = tile.values if name is None else tile.values[name]
                 target = piece if name is None or name == fields else piece[name]
-                np.copyto(target, values[at], where=mask)
+                np.copyto(target, values[at], where=_spread(mask, values.ndim - tile.values.ndim))
             if plan.fancy:
                 out[where] = piece
 
@@ -194,12 +194,18 @@ class Patches:
         for name, mask in masks.items():
             source = values if name is None else values[name]
             target = chunk if name is None else chunk[name]
-            np.copyto(target[within], source[within], where=mask[within])
+            where = _spread(mask[within], source.ndim - values.ndim)
+            np.copyto(target[within], source[within], where=where)
         return chunk
 
 
 def _without_ints(selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
     return tuple(slice(s, s + 1) if isinstance(s, int) else s for s in selectors)
+
+
+def _spread(mask: npt.NDArray[np.bool_], axes: int) -> npt.NDArray[np.bool_]:
+    """Return a mask with more axes at the end: those of a field that is itself an array."""
+    return mask[(..., *(None,) * axes)] if axes else mask
 
 
 def _extent(grid: ChunkGrid, coords: Coords) -> Coords:

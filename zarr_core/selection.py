@@ -351,7 +351,7 @@ def split_fields(selection: Any) -> tuple[Any, Fields]:
 
 
 def _is_arraylike(item: object) -> bool:
-    return isinstance(item, list | tuple | np.ndarray) or (
+    return isinstance(item, list | tuple | range | np.ndarray) or (
         hasattr(item, "__array__") and not isinstance(item, np.generic)
     )
 

@@ -213,7 +213,9 @@ class Shards:
         """Read a part of a shard into `out`; only the bytes that are needed are fetched."""
         part = None if pointwise else self._single(inside)
         if part is not None:
-            chunks = _Stored(self._one(reader, self._index(reader, key), self.space.key(part.coords)))
+            chunks = _Stored(
+                self._one(reader, self._index(reader, key), self.space.key(part.coords))
+            )
             out[...] = chunk_io.read_one(self.space.over(chunks), part)
             return
         plan = sub_plan(inside, pointwise, self.grid)

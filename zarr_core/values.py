@@ -33,9 +33,14 @@ def with_fields(selection: Any, fields: Fields) -> tuple[Any, Fields]:
     ) else names
 
 
-def field_dtype(dtype: np.dtype[Any], fields: Fields) -> np.dtype[Any]:
-    """Return the data type of fields; several are packed. Raise `ArrayIndexError`."""
-    names = [fields] if isinstance(fields, str) else list(fields or ())
+def field_dtype(dtype: np.dtype[Any], fields: Fields) -> tuple[np.dtype[Any], Shape]:
+    """Return the data type of fields (several are packed), and the shape of one that is an array.
+
+    Raises `ArrayIndexError` for fields that do not exist.
+    """
+    if fields is None:
+        return dtype, ()
+    names = [fields] if isinstance(fields, str) else list(fields)
     known = dtype.names or ()
     for name in names:
         if name not in known:
@@ -43,8 +48,8 @@ def field_dtype(dtype: np.dtype[Any], fields: Fields) -> np.dtype[Any]:
                 f"there is no field {name!r}; data type {dtype} has {list(known)}"
             )
     if isinstance(fields, str):
-        return dtype[fields]
-    return np.dtype([(name, dtype[name]) for name in names])
+        return dtype[fields].base, dtype[fields].shape
+    return np.dtype([(name, dtype[name]) for name in names]), ()
 
 
 def destination(
