@@ -1,4 +1,4 @@
-"""What an array is: every property that follows from its metadata, without I/O."""
+"""What a node is: the properties that follow from its place and metadata, without I/O."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,32 +15,22 @@ from zarr_core.metadata import ArrayMetadata
 from zarr_core.storage import Store, StorePath
 
 
-class ArrayDescription:
-    """The properties of an array; `Array` adds reading, writing and changing."""
+class Placed:
+    """Where a node is: what arrays and groups have in common."""
 
     __slots__ = ()
 
     store_path: StorePath
-    """Where the array is."""
-
-    @property
-    def metadata(self) -> ArrayMetadata:
-        """What the array's documents say."""
-        raise AttributeError("metadata")
-
-    @property
-    def config(self) -> ArrayConfig:
-        """How this handle reads and writes."""
-        raise AttributeError("config")
+    """Where the node is."""
 
     @property
     def store(self) -> Store:
-        """The store that holds the array."""
+        """The store that holds the node."""
         return self.store_path.store
 
     @property
     def path(self) -> str:
-        """Path of the array in its store; `""` is the root."""
+        """Path of the node in its store; `""` is the root."""
         return self.store_path.path
 
     @property
@@ -55,8 +45,24 @@ class ArrayDescription:
 
     @property
     def read_only(self) -> bool:
-        """Whether writing raises `ReadOnlyError`."""
+        """Whether changing anything raises `ReadOnlyError`."""
         return self.store_path.read_only
+
+
+class ArrayDescription(Placed):
+    """The properties of an array; `Array` adds reading, writing and changing."""
+
+    __slots__ = ()
+
+    @property
+    def metadata(self) -> ArrayMetadata:
+        """What the array's documents say."""
+        raise AttributeError("metadata")
+
+    @property
+    def config(self) -> ArrayConfig:
+        """How this handle reads and writes."""
+        raise AttributeError("config")
 
     @property
     def shape(self) -> Shape:

@@ -12,6 +12,7 @@ from zarr_core.attributes import Attributes
 from zarr_core.config import ArrayConfigLike
 from zarr_core.constructors import make_array
 from zarr_core.create import DEFAULT_FILL_VALUE, as_shape, create_node
+from zarr_core.description import Placed
 from zarr_core.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import (
@@ -43,7 +44,7 @@ D = TypeVar("D")
 
 
 @final
-class Group:
+class Group(Placed):
     """A Zarr group.
 
     Parameters
@@ -153,31 +154,6 @@ class Group:
             part = nodes.below(self._prefix[:-1]) if self._prefix else nodes
             self._shown = seen, replace(self._metadata, consolidated_metadata=part)
         return self._shown[1]
-
-    @property
-    def store(self) -> Store:
-        """The store that holds the group."""
-        return self.store_path.store
-
-    @property
-    def path(self) -> str:
-        """Path of the group in its store; `""` is the root."""
-        return self.store_path.path
-
-    @property
-    def name(self) -> str:
-        """Path with a leading slash."""
-        return f"/{self.path}"
-
-    @property
-    def basename(self) -> str:
-        """Last segment of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def read_only(self) -> bool:
-        """Whether changing anything raises `ReadOnlyError`."""
-        return self.store_path.read_only
 
     synchronizer = None
     """Writes of one process are synchronised without one."""
