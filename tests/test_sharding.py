@@ -8,14 +8,16 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import picked, selections
+from strategies import basic, picked, selections
 
 import zarr_core
+from zarr_core import chunk_rows, workers
 from zarr_core.codecs import (
     BytesCodec,
     Crc32cCodec,
@@ -28,7 +30,8 @@ from zarr_core.codecs import (
 )
 from zarr_core.codecs.base import BytesBytesCodec, BytesStage
 from zarr_core.errors import ChunkDecodeError, ChunkEncodeError, MetadataValidationError
-from zarr_core.sharding import merge_ranges, morton_order
+from zarr_core.shard_chunks import merge_ranges
+from zarr_core.sharding import morton_order
 from zarr_core.storage import LocalStore, MemoryStore, local
 from zarr_core.storage.base import RangeByteRequest, SuffixByteRequest, ValueSnapshot
 
@@ -605,6 +608,148 @@ def test_inner_chunks_that_are_not_touched_keep_their_bytes() -> None:
         old, new = index[number], index_of(after, 4)[number]
         assert after[int(new[0]) : int(new.sum())] == damaged[int(old[0]) : int(old.sum())]
     assert array[3, 3] == -1
+
+
+ORDERED = ["morton", "lexicographic", "colexicographic"]
+
+
+@given(st.data())
+def test_bytes_do_not_depend_on_how_a_shard_was_written(data: st.DataObject) -> None:
+    # Changes in place, with what is kept between calls, against writing all of it at once.
+    shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+    inner = tuple(data.draw(st.sampled_from([d for d in range(1, 7) if n % d == 0])) for n in shape)
+    options = {
+        "shape": shape,
+        "chunks": inner,
+        "shards": {"shape": shape, "index_location": data.draw(st.sampled_from(["end", "start"]))},
+        "dtype": "i2",
+        "compressors": data.draw(st.sampled_from([None, [GzipCodec(level=1)], [Crc32cCodec()]])),
+        "config": {"subchunk_write_order": data.draw(st.sampled_from(ORDERED))},
+    }
+    key = "/".join("c" + "0" * len(shape))
+    array = create(MemoryStore(), **options)
+    others = create(MemoryStore(), **options)  # a second shard through the same handle's memory
+    expected = np.zeros(shape, "i2")
+    for number in range(data.draw(st.integers(1, 6))):
+        index = data.draw(basic(shape))
+        # Zeros remove inner chunks, small numbers change the size of compressed ones.
+        values = np.random.default_rng(number).integers(0, data.draw(st.integers(1, 4)), shape)
+        value = values.astype("i2")[index]
+        array[index] = value
+        expected[index] = value
+        np.testing.assert_array_equal(array[...], expected)
+        others[...] = expected
+        assert array.store.get(key) == others.store.get(key)
+        fresh = create(MemoryStore(), **options)
+        fresh[...] = expected
+        assert array.store.get(key) == fresh.store.get(key)
+
+
+@given(st.data())
+def test_an_unordered_shard_does_not_depend_on_what_was_kept(data: st.DataObject) -> None:
+    options: dict[str, Any] = {"shape": (4, 4), "chunks": (1, 2), "shards": (4, 4)}
+    options["config"] = {"subchunk_write_order": "unordered"}
+    one, each = MemoryStore(), MemoryStore()
+    array = create(one, **options)
+    create(each, **options)
+    for number in range(data.draw(st.integers(1, 6))):
+        index = data.draw(basic((4, 4)))
+        value = data.draw(st.integers(0, 1)) * (number + 1)
+        array[index] = value
+        zarr_core.open_array(each, config=options["config"])[index] = value
+        assert one.get("c/0/0") == each.get("c/0/0")
+
+
+@given(st.data())
+def test_shards_of_others_are_read_and_changed(data: st.DataObject) -> None:
+    # Raw inner chunks in any order, with anything between them, some of them missing.
+    rows, columns = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))
+    location = data.draw(st.sampled_from(["end", "start"]))
+    codec = ShardingCodec(chunk_shape=(2, 1), index_codecs=[LITTLE], index_location=location)
+    shape = (2 * rows, columns)
+    array = create(MemoryStore(), shape=shape, chunks=shape, shards=None, serializer=codec)
+    count = rows * columns
+    values = np.arange(1, 2 * count + 1, dtype="<i4").reshape(shape)
+    index = np.full((count, 2), MISSING, "<u8")
+    body = b""
+    step = data.draw(st.sampled_from([0, 0, 8, 3]))
+    base = 0 if location == "end" else index.nbytes
+    for place in data.draw(st.permutations(range(count))):
+        row, column = divmod(place, columns)
+        chunk = np.s_[2 * row : 2 * row + 2, column : column + 1]
+        if data.draw(st.integers(0, 9)) == 0:
+            values[chunk] = 0
+            continue
+        body += b"x" * (step * data.draw(st.integers(0, 2)))
+        index[place] = base + len(body), 8
+        body += values[chunk].tobytes()
+    body += b"x" * step
+    shard = body + index.tobytes() if location == "end" else index.tobytes() + body
+    array.store.set("c/0/0", shard)
+    np.testing.assert_array_equal(array[...], values)
+    for _ in range(2):
+        where = data.draw(basic(shape))
+        np.testing.assert_array_equal(array[where], values[where])
+        array[where] = values[where] = data.draw(st.integers(0, 2))
+        np.testing.assert_array_equal(array[...], values)
+
+
+def test_raw_inner_chunks_in_memory_are_gathered() -> None:
+    array = create(shape=(64, 64), chunks=(8, 8), shards=(64, 64))
+    values = np.arange(1, 4097).reshape(64, 64)
+    array[...] = values
+    for index, times in ((np.s_[...], 1), (np.s_[8:16], 1), (np.s_[3:60], 1), (np.s_[:, 3], 0)):
+        with patch.object(chunk_rows, "_copy_rows", wraps=chunk_rows._copy_rows) as spy:
+            np.testing.assert_array_equal(array[index], values[index])
+        assert spy.call_count == times
+    shard = array.store.get("c/0/0")
+    index = index_of(shard, 64).copy()
+    index[index[:, 0] >= 4096, 0] += 3  # not at multiples of their size any more
+    array.store.set(
+        "c/0/0",
+        b"".join(
+            (
+                shard[:4096],
+                b"xyz",
+                shard[4096:-1028],
+                Crc32cCodec().bind(None, 9999, index.dtype).encode(index),
+            )
+        ),
+    )
+    np.testing.assert_array_equal(array[...], values)
+    array[0:8, 0:8] = 0  # one is missing now
+    values[0:8, 0:8] = 0
+    np.testing.assert_array_equal(array[...], values)
+
+
+def test_threads_are_for_shards_that_are_worth_them() -> None:
+    values = np.random.default_rng(0).integers(0, 99, (256, 1024), dtype="i4")
+    for compressors, index, threads in (
+        (None, np.s_[:64], 0),  # copies of a few kB
+        ([ZstdCodec()], np.s_[:64], 1),
+        ([ZstdCodec()], np.s_[:1, :1], 0),
+    ):
+        array = create(
+            shape=values.shape, chunks=(64, 64), shards=(256, 512), compressors=compressors
+        )
+        array[...] = values
+        with (
+            zarr_core.config.set({"threading.max_workers": 4}),
+            patch.object(workers, "run", wraps=workers.run) as spy,
+        ):
+            np.testing.assert_array_equal(array[index], values[index])
+        assert spy.call_count == threads
+
+
+def test_nothing_is_kept_of_large_indexes() -> None:
+    for side, kept in ((8, True), (128, False)):
+        array = create(shape=(side, side), chunks=(1, 1), shards=(side, side), dtype="i1")
+        array[...] = 1
+        array[0, 0] = 2
+        assert array[0].sum() == side + 1
+        shards = array._current().space.chain.partial
+        found = (shards._decoded, shards._layout, shards._found)
+        assert all((f is not None) == kept for f in found)
 
 
 # --- damaged indexes -------------------------------------------------------------------------------

@@ -7,16 +7,14 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-in
 """
 
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Self, TypeAlias, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import chunk_io, workers
+from zarr_core import chunk_io
 from zarr_core.chunk_space import ChunkSpace
 from zarr_core.codecs import (
     BytesCodec,
@@ -31,26 +29,39 @@ from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOr
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import CodecError, MetadataValidationError
 from zarr_core.grid import ChunkGrid, Coords, Shape
-from zarr_core.selection import Part, Plan, single_part, sub_plan
+from zarr_core.selection import OuterPlan, Part, Plan, single_part, sub_plan
+from zarr_core.shard_chunks import (
+    MISSING,
+    Changes,
+    Fetched,
+    Found,
+    Index,
+    IndexCache,
+    InMemory,
+    Inside,
+    Layout,
+    Numbers,
+    Range,
+    Run,
+    Windows,
+    merge_ranges,
+    read_runs,
+)
 from zarr_core.storage.base import (
     OpenValue,
     RangeByteRequest,
-    Request,
-    Result,
     SuffixByteRequest,
     Value,
     ValueSnapshot,
 )
 
 NAME = "sharding_indexed"
-MISSING = 2**64 - 1
-"""Offset and size in the index of an inner chunk that is not stored."""
+NOT_STORED = np.uint64(MISSING)
 MAX_INDEX_BYTES = 1 << 31
+KEPT_INDEX_BYTES = 64 << 10
+"""Of shards with a larger index, nothing is kept from one call to the next."""
 LOCAL_GAP_BYTES = 16 << 10
 """Where a request takes microseconds, a longer gap costs more to read than another request."""
-
-Index: TypeAlias = npt.NDArray[np.uint64]
-"""Offset and size per inner chunk, shape (chunks, 2)."""
 
 
 @final
@@ -166,21 +177,28 @@ class Shards:
                 f"codec {NAME!r}: index_codecs must have a fixed size, {self.index_chain} has not"
             )
         self.index_nbytes = self.index_chain.fixed_nbytes
-        strides = [math.prod(self.counts[d + 1 :]) for d in range(len(shape))]
+        self._behind = self.index_nbytes if self.index_at_end else 0
+        self._strides = [math.prod(self.counts[d + 1 :]) for d in range(len(shape))]
         self.space = ChunkSpace(
             name="the shard",
             grid=self.grid,
             dtype=spec.dtype,
             fill_value=spec.fill_value,
             make_chain=lambda _: CodecChain(codec.codecs, inner_spec),
-            store=_Stored({}),
-            key=_linear(strides),
+            store=Fetched({}),
+            key=_linear(self._strides),
             lock_key=None,
             write_empty_chunks=self.config.write_empty_chunks,
             read_missing_chunks=True,  # inner chunks are left out because they are fill
         )
         self.nested = self.space.chain is not None and self.space.chain.partial is not None
-        self._order: npt.NDArray[np.intp] | None = None
+        self._orders: tuple[Numbers, Numbers] | None = None
+        # What the last call found out. Most calls follow one that was like them.
+        self._planned: tuple[tuple[slice, ...], Plan, Numbers] | None = None
+        self._decoded: tuple[bytes, Index] | None = None
+        self._found: Found | None = None
+        self._layout: Layout | None = None
+        self._keeps = self.index_nbytes <= KEPT_INDEX_BYTES
         self._cache = IndexCache(self.config.shard_index_cache_bytes)
 
     # --- as a codec of whole shards ------------------------------------------------------------------
@@ -196,7 +214,7 @@ class Shards:
         """Return a shard with an array in it."""
         whole = tuple(slice(0, n) for n in self.grid.shape)
         encoded = self.write(None, whole, False, array, None)
-        return self._assemble(None, None, {}) if encoded is None else encoded
+        return self._assemble(None, None, Changes(None, None)) if encoded is None else encoded
 
     # --- reading -------------------------------------------------------------------------------------
 
@@ -213,26 +231,58 @@ class Shards:
         """Read a part of a shard into `out`; only the bytes that are needed are fetched."""
         part = None if pointwise else self._single(inside)
         if part is not None:
-            chunks = _Stored(
-                self._one(reader, self._index(reader, key), self.space.key(part.coords))
-            )
-            out[...] = chunk_io.read_one(self.space.over(chunks), part)
+            one = self._one(reader, self._index(reader, key), self.space.key(part.coords))
+            out[...] = chunk_io.read_one(self.space.over(Fetched(one)), part)
             return
-        plan = sub_plan(inside, pointwise, self.grid)
+        plan, numbers = self._plan(inside, pointwise)
         if not plan.nparts:
             return
         index = self._index(reader, key)
-        if isinstance(reader, ValueSnapshot):
-            data = memoryview(reader.read())
-            if plan.nparts > 16 and not self._wrong(index, len(data)):
-                chunk_io.read(self.space.over(_Whole(data, index)), plan, out)
-                return
+        chunks: Inside
         if self.nested:
-            chunk_io.read(self.space.over(_Windows(self, reader, index)), plan, out)
+            chunks = Windows(self.is_stored, reader, index)
         else:
-            chunk_io.read(
-                self.space.over(self._fetch(reader, index, plan, high_latency)), plan, out
-            )
+            chunks = self._fetch(reader, index, numbers, high_latency)
+        chunk_io.read(self.space.over(chunks), plan, out)
+
+    def _plan(self, inside: tuple[Any, ...], pointwise: bool) -> tuple[Plan, Numbers]:
+        """Return the plan of a selection and the inner chunks in it.
+
+        The last plan is kept: most shards of a selection have the same.
+        """
+        known = self._planned
+        plain = not pointwise and all(isinstance(s, slice) for s in inside)
+        if plain and known is not None and known[0] == inside:
+            return known[1], known[2]
+        plan = sub_plan(inside, pointwise, self.grid)
+        if isinstance(plan, OuterPlan):
+            numbers = np.zeros(1, np.intp)
+            for entries, stride in zip(plan.entries, self._strides, strict=True):
+                along = np.array([entry.chunk for entry in entries], np.intp)
+                numbers = np.add.outer(numbers, along * stride).reshape(-1)
+        else:
+            numbers = np.array([self.space.key(part.coords) for part in plan.parts()], np.intp)
+        if plain:
+            self._planned = (inside, plan, numbers)
+        return plan, numbers
+
+    def cost(self, plan: Plan, axes: Coords | None, *, write: bool) -> float:
+        """Return the microseconds that a typical part of a plan over shards leaves to other threads.
+
+        `axes` says how the axes of the array are permuted before they are those of a shard.
+        """
+        each = self.space.write_cost if write else self.space.read_cost
+        if not isinstance(plan, OuterPlan):
+            return each * min(self.nchunks, plan.shape[0] / plan.nparts)
+        touched = 1
+        for dim, size in enumerate(self.grid.chunk_shape or ()):
+            entries = plan.entries[dim if axes is None else axes[dim]]
+            inside = entries[len(entries) // 2].inside
+            if isinstance(inside, slice):
+                touched *= -(-inside.stop // size) - inside.start // size
+            elif not isinstance(inside, int):
+                touched *= min(self.counts[dim], len(inside))
+        return each * touched
 
     def _single(self, inside: tuple[Any, ...]) -> Part | None:
         """Return a selection as part of the only inner chunk that it needs, or None.
@@ -271,54 +321,87 @@ class Shards:
             raise CodecError(
                 f"a shard of {len(data)} bytes is too short for its index of {self.index_nbytes}"
             )
+        known = self._decoded
+        if self._keeps:
+            data = bytes(data)  # a copy, which does not keep all of the shard in memory
+            if known is not None and known[0] == data:
+                return known[1]
         try:
-            return self.index_chain.decode(data).reshape(-1, 2)
+            index = self.index_chain.decode(data).reshape(-1, 2)
         except CodecError as error:
             raise CodecError(f"the index of the shard is damaged: {error}") from error
+        if self._keeps:
+            self._decoded = (bytes(data), index)
+        return index
 
-    def _wrong(self, index: Index, total: int) -> list[int]:
-        """Return the inner chunks whose entries cannot be true; see `is_stored`."""
-        offsets, sizes = index[:, 0], index[:, 1]
-        low = np.uint64(0 if self.index_at_end else self.index_nbytes)
-        high = np.uint64(total - self.index_nbytes if self.index_at_end else total)
+    def _check(self, entries: Index, numbers: Numbers, total: int | None) -> None:
+        """Raise for the first of some entries of an index that cannot be true; see `is_stored`."""
+        offsets, sizes = entries[:, 0], entries[:, 1]
+        low, high = map(np.uint64, self._bounds(total))
         # Subtracted, as a sum may not fit into 64 bits.
         wrong = (offsets < low) | (offsets > high) | (sizes > high - np.minimum(offsets, high))
-        wrong &= (offsets != MISSING) | (sizes != MISSING)
-        found: list[int] = np.flatnonzero(wrong).tolist()
-        return found
+        wrong &= (offsets != NOT_STORED) | (sizes != NOT_STORED)
+        if wrong.any():
+            at = int(wrong.argmax())
+            offset, size = entries[at].tolist()
+            self.is_stored(int(numbers[at]), offset, size, total)
+
+    def _bounds(self, total: int | None) -> tuple[int, int]:
+        """Return where the inner chunks of a shard of `total` bytes begin and end at most."""
+        n = self.index_nbytes
+        end = 2**63 if total is None else total
+        return (0, end if total is None else end - n) if self.index_at_end else (n, end)
 
     def _coords(self, number: int) -> Coords:
         return tuple(int(k) for k in np.unravel_index(number, self.counts)) if self.counts else ()
 
-    def _fetch(self, reader: OpenValue, index: Index, plan: Plan, high_latency: bool) -> "_Stored":
-        """Return the inner chunks of a plan, fetched with as few requests as the limits allow."""
-        key = self.space.key
-        numbers = list({key(part.coords) for part in plan.parts()})
-        ranges = []
-        for number, (offset, size) in zip(numbers, index[numbers].tolist(), strict=True):
-            if self.is_stored(number, offset, size, reader.size):
-                ranges.append((offset, offset + size, number))
-        if reader.size is not None and sum(end - start for start, end, _ in ranges) > reader.size:
-            raise _overlap_error(reader.size)
-        ranges.sort()
-        gap = self.config.sharding_coalesce_max_gap_bytes
-        runs = merge_ranges(
-            ranges,
-            gap if high_latency else min(gap, LOCAL_GAP_BYTES),
-            self.config.sharding_coalesce_max_bytes,
-        )
+    def _fetch(
+        self, reader: OpenValue, index: Index, numbers: Numbers, high_latency: bool
+    ) -> Inside:
+        """Return inner chunks, fetched with as few requests as the limits allow."""
+        found = self._find(index, numbers, reader.size)
+        if isinstance(reader, ValueSnapshot):
+            return InMemory(memoryview(reader.read()), found)
+        if found.requests is None:
+            found.requests = self._requests(found, high_latency)
+        runs, ranges = found.requests
         chunks: dict[int, Value] = {}
-        for run, data in _read_runs(reader, runs, high_latency):
+        for run, data in read_runs(reader, runs, high_latency):
             for start, end, number in ranges[run.first : run.last]:
                 chunks[number] = data[start - run.start : end - run.start]
-        return _Stored(chunks)
+        return Fetched(chunks)
+
+    def _requests(self, found: Found, high_latency: bool) -> tuple[list[Run], list[Range]]:
+        """Return the ranges of inner chunks, and what is read for them."""
+        pairs = zip(found.numbers.tolist(), found.entries.tolist(), strict=True)
+        ranges = [(start, start + size, n) for n, (start, size) in pairs if start != MISSING]
+        if found.total is not None and sum(end - start for start, end, _ in ranges) > found.total:
+            raise _overlap_error(found.total)
+        ranges.sort()
+        gap = self.config.sharding_coalesce_max_gap_bytes
+        most = self.config.sharding_coalesce_max_bytes
+        return merge_ranges(
+            ranges, gap if high_latency else min(gap, LOCAL_GAP_BYTES), most
+        ), ranges
+
+    def _find(self, index: Index, numbers: Numbers, total: int | None) -> Found:
+        """Return where inner chunks are in a shard."""
+        known = self._found
+        same = known is not None and known.index is index and known.numbers is numbers
+        if known is not None and same and known.total == total:
+            return known
+        entries = index.take(numbers, 0)
+        self._check(entries, numbers, total)
+        found = Found(index, numbers, entries, total)
+        if self._keeps:
+            self._found = found
+        return found
 
     def is_stored(self, number: int, offset: int, size: int, total: int | None) -> bool:
         """Return whether an inner chunk is stored; raise for an entry of the index that lies."""
         if offset == MISSING and size == MISSING:
             return False
-        low = 0 if self.index_at_end else self.index_nbytes
-        high = 2**63 if total is None else total - (self.index_nbytes if self.index_at_end else 0)
+        low, high = self._bounds(total)
         if MISSING in (offset, size) or offset < low or offset + size > high:
             raise CodecError(
                 f"the index of the shard is damaged: inner chunk {self._coords(number)} has offset "
@@ -340,97 +423,107 @@ class Shards:
 
         Inner chunks that are not touched are copied as they are stored.
         """
-        plan = sub_plan(inside, pointwise, self.grid)
+        part = None if pointwise or fields is not None else self._single(inside)
+        if part is not None:
+            return self.change(old, lambda inner: chunk_io.write_one(inner, part, value))
+        plan, _ = self._plan(inside, pointwise)
         return self.change(old, lambda inner: chunk_io.write(inner, plan, value, fields))
 
     def change(self, old: Value | None, make: Callable[[ChunkSpace], None]) -> Buffer | None:
         """Return a shard in which `make` changed inner chunks; see `write`."""
-        index: Index | None = None
-        data: memoryview | None = None
-        if old is not None:
-            data = memoryview(old)
-            n = self.index_nbytes
-            index = self._decode_index(data[-n:] if self.index_at_end else data[:n])
-            for number in self._wrong(index, len(data)):
-                offset, size = index[number].tolist()
-                self.is_stored(number, offset, size, len(data))
-            # As floats: a sum of hostile sizes may not fit into 64 bits.
-            if index[:, 1].sum(where=index[:, 1] != MISSING, dtype=np.float64) > len(data):
-                raise _overlap_error(len(data))
-        changes = _Changes(data, index)
+        data = None if old is None else memoryview(old)
+        layout = None if data is None else self._lay_out(data)
+        changes = Changes(data, None if layout is None else layout.entries)
         make(self.space.over(changes))
-        encoded = self._assemble(data, index, changes.changed)
+        encoded = self._assemble(data, layout, changes)
         stored = len(encoded) > self.index_nbytes
         return encoded if stored or (self.config.write_empty_chunks and changes.changed) else None
 
-    def _assemble(
-        self, old: memoryview | None, index: Index | None, changed: Mapping[int, Value | None]
-    ) -> bytes:
-        """Return a shard from inner chunks of an old one and changed ones (None: removed)."""
-        new = np.full((self.nchunks, 2), MISSING, np.uint64) if index is None else index.copy()
+    def _lay_out(self, data: memoryview) -> Layout:
+        """Return how inner chunks lie in a shard that is to be changed; its index is checked."""
+        n = self.index_nbytes
+        index = self._decode_index(data[-n:] if self.index_at_end else data[:n])
+        known = self._layout
+        if known is not None and known.entries is index and known.total == len(data):
+            return known
+        order, rank = self._sequence(index)
+        low, high = self._bounds(len(data))
+        entries = index.take(order, 0)
+        missing = entries == NOT_STORED
+        lengths = np.where(missing[:, 1], np.uint64(0), entries[:, 1])
+        if not lengths.size or lengths.max() <= high:  # hostile sizes may not sum up in 64 bits
+            ends = np.cumsum(lengths, dtype=np.int64) + low
+            starts = ends - lengths.view(np.int64)
+            packed = (entries[:, 0].view(np.int64) == starts) | missing[:, 0]
+            if packed.all() and (missing[:, 0] == missing[:, 1]).all() and ends[-1] <= high:
+                return Layout(index, len(data), order, rank, (starts, ends))
+        self._check(index, np.arange(self.nchunks), len(data))
+        # As floats: a sum of hostile sizes may not fit into 64 bits.
+        if index[:, 1].sum(where=index[:, 1] != NOT_STORED, dtype=np.float64) > len(data):
+            raise _overlap_error(len(data))
+        return Layout(index, len(data), order, rank, None)
+
+    def _assemble(self, data: memoryview | None, old: Layout | None, changes: Changes) -> bytes:
+        """Return a shard from inner chunks of an old one and changed ones."""
+        changed = changes.changed
         numbers = np.fromiter(changed, np.intp, len(changed))
-        sizes = np.fromiter(
-            (MISSING if c is None else _nbytes(c) for c in changed.values()),
-            np.uint64,
-            len(changed),
-        )
-        new[numbers, 1] = sizes
-        new[numbers, 0] = sizes  # missing when the size is
-        order = self._write_order()
-        sequence = order[new[order, 1] != MISSING]
-        if self.write_order == "unordered" and index is not None:
-            sequence = sequence[np.argsort(index[sequence, 0], kind="stable")]
-        lengths = new[sequence, 1].astype(np.int64)
-        offsets = np.zeros(len(sequence), np.int64)
-        np.cumsum(lengths[:-1], out=offsets[1:])
-        if not self.index_at_end:
-            offsets += self.index_nbytes
-        pieces = self._pieces(old, index, changed, numbers, sequence, lengths)
-        new[sequence, 0] = offsets
-        encoded = self.index_chain.encode(new.reshape(*self.counts, 2))
-        stored = flat_bytes(encoded)
-        return b"".join([*pieces, stored] if self.index_at_end else [stored, *pieces])
+        sizes = [MISSING if c is None else _nbytes(c) for c in changed.values()]
+        layout = self._rearranged(old, numbers, sizes)
+        pieces: list[Any]
+        if data is None or old is None or old.spans is None:
+            stored = layout.order[layout.entries[layout.order, 1] != NOT_STORED]
+            pieces = [changes.get(number) for number in stored.tolist()]
+        else:
+            pieces, (starts, ends) = [], old.spans
+            at = self._bounds(None)[0]
+            places = old.rank.take(numbers).tolist()
+            for place, number in sorted(zip(places, changed, strict=True)):
+                # What lies between changed chunks is one piece.
+                chunk = changed[number]
+                pieces += (data[at : starts[place]], b"" if chunk is None else chunk)
+                at = ends[place]
+            pieces.append(data[at : ends[-1]])
+        known = self._decoded
+        if known is not None and known[1] is layout.entries:
+            index = known[0]
+        else:
+            entries = layout.entries.reshape(*self.counts, 2)
+            index = bytes(self.index_chain.encode(entries))
+        if self._keeps and self.write_order != "unordered":
+            self._decoded, self._layout = (index, layout.entries), layout
+        return b"".join([*pieces, index] if self.index_at_end else [index, *pieces])
 
-    def _pieces(
-        self,
-        old: memoryview | None,
-        index: Index | None,
-        changed: Mapping[int, Value | None],
-        numbers: npt.NDArray[np.intp],
-        sequence: npt.NDArray[np.intp],
-        lengths: npt.NDArray[np.int64],
-    ) -> list[Any]:
-        """Return what the new shard consists of, neighbours in the old one as one piece."""
-        if old is None or index is None or not len(sequence):
-            return [changed[number] for number in sequence.tolist()]
-        touched = np.zeros(self.nchunks, np.bool_)
-        touched[numbers] = True
-        mine = touched[sequence]
-        starts = index[sequence, 0].astype(np.int64)  # meaningless where touched
-        ends = starts + lengths
-        breaks = np.ones(len(sequence), np.bool_)
-        breaks[1:] = mine[1:] | mine[:-1] | (starts[1:] != ends[:-1])
-        first = np.flatnonzero(breaks)
-        last = np.append(first[1:], len(sequence)) - 1
-        pieces: list[Any] = []
-        for a, b in zip(first.tolist(), last.tolist(), strict=True):
-            if mine[a]:
-                pieces.append(changed[int(sequence[a])])
-            else:
-                pieces.append(old[starts[a] : ends[b]])
-        return pieces
+    def _rearranged(self, old: Layout | None, numbers: Numbers, sizes: list[int]) -> Layout:
+        """Return how inner chunks lie when some of them have new sizes (MISSING: removed)."""
+        if old is None:
+            new = np.full((self.nchunks, 2), NOT_STORED)
+            order, rank = self._sequence(None)
+        elif old.spans is not None and old.entries[numbers, 1].tolist() == sizes:
+            return old._replace(total=int(old.spans[1][-1]) + self._behind)
+        else:
+            new, order, rank = old.entries.copy(), old.order, old.rank
+        new[numbers] = np.array(sizes, np.uint64)[:, np.newaxis]  # missing when the size is
+        ordered = new[:, 1].take(order)
+        stored = ordered != NOT_STORED
+        lengths = np.where(stored, ordered, np.uint64(0)).view(np.int64)
+        ends = np.cumsum(lengths) + self._bounds(None)[0]
+        starts = ends - lengths
+        new[order, 0] = np.where(stored, starts.view(np.uint64), NOT_STORED)
+        return Layout(new, int(ends[-1]) + self._behind, order, rank, (starts, ends))
 
-    def _write_order(self) -> npt.NDArray[np.intp]:
-        """Return the numbers of the inner chunks in the order in which they are stored."""
-        if self._order is None:
+    def _sequence(self, index: Index | None) -> tuple[Numbers, Numbers]:
+        """Return the inner chunks in the order in which they are stored, and the place of each."""
+        if index is not None and self.write_order == "unordered":
+            return _with_places(np.argsort(index[:, 0], kind="stable"))
+        if self._orders is None:
             if self.write_order == "morton":
-                self._order = morton_order(self.counts)
+                order = morton_order(self.counts)
             elif self.write_order == "colexicographic":
-                numbers = np.arange(self.nchunks).reshape(self.counts)
-                self._order = numbers.transpose().reshape(-1)
+                order = np.arange(self.nchunks).reshape(self.counts).transpose().reshape(-1)
             else:
-                self._order = np.arange(self.nchunks)
-        return self._order
+                order = np.arange(self.nchunks)
+            self._orders = _with_places(order)
+        return self._orders
 
 
 def _overlap_error(total: int) -> CodecError:
@@ -438,6 +531,13 @@ def _overlap_error(total: int) -> CodecError:
     return CodecError(
         f"the index of the shard is damaged: inner chunks overlap in a shard of {total} bytes"
     )
+
+
+def _with_places(order: Numbers) -> tuple[Numbers, Numbers]:
+    """Return a permutation and its inverse."""
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return order, places
 
 
 def _linear(strides: Sequence[int]) -> Any:
@@ -472,204 +572,6 @@ def morton_order(counts: Shape) -> npt.NDArray[np.intp]:
                 codes |= (column << np.uint64(position)).reshape(shape)
                 position += 1
     return np.argsort(codes.reshape(-1), kind="stable")
-
-
-class Run(NamedTuple):
-    """Neighbouring ranges, `first` to `last` (not included), read as one."""
-
-    first: int
-    last: int
-    start: int
-    end: int
-
-
-def merge_ranges(ranges: Sequence[tuple[int, int, int]], max_gap: int, max_bytes: int) -> list[Run]:
-    """Return sorted ranges (start, end, ...) merged where close, and not too long together."""
-    runs: list[Run] = []
-    for at, (start, end, _) in enumerate(ranges):
-        if runs:
-            run = runs[-1]
-            if start - run.end <= max_gap and max(run.end, end) - run.start <= max_bytes:
-                runs[-1] = Run(run.first, at + 1, run.start, max(run.end, end))
-                continue
-        runs.append(Run(at, at + 1, start, end))
-    return runs
-
-
-def _read_runs(
-    reader: OpenValue, runs: list[Run], high_latency: bool
-) -> Iterator[tuple[Run, memoryview]]:
-    """Yield the bytes of runs; the requests overlap on slow stores."""
-
-    def fetch(run: Run) -> Value:
-        return reader.read(RangeByteRequest(run.start, run.end))
-
-    if not high_latency or len(runs) < 2:
-        for run in runs:
-            yield run, memoryview(fetch(run))
-        return
-    for number, data, error in workers.overlap(fetch, runs, limit=None):
-        if error is not None:
-            raise error
-        assert data is not None
-        yield runs[number], memoryview(data)
-
-
-# --- the inside of a shard, in the place of a store ----------------------------------------------------
-
-
-class _Inside:
-    """What `chunk_io` needs of a store, for the inside of a shard."""
-
-    high_latency = False
-
-    def get(self, key: int) -> Value | None:
-        raise NotImplementedError
-
-    def set(self, key: int, value: Any) -> None:
-        raise TypeError("the inside of this shard is only read")
-
-    def delete(self, key: int) -> None:
-        raise TypeError("the inside of this shard is only read")
-
-    def open_value(self, key: int) -> OpenValue | None:
-        value = self.get(key)
-        return None if value is None else ValueSnapshot(value)
-
-    def get_many(self, requests: Iterable[Request]) -> Iterator[Result]:
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        return "the shard"
-
-
-@final
-class _Stored(_Inside):
-    """Inner chunks that were fetched."""
-
-    def __init__(self, chunks: Mapping[int, Value]) -> None:
-        self.get = chunks.get  # type: ignore[method-assign,assignment]
-
-
-@final
-class _Whole(_Inside):
-    """A shard in memory."""
-
-    def __init__(self, data: memoryview, index: Index) -> None:
-        self._data = data
-        self._index = index
-        self._entries: list[list[int]] | None = None
-        self._asked = 0
-
-    def get(self, key: int) -> Value | None:
-        if self._entries is None:
-            # Turning the index into a list costs as much as looking at a few of its entries.
-            self._asked += 1
-            if self._asked > 8:
-                self._entries = self._index.tolist()
-            offset, size = self._index[key].tolist()
-        else:
-            offset, size = self._entries[key]
-        return None if offset == MISSING else self._data[offset : offset + size]
-
-
-@final
-class _Window:
-    """An open value that is part of another one."""
-
-    def __init__(self, reader: OpenValue, offset: int, size: int) -> None:
-        self._reader = reader
-        self._offset = offset
-        self.size: int | None = size
-        self.version: str | None = None
-
-    def read(self, byte_range: Any = None) -> Value:
-        size = self.size or 0
-        match byte_range:
-            case RangeByteRequest(start, end):
-                pass
-            case SuffixByteRequest(suffix):
-                start, end = max(0, size - suffix), size
-            case _:
-                start, end = (0 if byte_range is None else byte_range.offset), size
-        if not 0 <= start <= end <= size:
-            raise CodecError(f"bytes {start} to {end} of an inner chunk of {size} bytes")
-        return self._reader.read(RangeByteRequest(self._offset + start, self._offset + end))
-
-    def close(self) -> None:
-        """Do nothing: the outer value is closed by who opened it."""
-
-
-@final
-class _Windows(_Inside):
-    """Inner chunks that are shards themselves: parts of them are read through the outer value."""
-
-    def __init__(self, shards: Shards, reader: OpenValue, index: Index) -> None:
-        self._shards, self._reader, self._index = shards, reader, index
-
-    def open_value(self, key: int) -> OpenValue | None:
-        offset, size = self._index[key].tolist()
-        if not self._shards.is_stored(key, offset, size, self._reader.size):
-            return None
-        return _Window(self._reader, offset, size)
-
-    def get(self, key: int) -> Value | None:
-        window = self.open_value(key)
-        return None if window is None else window.read()
-
-
-@final
-class _Changes(_Inside):
-    """The inside of a shard that is being changed."""
-
-    def __init__(self, data: memoryview | None, index: Index | None) -> None:
-        self.changed: dict[int, Any] = {}
-        self._old = None if data is None or index is None else _Whole(data, index)
-
-    def get(self, key: int) -> Value | None:
-        if key in self.changed:
-            return self.changed[key]  # type: ignore[no-any-return]
-        return None if self._old is None else self._old.get(key)
-
-    def set(self, key: int, value: Any) -> None:
-        self.changed[key] = value
-
-    def delete(self, key: int) -> None:
-        self.changed[key] = None
-
-
-@final
-class IndexCache:
-    """Indexes of shards by key, up to a number of bytes; used only for the version it was read at."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._items: OrderedDict[Hashable, tuple[Any, Index]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, reader: OpenValue) -> Index | None:
-        """Return the index of a shard if it has not changed since it was read."""
-        if not self._max_bytes or key is None or reader.version is None:
-            return None
-        with self._lock:
-            item = self._items.get(key)
-            if item is None or item[0] != (reader.version, reader.size):
-                return None
-            self._items.move_to_end(key)
-            return item[1]
-
-    def put(self, key: Hashable, reader: OpenValue, index: Index) -> None:
-        """Keep the index of a shard."""
-        if not self._max_bytes or key is None or reader.version is None:
-            return
-        with self._lock:
-            old = self._items.pop(key, None)
-            self._bytes += index.nbytes - (0 if old is None else old[1].nbytes)
-            self._items[key] = ((reader.version, reader.size), index)
-            while self._bytes > self._max_bytes and self._items:
-                _, (_, dropped) = self._items.popitem(last=False)
-                self._bytes -= dropped.nbytes
 
 
 __all__ = ["ShardingCodec"]

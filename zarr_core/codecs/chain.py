@@ -143,6 +143,7 @@ class CodecChain:
         spec: What is known of every decoded chunk.
         nbytes: Size of a decoded chunk in memory; None for elements of variable length.
         native: Whether serialised bytes are the C-contiguous memory of the chunk.
+        raw: Whether encoded data is that, too: nothing compresses or checks it.
         fixed_nbytes: Size of an encoded chunk when all have the same.
         decode: Encoded data -> array of the spec's shape and dtype, perhaps a read-only view.
         encode: Array -> encoded data, perhaps a view of the array.
@@ -175,6 +176,7 @@ class CodecChain:
         "native",
         "nbytes",
         "partial",
+        "raw",
         "spec",
     )
 
@@ -182,6 +184,7 @@ class CodecChain:
     spec: ChunkSpec
     nbytes: int | None
     native: bool
+    raw: bool
     fixed_nbytes: int | None
     decode: Callable[[Buffer], NDArray]
     encode: Callable[[NDArray], Buffer]
@@ -210,6 +213,7 @@ class CodecChain:
             "spec": spec,
             "nbytes": _memory_bytes(spec),
             "native": native,
+            "raw": native and not filters,
             "fixed_nbytes": filters[-1].nbytes if filters else serial.nbytes,
             "decode": decode,
             "encode": encode,

@@ -183,24 +183,27 @@ def _plain_frame_test(nbytes: int) -> Callable[[Buffer], bool]:
     plain = _MAGIC.to_bytes(4, "little") + bytes([flag << 6 | 0x20]) + content_size
     checked = plain[:4] + bytes([plain[4] | 4]) + content_size
     header, from_bytes = len(plain), int.from_bytes
+    plain_number, checked_number = from_bytes(plain, "little"), from_bytes(checked, "little")
+    bits = 8 * header
+    mask = (1 << bits) - 1
 
     def is_plain(data: Any) -> bool:
         if isinstance(data, np.ndarray):
             data = flat_bytes(data)
-        start = data[:header]
-        if start == plain:
+        # The header and the first block's as one number: most chunks are a single block.
+        start = from_bytes(data[: header + 3], "little")
+        if start & mask == plain_number:
             checksum = 0
-        elif start == checked:
+        elif start & mask == checked_number:
             checksum = 4
         else:
             return is_single(data)
-        position, size = header, len(data)
-        while position < size:
-            block = from_bytes(data[position : position + 3], "little")
+        position, size, block = header, len(data), start >> bits
+        while True:
             position += 3 + (1 if block & 6 == 2 else block >> 3)
-            if block & 1:
-                return position + checksum == size
-        return False
+            if block & 1 or position >= size:
+                return bool(block & 1) and position + checksum == size
+            block = from_bytes(data[position : position + 3], "little")
 
     def is_single(data: Any) -> bool:
         view = memoryview(data)
