@@ -244,6 +244,8 @@ def test_twins_of_arrays_do_what_the_methods_do(run: Callable[[Main], Any], slow
         await a.attrs.update_async(z=3)
         await a.attrs.delitem_async("x")
         assert a.attrs.asdict() == {"y": 2, "z": 3}
+        await a.attrs.clear_async()
+        assert a.attrs.asdict() == {}
         await a.attrs.put_async({})
         assert await a.refresh_async() is a
         assert await zarr.Array.open_async(a.store_path) == a

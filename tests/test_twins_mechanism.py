@@ -452,6 +452,87 @@ def test_functions_find_their_lane_from_the_store(subject: object, high_latency:
         assert lane._limit == (5 if high_latency else 2)
 
 
+class Hand:
+    """A call in a lane whose threads are run by hand."""
+
+    def __init__(self, name: str, log: list[str], when_told: Callable[[], object] = bool) -> None:
+        self.name, self.log, self.when_told = name, log, when_told
+        self.call = workers.Call()
+
+    def run(self) -> None:
+        self.log.append(f"run {self.name}")
+
+    def tell(self) -> None:
+        self.log.append(f"tell {self.name}")
+        self.when_told()
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What was to be run on threads."""
+    jobs: list[Callable[[], object]] = []
+    monkeypatch.setattr(workers, "start", lambda job: jobs.append(job) or True)
+    return jobs
+
+
+def test_a_thread_that_has_told_makes_the_next_call_too(threads: list[Callable[[], Any]]) -> None:
+    lane, log = twins.Lane(4), []  # type: ignore[var-annotated]
+    third: Any = Hand("third", log)
+    second: Any = Hand("second", log, lambda: lane.submit(third))
+    first: Any = Hand("first", log, lambda: lane.submit(second))
+    lane.submit(first)
+    threads.pop()()
+    assert log == [
+        f"{what} {who}" for who in ("first", "second", "third") for what in ("run", "tell")
+    ]
+    assert not threads
+    lane.submit(first)  # nobody looks any more: this needs a thread
+    assert len(threads) == 1
+
+
+def test_a_thread_that_looks_once_more_takes_one_call(threads: list[Callable[[], Any]]) -> None:
+    lane, log = twins.Lane(4), []  # type: ignore[var-annotated]
+    rest: list[Any] = [Hand(name, log) for name in "abc"]
+    first: Any = Hand("first", log, lambda: [lane.submit(hop) for hop in rest])
+    lane.submit(first)
+    threads.pop()()
+    assert len(threads) == 2  # b and c do not wait for a
+    assert log[:3] == ["run first", "tell first", "run a"]
+    for job in threads:
+        job()
+    assert sorted(log[3:]) == ["run b", "run c", "tell a", "tell b", "tell c"]
+
+
+def test_calls_are_made_in_order_when_a_thread_looks_once_more(
+    threads: list[Callable[[], Any]],
+) -> None:
+    lane, log = twins.Lane(2), []  # type: ignore[var-annotated]
+    rest: list[Any] = [Hand(name, log) for name in "abc"]
+    first: Any = Hand("first", log, lambda: [lane.submit(hop) for hop in rest])
+    other: Any = Hand("other", log)
+    lane.submit(first)
+    lane.submit(other)
+    threads[0]()
+    assert len(threads) == 2  # b must not come before a, and a has no thread yet
+    assert [line for line in log if line.startswith("run")] == [
+        *("run first", "run a", "run b", "run c")
+    ]
+
+
+def test_a_thread_hands_on_its_place_before_it_tells(threads: list[Callable[[], Any]]) -> None:
+    lane, log = twins.Lane(1), []  # type: ignore[var-annotated]
+    following: Any = Hand("following", log)
+    late: Any = Hand("late", log)
+    first: Any = Hand("first", log, lambda: lane.submit(late))
+    for hop in (first, following):
+        lane.submit(hop)
+    threads.pop()()
+    assert not threads
+    assert [line for line in log if line.startswith("run")] == [
+        *("run first", "run following", "run late")
+    ]
+
+
 def test_the_default_limit_is_about_the_core_count() -> None:
     assert twins._lane((), {})._limit == max(4, os.cpu_count() or 1)
 
@@ -554,6 +635,23 @@ def test_a_thousand_calls_at_once(run: Callable[[Main], Any]) -> None:
 
     run(main)
     assert sorted(found) == [2 * number for number in range(1000)]
+
+
+def test_calls_that_end_together_wake_the_loop_once() -> None:
+    class Hop:
+        n_ended = 0
+
+        def ended(self) -> None:
+            Hop.n_ended += 1
+
+    posted: list[Callable[[], None]] = []
+    box = twins._Mailbox(object(), posted.append)
+    for n_calls in (3, 2):
+        for _ in range(n_calls):
+            box.put(Hop())  # type: ignore[arg-type]
+        assert len(posted) == 1
+        posted.pop()()
+    assert Hop.n_ended == 5
 
 
 def test_trio_as_a_guest_of_asyncio() -> None:
@@ -777,6 +875,54 @@ def test_a_cancelled_read_of_its_own_memory_is_left_alone(
     run(main)
 
 
+def test_the_error_of_a_call_that_was_left_alone_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    gate = threading.Event()
+    refs: list[weakref.ref[Fake]] = []
+
+    def give() -> None:
+        local = Fake()
+        refs.append(weakref.ref(local))
+        assert gate.wait(LONG)
+        raise ValueError
+
+    async def main() -> None:
+        await by_task_cancel(async_twin(give, private=True)(), lambda: refs)
+        gate.set()
+        await until_async(lambda: refs[0]() is None)
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
+
+
+def test_no_timer_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", LONG)
+    fake = Fake()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        call_later, timers = loop.call_later, []
+
+        def note(*args: Any) -> asyncio.TimerHandle:
+            timers.append(call_later(*args))
+            return timers[-1]
+
+        task = asyncio.create_task(read_chunks(fake))
+        await until_async(lambda: fake.requests)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "call_later", note)
+            await cancelled(task)
+        assert timers
+        assert all(timer.cancelled() for timer in timers)
+
+    asyncio.run(main())
+
+
 def test_a_read_into_memory_of_others_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_into(fake: Fake, *, out: object = None) -> None:
         fake.work_on()
@@ -807,11 +953,26 @@ def test_a_cancelled_call_that_waits_for_its_turn_never_runs(
                 group.start_soon(write, first)
                 await until_async(lambda: first.begun)
                 await cancel(write(fake), is_queued)
+                assert not is_queued()  # nor are its arguments kept
                 first.gate.set()
             await write(fake, 0.001)
 
     run(main)
     assert fake.begun == 1
+
+
+def test_a_call_cancelled_before_its_thread_woke_never_runs(
+    threads: list[Callable[[], Any]],
+) -> None:
+    fake = Fake()
+    fake.gate.set()
+
+    async def main() -> None:
+        await by_task_cancel(read(fake), lambda: threads)
+        threads.pop()()
+        assert not fake.begun
+
+    asyncio.run(main())
 
 
 def test_a_place_in_a_lane_is_kept_until_the_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -939,6 +1100,38 @@ def test_a_coroutine_that_is_closed_tells_its_call_to_stop() -> None:
 
     asyncio.run(main())
     assert fake.begun == fake.ended
+
+
+def test_a_request_is_not_let_in_while_its_call_is_being_stopped() -> None:
+    call, errors = workers.Call(), []
+
+    def enter() -> None:
+        try:
+            call.enter()
+        except StoppedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=enter)
+    with call._lock:  # as in `stop`
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        call.stopped = True
+    thread.join(LONG)
+    assert len(errors) == 1
+    assert call.starting() == 0
+
+
+def test_requests_of_a_call_inside_a_call_are_waited_for_like_its_own() -> None:
+    outer = workers.Call()
+    with workers.inside(outer):
+        inner = workers.Call()
+    assert outer.starting() == 0
+    inner.enter()
+    assert outer.starting() > 0
+    outer.stop()
+    with pytest.raises(StoppedError):
+        inner.enter()
 
 
 @pytest.mark.usefixtures("_hasty")
@@ -1128,6 +1321,32 @@ def test_without_threads_calls_run_on_the_loop_with_one_warning(
 
     twins._warn_without_threads.cache_clear()
     run(main)
+
+
+@every_loop
+def test_while_the_interpreter_ends_calls_run_on_the_loop(run: Callable[[Main], Any]) -> None:
+    async def main() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "is_finalizing", lambda: True)
+            assert await double_async(2) == 4  # without a warning, which would be an error
+
+    twins._warn_without_threads.cache_clear()
+    run(main)
+
+
+def test_a_call_that_could_not_be_started_keeps_no_place() -> None:
+    twins._warn_without_threads.cache_clear()
+
+    async def main() -> None:
+        with config.set({"async.limit": 1}):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(workers, "start", lambda job: False)
+                with pytest.raises(ZarrRuntimeWarning):  # warnings are errors here
+                    await double_async(1)
+            with anyio.fail_after(LONG):
+                assert await double_async(2) == 4
+
+    asyncio.run(main())
 
 
 def in_new_interpreter(script: str, *, stdout: str) -> None:

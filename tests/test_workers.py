@@ -20,7 +20,9 @@ import pytest
 from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
-from zarr_core.workers import Call, current_call, deadline, helpers, key_lock, overlap, run
+from zarr_core.observe import timeout
+from zarr_core.overlap import _Overlap, overlap
+from zarr_core.workers import Call, current_call, helpers, key_lock, run
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -108,8 +110,8 @@ def test_a_plain_call_has_no_state() -> None:
     assert current_call() is None
 
 
-def test_deadline_raises_a_timeout_that_says_how_long() -> None:
-    with deadline(0):
+def test_timeout_raises_an_error_that_says_how_long() -> None:
+    with timeout(0):
         call = current_call()
         assert call is not None
         with pytest.raises(OperationTimeoutError, match="within 0 s"):
@@ -119,14 +121,14 @@ def test_deadline_raises_a_timeout_that_says_how_long() -> None:
     assert current_call() is None
 
 
-def test_deadline_none_is_no_deadline() -> None:
-    with deadline(None):
+def test_a_timeout_of_none_is_no_limit() -> None:
+    with timeout(None):
         assert current_call() is None
 
 
 @pytest.mark.parametrize(("outer", "inner"), [(0, 1000), (1000, 0)])
-def test_of_nested_deadlines_the_earlier_one_counts(outer: float, inner: float) -> None:
-    with deadline(outer), deadline(inner):
+def test_of_nested_timeouts_the_earlier_one_counts(outer: float, inner: float) -> None:
+    with timeout(outer), timeout(inner):
         call = current_call()
         assert call is not None
         with pytest.raises(OperationTimeoutError, match="within 0 s"):
@@ -134,7 +136,7 @@ def test_of_nested_deadlines_the_earlier_one_counts(outer: float, inner: float) 
 
 
 def test_an_inner_call_stops_with_the_outer_one() -> None:
-    with deadline(1000):
+    with timeout(1000):
         outer = current_call()
         inner = Call()
         innermost_stopped = Call()
@@ -422,6 +424,31 @@ def test_without_threads_the_caller_does_everything() -> None:
     assert not workers._process.requests
 
 
+def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that finds no room for a kept call must not leave it to nobody."""
+    main, gate = threading.current_thread(), threading.Event()
+    admit = _Overlap._admit
+
+    def late_refusal(self: Any, request: Any) -> bool:
+        if threading.current_thread() is main:
+            return admit(self, request)
+        time.sleep(0.1)  # until the thread that iterates waits for an outcome
+        return False
+
+    def items() -> Iterator[int]:
+        yield from range(9)  # eight are started, one is kept
+        gate.set()
+
+    def fn(item: int) -> int:
+        gate.wait(20)
+        return item
+
+    monkeypatch.setattr(_Overlap, "_admit", late_refusal)
+    with config.set({"io.max_requests": 8}):
+        found = [value for _, value, _ in overlap(fn, items()) if value is not None]
+    assert sorted(found) == list(range(9))
+
+
 # --- the pool ------------------------------------------------------------------------------------
 
 
@@ -505,6 +532,56 @@ def test_overlap_really_overlaps_and_keeps_to_the_limit() -> None:
 
     assert len(list(overlap(work, range(40), limit=4))) == 40
     assert most[0] == 4
+
+
+def test_threads_that_ended_a_call_make_those_that_were_kept() -> None:
+    made: list[int] = []
+    gate, first = threading.Event(), threading.Event()
+
+    def work(item: int) -> int:
+        assert (first if item == 0 else gate).wait(LONG)
+        made.append(threading.get_ident())
+        return item
+
+    answers = overlap(work, range(100), limit=16)
+    first.set()
+    found = [next(answers)[1]]
+    gate.set()
+    until = time.monotonic() + LONG
+    while len(made) < 18 and time.monotonic() < until:  # nobody takes results or starts calls
+        time.sleep(0.001)
+    time.sleep(0.01)
+    assert 18 <= len(made) <= 19
+    assert len(set(made)) <= 16
+    found += [value for _, value, _ in answers]
+    assert sorted(v for v in found if v is not None) == list(range(100))
+
+
+def test_calls_that_were_kept_are_not_made_after_the_end() -> None:
+    made: list[int] = []
+    gate = threading.Event()
+
+    def work(item: int) -> None:
+        made.append(item)
+        if item:
+            assert gate.wait(LONG)
+
+    answers = overlap(work, range(100), limit=16)
+    next(answers)
+    threading.Timer(0.05, gate.set).start()
+    answers.close()
+    assert len(made) <= 17
+    assert not workers._process.requests
+
+
+def test_an_item_of_unknown_size_is_an_error_of_the_caller() -> None:
+    def size_of(item: int) -> int:
+        if item == 20:
+            raise IndexError("no size")
+        return 1
+
+    with pytest.raises(IndexError, match="no size"):
+        list(overlap(str, range(30), limit=16, size_of=size_of))
 
 
 def test_overlap_takes_items_lazily_on_the_iterating_thread() -> None:
@@ -612,7 +689,7 @@ def test_closing_overlap_takes_back_what_has_not_begun(monkeypatch: pytest.Monke
         gate.set()
 
     seen: list[int] = []
-    monkeypatch.setattr(workers, "start", start_two)
+    monkeypatch.setattr("zarr_core.overlap.start", start_two)
     results = overlap(work, range(20))
     assert next(results)[0] == 0
     with threads(begin_late):
@@ -688,7 +765,7 @@ def test_overlap_sees_the_context_of_the_iterating_thread() -> None:
 
 def test_overlap_ends_with_a_stopped_call() -> None:
     begun = []
-    with deadline(1000):
+    with timeout(1000):
         call = current_call()
         assert call is not None
 
@@ -716,7 +793,7 @@ def test_overlap_ends_in_time_while_it_waits() -> None:
         time.sleep(0.2)
         ended.append(item)
 
-    with deadline(1000), pytest.raises(OperationTimeoutError):
+    with timeout(1000), pytest.raises(OperationTimeoutError):
         list(overlap(work, range(3)))
     assert len(ended) == 3  # running requests are waited for
 
@@ -789,7 +866,7 @@ def test_key_lock_is_released_by_an_error() -> None:
 
 def test_waiting_for_a_key_ends_in_time() -> None:
     def wait() -> None:
-        with deadline(0.02), pytest.raises(OperationTimeoutError), key_lock("a"):
+        with timeout(0.02), pytest.raises(OperationTimeoutError), key_lock("a"):
             pass
 
     with key_lock("a"), threads(wait):
@@ -932,7 +1009,8 @@ def test_a_forked_child_has_its_own_threads_locks_and_budgets() -> None:
 import os, threading, time, warnings
 from zarr_core import workers
 from zarr_core.config import config
-from zarr_core.workers import key_lock, overlap, run
+from zarr_core.overlap import overlap
+from zarr_core.workers import key_lock, run
 warnings.simplefilter("ignore")  # that a process with threads forks
 config.set({"threading.max_workers": 3, "io.max_requests": 2})
 release, busy = threading.Event(), threading.Barrier(5)
@@ -997,7 +1075,8 @@ def test_what_was_under_way_at_a_fork_does_not_hang_the_child() -> None:
     in_new_interpreter(
         """
 import os, threading, time, warnings
-from zarr_core.workers import key_lock, overlap
+from zarr_core.overlap import overlap
+from zarr_core.workers import key_lock
 warnings.simplefilter("ignore")
 release = threading.Event()
 results = overlap(lambda item: item and release.wait(20), range(3))
@@ -1021,7 +1100,8 @@ AT_EXIT = """
 import atexit, builtins, sys, threading, time
 from zarr_core import workers
 from zarr_core.config import config
-from zarr_core.workers import key_lock, overlap, run, start
+from zarr_core.overlap import overlap
+from zarr_core.workers import key_lock, run, start
 config.set({"threading.max_workers": 3})
 workers.EXIT_SECONDS = 0.1
 

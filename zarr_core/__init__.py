@@ -76,6 +76,9 @@ from zarr_core.array import Array
 from zarr_core.asynchronous import AsyncArray, AsyncGroup
 from zarr_core.config import config
 from zarr_core.group import Group
+from zarr_core.many import read_many, read_many_async, write_many, write_many_async
+from zarr_core.observe import on_chunk, progress, timeout
+from zarr_core.twins import limit
 
 __version__ = "3.0.0a1"
 
@@ -121,8 +124,10 @@ __all__ = [
     "full_like_async",
     "group",
     "group_async",
+    "limit",
     "load",
     "load_async",
+    "on_chunk",
     "ones",
     "ones_async",
     "ones_like",
@@ -138,6 +143,9 @@ __all__ = [
     "open_like",
     "open_like_async",
     "print_debug_info",
+    "progress",
+    "read_many",
+    "read_many_async",
     "registry",
     "save",
     "save_array",
@@ -148,9 +156,12 @@ __all__ = [
     "set_format",
     "set_log_level",
     "storage",
+    "timeout",
     "tree",
     "tree_async",
     "types",
+    "write_many",
+    "write_many_async",
     "zeros",
     "zeros_async",
     "zeros_like",

@@ -4,10 +4,9 @@ Every operation is a plain synchronous method; the awaitable twins at the end of
 same method in a worker thread. An `Array` does no I/O until it is indexed or changed.
 """
 
-import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from operator import index as to_index
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +22,15 @@ from zarr_core.errors import ArrayIndexError, ReadOnlyError
 from zarr_core.grid import ChunkGrid, Coords, Shape
 from zarr_core.info import ArrayInfo
 from zarr_core.metadata import ArrayMetadata
-from zarr_core.nodes import delete_keys, read_array, stored_chunks, update_node
+from zarr_core.nodes import delete_keys, read_array, update_node
+from zarr_core.observe import timeout
+from zarr_core.parts import ChunkPart, chunk_parts, count_stored
 from zarr_core.resizing import append, resize
 from zarr_core.selection import (
     Fields,
     OuterPlan,
     Plan,
     basic_items,
-    place_in_result,
     plan_basic,
     plan_blocks,
     plan_coordinates,
@@ -47,20 +47,6 @@ from zarr_core.values import destination, field_dtype, fitted, only_ints, with_f
 from zarr_core.views import BlockIndex, OIndex, VIndex
 
 NDArray: TypeAlias = npt.NDArray[Any]
-
-
-class ChunkPart(NamedTuple):
-    """A chunk that a selection touches; see `Array.chunk_parts`."""
-
-    coords: Coords
-    key: str
-    """Key in the store."""
-    region: tuple[slice, ...]
-    """The elements of the array that the chunk holds."""
-    chunk_selection: tuple[Any, ...]
-    """The selected elements within the chunk, per dimension."""
-    out_selection: tuple[Any, ...]
-    """Where they are in the result, per dimension; of points, in the flattened result."""
 
 
 @final
@@ -223,21 +209,7 @@ class Array(ArrayDescription):
         return ArrayInfo.of(self, self._nchunks_initialized(), self.nbytes_stored())
 
     def _nchunks_initialized(self) -> int:
-        grid, sharding = self.metadata.chunk_grid, self.metadata.sharding
-        stored = (
-            grid.region(coords)
-            for _, coords in stored_chunks(self.store_path, self.metadata)
-            if all(k < n for k, n in zip(coords, grid.counts, strict=True))
-        )
-        if sharding is None:
-            return sum(1 for _ in stored)
-        inner = sharding.configuration["chunk_shape"]
-        return sum(
-            math.prod(
-                -(-(part.stop - part.start) // c) for part, c in zip(region, inner, strict=True)
-            )
-            for region in stored
-        )
+        return count_stored(self.store_path, self.metadata)
 
     @property
     def nchunks_initialized(self) -> int:
@@ -271,7 +243,13 @@ class Array(ArrayDescription):
         return result[()]
 
     def getitem(
-        self, selection: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
+        self,
+        selection: Any,
+        *,
+        out: Any = None,
+        fields: Fields = None,
+        prototype: Any = None,
+        timeout: float | None = None,
     ) -> Any:
         """Return the elements that `array[selection]` selects.
 
@@ -289,11 +267,13 @@ class Array(ArrayDescription):
             Name or names of fields of a structured data type.
         prototype
             Object whose `nd_buffer.create(shape=, dtype=, order=)` allocates the result.
+        timeout
+            Seconds after which no request starts any more and `OperationTimeoutError` is raised.
 
         Raises `ArrayIndexError` or `BoundsCheckError` (both `IndexError`) for a selection that does
         not fit, `ValueError` for an `out` that does not, `ChunkDecodeError` for damaged chunks.
         """
-        result = self._get(plan_selection, selection, out, fields, prototype)
+        result = self._get(plan_selection, selection, out, fields, prototype, timeout)
         if out is None and prototype is None and not result.ndim and not only_ints(selection):
             return result[()]
         return result
@@ -305,49 +285,74 @@ class Array(ArrayDescription):
         out: Any = None,
         prototype: Any = None,
         fields: Fields = None,
+        timeout: float | None = None,
     ) -> Any:
         """Return a selection of ints, slices and an ellipsis; see `getitem`.
 
         Ints for all dimensions give a scalar.
         """
-        result = self._get(plan_basic, selection, out, fields, prototype)
+        result = self._get(plan_basic, selection, out, fields, prototype, timeout)
         return result if result.ndim or out is not None or prototype is not None else result[()]
 
     def get_orthogonal_selection(
-        self, selection: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
+        self,
+        selection: Any,
+        *,
+        out: Any = None,
+        fields: Fields = None,
+        prototype: Any = None,
+        timeout: float | None = None,
     ) -> Any:
         """Return a selection in which each dimension has an int, a slice, or 1-D indices or bools.
 
         Parameters and errors are those of `getitem`.
         """
-        return self._get(plan_orthogonal, selection, out, fields, prototype)
+        return self._get(plan_orthogonal, selection, out, fields, prototype, timeout)
 
     def get_coordinate_selection(
-        self, selection: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
+        self,
+        selection: Any,
+        *,
+        out: Any = None,
+        fields: Fields = None,
+        prototype: Any = None,
+        timeout: float | None = None,
     ) -> Any:
         """Return single elements, given by one integer array per dimension, broadcast together.
 
         Parameters and errors are those of `getitem`.
         """
-        return self._get(plan_coordinates, selection, out, fields, prototype)
+        return self._get(plan_coordinates, selection, out, fields, prototype, timeout)
 
     def get_mask_selection(
-        self, mask: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
+        self,
+        mask: Any,
+        *,
+        out: Any = None,
+        fields: Fields = None,
+        prototype: Any = None,
+        timeout: float | None = None,
     ) -> Any:
         """Return the elements where a boolean array of the array's shape is true, in C order.
 
         Parameters and errors are those of `getitem`.
         """
-        return self._get(plan_mask, mask, out, fields, prototype)
+        return self._get(plan_mask, mask, out, fields, prototype, timeout)
 
     def get_block_selection(
-        self, selection: Any, *, out: Any = None, fields: Fields = None, prototype: Any = None
+        self,
+        selection: Any,
+        *,
+        out: Any = None,
+        fields: Fields = None,
+        prototype: Any = None,
+        timeout: float | None = None,
     ) -> Any:
         """Return whole chunks, given by ints and slices over the chunks; ints keep the dimension.
 
         Parameters and errors are those of `getitem`.
         """
-        return self._get(plan_blocks, selection, out, fields, prototype)
+        return self._get(plan_blocks, selection, out, fields, prototype, timeout)
 
     def _get(
         self,
@@ -356,11 +361,15 @@ class Array(ArrayDescription):
         out: Any,
         fields: Fields,
         prototype: Any,
+        seconds: float | None,
     ) -> Any:
         state = self._current()
         selection, fields = with_fields(selection, fields)
         plan = make_plan(selection, state.metadata.chunk_grid)
-        return self._read(state, plan, out, fields, prototype)
+        if seconds is None:
+            return self._read(state, plan, out, fields, prototype)
+        with timeout(seconds):
+            return self._read(state, plan, out, fields, prototype)
 
     def _read(
         self,
@@ -431,6 +440,7 @@ class Array(ArrayDescription):
         *,
         fields: Fields = None,
         prototype: Any = None,
+        timeout: float | None = None,
     ) -> None:
         """Set the elements that `array[selection] = value` sets, exactly as NumPy would.
 
@@ -442,7 +452,7 @@ class Array(ArrayDescription):
         not fit. The awaited twin copies values up to 1 MB; a larger one must not be changed before
         the await returns.
         """
-        self._set(plan_selection, selection, value, fields)
+        self._set(plan_selection, selection, value, fields, timeout)
 
     def set_basic_selection(
         self,
@@ -451,9 +461,10 @@ class Array(ArrayDescription):
         *,
         fields: Fields = None,
         prototype: Any = None,
+        timeout: float | None = None,
     ) -> None:
         """Set a selection of ints, slices and an ellipsis; see `setitem`."""
-        self._set(plan_basic, selection, value, fields)
+        self._set(plan_basic, selection, value, fields, timeout)
 
     def set_orthogonal_selection(
         self,
@@ -462,9 +473,10 @@ class Array(ArrayDescription):
         *,
         fields: Fields = None,
         prototype: Any = None,
+        timeout: float | None = None,
     ) -> None:
         """Set an orthogonal selection; see `get_orthogonal_selection` and `setitem`."""
-        self._set(plan_orthogonal, selection, value, fields)
+        self._set(plan_orthogonal, selection, value, fields, timeout)
 
     def set_coordinate_selection(
         self,
@@ -473,9 +485,10 @@ class Array(ArrayDescription):
         *,
         fields: Fields = None,
         prototype: Any = None,
+        timeout: float | None = None,
     ) -> None:
         """Set single elements; see `get_coordinate_selection` and `setitem`."""
-        self._set(plan_coordinates, selection, value, fields)
+        self._set(plan_coordinates, selection, value, fields, timeout)
 
     def set_mask_selection(
         self,
@@ -484,9 +497,10 @@ class Array(ArrayDescription):
         *,
         fields: Fields = None,
         prototype: Any = None,
+        timeout: float | None = None,
     ) -> None:
         """Set the elements where a mask is true; see `get_mask_selection` and `setitem`."""
-        self._set(plan_mask, mask, value, fields)
+        self._set(plan_mask, mask, value, fields, timeout)
 
     def set_block_selection(
         self,
@@ -495,9 +509,10 @@ class Array(ArrayDescription):
         *,
         fields: Fields = None,
         prototype: Any = None,
+        timeout: float | None = None,
     ) -> None:
         """Set whole chunks; see `get_block_selection` and `setitem`."""
-        self._set(plan_blocks, selection, value, fields)
+        self._set(plan_blocks, selection, value, fields, timeout)
 
     def _set(
         self,
@@ -505,10 +520,13 @@ class Array(ArrayDescription):
         selection: Any,
         value: Any,
         fields: Fields,
+        seconds: float | None,
     ) -> None:
         state = self._current()
         selection, fields = with_fields(selection, fields)
-        self._write(state, make_plan(selection, state.metadata.chunk_grid), value, fields)
+        plan = make_plan(selection, state.metadata.chunk_grid)
+        with timeout(seconds):
+            self._write(state, plan, value, fields)
 
     def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
         self._check_writable()
@@ -568,18 +586,7 @@ class Array(ArrayDescription):
 
     def chunk_parts(self, selection: Any = ...) -> Iterator[ChunkPart]:
         """Yield the stored chunks (or shards) that `array[selection]` touches, without I/O."""
-        state = self._current()
-        grid = state.metadata.chunk_grid
-        selection, _ = split_fields(selection)
-        plan = plan_selection(selection, grid)
-        for part in plan.parts():
-            at = part.coords
-            chunk = tuple(
-                s.start if isinstance(s, slice) and d in plan.extra else s
-                for d, s in enumerate(part.chunk)
-            )
-            places = place_in_result(plan, part.out)
-            yield ChunkPart(at, state.space.key(at), grid.region(at), chunk, places)
+        return chunk_parts(self._current(), split_fields(selection)[0])
 
     def _flush(self) -> None:
         """Store what a batch holds, before stored chunks are looked at or removed."""
@@ -625,15 +632,6 @@ class Array(ArrayDescription):
 
     def _split_fields(self, selection: Any) -> tuple[Any, Fields]:
         return split_fields(selection) if self.dtype.names else (selection, None)
-
-    def _is_mask(self, selection: Any) -> bool:
-        if isinstance(selection, tuple):
-            if len(selection) != 1:
-                return False
-            selection = selection[0]
-        if isinstance(selection, list):
-            selection = np.asarray(selection)
-        return getattr(selection, "dtype", None) == np.bool_ and selection.shape == self.shape
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Array):

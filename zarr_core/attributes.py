@@ -77,6 +77,7 @@ class Attributes(MutableMapping[str, Any]):
         return repr(self.asdict())
 
     put_async = async_twin(put)
+    clear_async = async_twin(clear)
     update_async = async_twin(update)
     setitem_async = async_twin(__setitem__)
     delitem_async = async_twin(__delitem__)

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core import chunk_io, workers
-from zarr_core.chunk_space import ChunkSpace, NDArray, getter
+from zarr_core.chunk_space import ChunkSpace, NDArray
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import CodecError
 from zarr_core.grid import ChunkGrid, Coords
+from zarr_core.overlap import overlap
 from zarr_core.selection import Fields, Part, Plan, Selector, sub_plan
 from zarr_core.state import State
 from zarr_core.twins import async_twin
@@ -221,13 +222,13 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
     extent = _extent(grid, coords)
     key = space.key(coords)
     chain = space.chain_for(coords)
-    call = workers.current_call()
+    space = space.watched("write", 1)
 
     def change(space: ChunkSpace) -> None:
         if chain.partial is None:
             _merge(space, coords, patches, (0,) * len(coords), extent, None)
             return
-        old = None if patches.whole(extent) else getter(space)(key)
+        old = None if patches.whole(extent) else space.store.get(key)
         try:
             encoded = chain.partial.change(
                 old, lambda inner: _merge_all(inner, patches, extent, chain.axes)
@@ -237,8 +238,6 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
         chunk_io._put(space, key, encoded)
 
     with space.lock(key), space.noting(coords):
-        if call is not None:
-            call.enter()
         if space.lock_processes:
             chunk_io.change_between_processes(space, coords, key, change)
         else:
@@ -373,7 +372,7 @@ class Batch(Generic[A]):
 
         try:
             if space.store.high_latency and len(chosen) > 1:
-                chunk_io._finish(workers.overlap(store, chosen))
+                chunk_io._finish(overlap(store, chosen))
             else:
                 chain = space.chain
                 cost = 0.0 if chain is None or chain.partial is not None else chain.encode_cost

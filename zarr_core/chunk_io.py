@@ -7,6 +7,7 @@ same code, with the shard in the place of the store (see `sharding`).
 Everything that is known per array stands in a `ChunkSpace`, so that a call computes nothing twice.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ import numpy as np
 
 from zarr_core import workers
 from zarr_core.chunk_rows import find_rows, read_rows, write_rows
-from zarr_core.chunk_space import ChunkSpace, NDArray, getter
+from zarr_core.chunk_space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
 from zarr_core.codecs.base import Buffer
 from zarr_core.errors import (
     CodecError,
@@ -26,6 +27,7 @@ from zarr_core.errors import (
     ValueChangedError,
 )
 from zarr_core.grid import Coords
+from zarr_core.overlap import overlap
 from zarr_core.selection import FULL, PARTIAL, OuterPlan, Part, Plan
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 
@@ -46,9 +48,9 @@ def read_one(space: ChunkSpace, part: Part, order: Literal["C", "F"] = "C") -> N
     This is what most calls on small chunks are; it does without a result to fill and a loop.
     """
     coords, inside, out, _ = part
-    get = space.store.get if workers.current_call() is None else getter(space)
+    space = space.watched("read", 1)
     try:
-        data = get(space.key(coords))
+        data = space.store.get(space.key(coords))
     except OSError as error:
         space.note(error, coords)
         raise
@@ -68,20 +70,39 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
     nparts = plan.nparts
     if nparts == 0:
         return
+    space = space.watched("read", nparts)
     out = _flipped(out, plan)
     chain = space.chain
     if space.store.high_latency and nparts > 1:
         _read_overlapped(space, plan, out, fields)
         return
     if chain is None or chain.partial is not None:
-        read_part = _part_reader(space, plan, out, fields, getter(space))
-        _run(read_part, plan.parts(), nparts, space.read_cost)
+        read_part = _part_reader(space, plan, out, fields)
+        _run(read_part, plan.parts(), nparts, _shard_cost(space, plan, write=False))
         return
     rows = find_rows(space, plan, out, fields)
     if rows is not None:
         read_rows(space, rows)
-    read_part = _part_reader(space, plan, out, fields, getter(space))
-    _run(read_part, plan.parts() if rows is None else rows.rest, nparts, space.read_cost)
+    read_part = _part_reader(space, plan, out, fields)
+    parts = plan.parts() if rows is None else rows.rest
+    _run(read_part, parts, nparts, _part_cost(space, plan))
+
+
+def _part_cost(space: ChunkSpace, plan: Plan) -> float:
+    """Return the microseconds without the GIL of reading one part of a plan, roughly."""
+    elements = math.prod(plan.shape) / plan.nparts
+    copy = COPY_US_PER_POINT if plan.pointwise else COPY_US_PER_BYTE * space.dtype.itemsize
+    return space.fetch_cost + copy * elements
+
+
+def _shard_cost(space: ChunkSpace, plan: Plan, *, write: bool) -> float:
+    """Return the microseconds without the GIL of a part of a plan over shards (or chunks), roughly."""
+    chain = space.chain
+    if chain is None or chain.partial is None or plan.nparts < 2:
+        return space.write_cost if write else space.fetch_cost
+    requests: float = getattr(space.store, "set_cost" if write else "get_cost", 0.0)
+    inside: float = chain.partial.cost(plan, chain.axes, write=write)
+    return requests + inside
 
 
 def _run(function: Callable[[Any], None], parts: Iterable[Any], count: int, cost: float) -> None:
@@ -104,15 +125,11 @@ def _flipped(array: NDArray, plan: Plan) -> NDArray:
 
 
 def _part_reader(
-    space: ChunkSpace,
-    plan: Plan,
-    out: NDArray,
-    fields: Any,
-    get: Callable[[Any], Value | None],
+    space: ChunkSpace, plan: Plan, out: NDArray, fields: Any
 ) -> Callable[[Part], None]:
     """Return the function that reads one part of a plan."""
     chain = space.chain
-    key = space.key
+    key, get = space.key, space.store.get
 
     def place(part: Part) -> None:
         with space.noting(part.coords):
@@ -130,7 +147,12 @@ def _part_reader(
         return read_rectilinear
     if chain.partial is not None:
         return lambda part: _read_inside(space, plan, out, fields, part)
-    if plan.fancy or fields is not None or (chain.nbytes or 0) >= DECODE_INTO_BYTES:
+    # The index arrays of single elements need no more than slices do.
+    if (
+        (plan.fancy and not plan.pointwise)
+        or fields is not None
+        or (chain.nbytes or 0) >= DECODE_INTO_BYTES
+    ):
         return place
     decode = chain.decode
     fill_value = space.fill_value
@@ -162,7 +184,7 @@ def _place(
     space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part: Part, data: Value | None
 ) -> None:
     """Decode a chunk and put the selected part of it where it belongs."""
-    coords, inside, into, cover = part
+    coords, _, into, cover = part
     where = plan.index(into) if plan.fancy else into
     if data is None:
         if not space.read_missing_chunks:
@@ -184,17 +206,25 @@ def _place(
         chunk: NDArray = chain.decode(data)
     except Exception as error:
         raise space.decode_error(coords, data, error) from error
+    _put_in(plan, out, fields, part, chunk)
+
+
+def _put_in(plan: Plan, out: NDArray, fields: Any, part: Part, chunk: NDArray) -> None:
+    """Put the selected part of a decoded chunk where it belongs."""
     if fields is not None:
         chunk = chunk[fields]
-    out[where] = chunk[plan.index(inside) if plan.fancy else inside]
+    inside, into = part.chunk, part.out
+    if plan.fancy:
+        inside, into = plan.index(inside), plan.index(into)
+    out[into] = chunk[inside]
 
 
 def _read_overlapped(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any) -> None:
     """Read from a slow store: requests overlap with each other and with decoding."""
     chain = space.chain
     if chain is None or chain.partial is not None:
-        read_part = _part_reader(space, plan, out, fields, getter(space))
-        _finish(workers.overlap(read_part, plan.parts(), limit=None))
+        read_part = _part_reader(space, plan, out, fields)
+        _finish(overlap(read_part, plan.parts(), limit=None))
         return
     under_way: dict[int, Part] = {}
 
@@ -257,9 +287,6 @@ def _read_snapshot(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, par
     coords, _, into, cover = part
     key = space.key(coords)
     store = space.store
-    call = workers.current_call()
-    if call is not None:
-        call.enter()
     chain = space.chain_for(coords)
     reader: OpenValue | None
     if cover != PARTIAL:
@@ -299,7 +326,7 @@ def _write_inside(
     coords, _, _, cover = part
     chain = space.chain_for(coords)
     inside, piece, _ = _kept(part, plan, value)
-    old = None if cover != PARTIAL and fields is None else getter(space)(key)
+    old = None if cover != PARTIAL and fields is None else space.store.get(key)
     axes = chain.axes
     if axes is not None:
         inside = tuple(inside[a] for a in axes)
@@ -323,11 +350,12 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
     nparts = plan.nparts
     if nparts == 0:
         return
+    space = space.watched("write", nparts)
     if value.ndim:
         value = _flipped(value, plan)
     writer = _Writer(space, value, fields, plan)
     if space.store.high_latency and nparts > 1:
-        _finish(workers.overlap(writer.write, plan.parts(), limit=None))
+        _finish(overlap(writer.write, plan.parts(), limit=None))
         return
     rows = None
     # Rows are for cheap chunks; others are written one by one, on threads.
@@ -335,19 +363,20 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         rows = find_rows(space, plan, value, fields)
     if rows is not None:
         write_rows(space, rows)
-    _run(writer.write, plan.parts() if rows is None else rows.rest, nparts, space.write_cost)
+    cost = _shard_cost(space, plan, write=True)
+    _run(writer.write, plan.parts() if rows is None else rows.rest, nparts, cost)
 
 
 def write_one(space: ChunkSpace, part: Part, value: NDArray) -> None:
     """Write `value`, of the part's shape or without dimensions, into one chunk."""
-    _Writer(space, value, None, None).write(part)
+    _Writer(space.watched("write", 1), value, None, None).write(part)
 
 
 @final
 class _Writer:
     """Writes the parts of a plan; without a plan, a single part that has no index arrays."""
 
-    __slots__ = ("call", "element", "fancy", "fields", "plan", "repeated", "space", "value")
+    __slots__ = ("element", "fancy", "fields", "plan", "repeated", "space", "value")
 
     def __init__(self, space: ChunkSpace, value: NDArray, fields: Any, plan: Plan | None) -> None:
         self.space = space
@@ -357,7 +386,6 @@ class _Writer:
         self.fields = fields
         self.plan = plan
         self.fancy = plan is not None and plan.fancy
-        self.call = workers.current_call() if space.lock_key is not None else None
         self.repeated: tuple[Buffer | None] | None = None
 
     def write(self, part: Part) -> None:
@@ -369,8 +397,6 @@ class _Writer:
             self._write_under_lock(space, part, key)
             return
         with workers.key_lock(lock_key(key)):
-            if self.call is not None:
-                self.call.enter()
             try:
                 if space.lock_processes:
                     change = partial(self._write_under_lock, part=part, key=key)
@@ -460,14 +486,11 @@ def change_between_processes(
             f"lock=True needs a store that can write on the condition that a value is unchanged; "
             f"{store} cannot"
         )
-    call = workers.current_call()
     for attempt in range(WRITE_ATTEMPTS):
         if attempt:
             # Random, so that those who met do not meet again.
             time.sleep(random.uniform(0, 0.001 * min(attempt, 50)))  # noqa: S311
-        if call is not None:
-            call.enter()
-        pending = _Pending(*store.get_versioned(key))
+        pending = _Pending(store, *store.get_versioned(key))
         change(space.over(pending))
         data = pending.new
         if not pending.changed or (data is None and pending.version is None):
@@ -480,20 +503,36 @@ def change_between_processes(
     raise ConflictError(f"{space.where(coords, key)} was changed by others at every attempt")
 
 
+def change_together(
+    space: ChunkSpace, key: Any, change: Callable[[ChunkSpace], None], *, whole: bool
+) -> None:
+    """Have `change` change one chunk several times, with one set and, unless `whole`, one read.
+
+    `change` gets a space as in `change_between_processes`, and begins by setting the `whole` chunk
+    if so. The caller holds the lock of the key.
+    """
+    pending = _Pending(space.store, None if whole else space.store.get(key), None)
+    change(space.over(pending))
+    _put(space, key, pending.new)
+
+
 @final
 class _Pending:
     """One stored value, in the place of its store, while it is changed."""
 
     high_latency = False
 
-    def __init__(self, old: Value | None, version: str | None) -> None:
+    def __init__(self, store: Any, old: Value | None, version: str | None) -> None:
         self.new: Any = None
         self.changed = False
         self.version = version
-        self._old = old
+        self._store, self._old = store, old
+
+    def __str__(self) -> str:
+        return str(self._store)
 
     def get(self, key: Any) -> Value | None:
-        return self._old
+        return self.new if self.changed else self._old
 
     def set(self, key: Any, value: Any) -> None:
         self.new, self.changed = value, True
@@ -502,7 +541,8 @@ class _Pending:
         self.new, self.changed = None, True
 
     def open_value(self, key: Any) -> OpenValue | None:
-        return None if self._old is None else ValueSnapshot(self._old)
+        value = self.get(key)
+        return None if value is None else ValueSnapshot(value)
 
     def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
         raise AssertionError("one value is read at a time while it is changed")
@@ -510,8 +550,9 @@ class _Pending:
 
 def read_whole(space: ChunkSpace, coords: Coords) -> NDArray:
     """Return a chunk as it is stored, beyond the end of the array too, as a new array."""
+    space = space.watched("read", 1)
     with space.noting(coords):
-        data = getter(space)(space.key(coords))
+        data = space.store.get(space.key(coords))
     if data is None:
         if not space.read_missing_chunks:
             raise space.missing_error(coords)
@@ -525,17 +566,15 @@ def read_whole(space: ChunkSpace, coords: Coords) -> NDArray:
 def write_whole(space: ChunkSpace, coords: Coords, chunk: NDArray) -> None:
     """Store a chunk of its full shape, whatever was stored before."""
     key = space.key(coords)
-    call = workers.current_call()
+    space = space.watched("write", 1)
     with space.lock(key), space.noting(coords):
-        if call is not None:
-            call.enter()
         _put(space, key, _encoded(space, coords, chunk))
 
 
 def for_each(space: ChunkSpace, function: Callable[[Any], None], items: list[Any]) -> None:
     """Call a function that reads and writes one chunk with each of several items."""
     if space.store.high_latency and len(items) > 1:
-        _finish(workers.overlap(function, items))
+        _finish(overlap(function, items))
         return
     _run(function, items, len(items), space.read_cost + space.write_cost)
 

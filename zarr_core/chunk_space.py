@@ -4,8 +4,8 @@ Everything that is known per array stands here, so that a call computes nothing 
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, TypeAlias, final
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from typing import Any, Literal, Protocol, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,10 @@ from zarr_core.errors import (
     StoppedError,
 )
 from zarr_core.grid import ChunkGrid, Coords, Shape
-from zarr_core.storage.base import OpenValue, Request, Value
+from zarr_core.storage.base import ByteRequest, OpenValue, Request, Value, ValueSnapshot
 
 NDArray: TypeAlias = npt.NDArray[Any]
+Operation: TypeAlias = Literal["read", "write"]
 
 ONE_CHUNK_BYTES = 256 << 10
 """Above this a lone chunk is decoded into the result, not beside it and copied."""
@@ -31,6 +32,8 @@ ONE_CHUNK_BYTES = 256 << 10
 
 COPY_US_PER_BYTE = 1e-4
 """What moving a byte of a chunk costs; NumPy copies without the GIL."""
+COPY_US_PER_POINT = 0.01
+"""What moving a single element costs that is anywhere in a chunk."""
 SHARD_US = 50.0
 """What a part of a shard is taken to cost: enough for a thread."""
 
@@ -98,8 +101,9 @@ class ChunkSpace:
         """The codec chain when all chunks have one shape."""
         self.one_chunk: Shape | None = None
         """Shape of a chunk when the short path for one chunk may be taken."""
-        self.read_cost, self.write_cost = self._costs()
-        """Microseconds per chunk that other threads can use, roughly."""
+        self.fetch_cost, self.read_cost, self.write_cost = self._costs()
+        """Microseconds per chunk that other threads can use, roughly; what is fetched and decoded
+        is then copied to be read."""
         if (
             self.chain is not None
             and self.chain.partial is None
@@ -113,15 +117,16 @@ class ChunkSpace:
             self._fill_bytes = np.full((), fill_value, dtype).tobytes()
             self._fill_block = self._fill_bytes * max(1, (64 << 10) // max(1, dtype.itemsize))
 
-    def _costs(self) -> tuple[float, float]:
+    def _costs(self) -> tuple[float, float, float]:
         chain = self.chain
         if chain is None or chain.partial is not None:
-            return SHARD_US, SHARD_US
+            return SHARD_US, SHARD_US, SHARD_US
         copying = COPY_US_PER_BYTE * (chain.nbytes or 0)
         get_cost = getattr(self.store, "get_cost", 0.0)
         set_cost = getattr(self.store, "set_cost", 0.0)
         # Writing copies into `bytes`, which holds the GIL: no work for other threads.
-        return chain.decode_cost + copying + get_cost, chain.encode_cost + set_cost
+        fetching = chain.decode_cost + get_cost
+        return fetching, fetching + copying, chain.encode_cost + set_cost
 
     def over(self, store: ChunkBytes) -> "ChunkSpace":
         """Return the same space over other bytes: another shard."""
@@ -129,6 +134,14 @@ class ChunkSpace:
         other.__dict__.update(self.__dict__)
         other.store = store
         return other
+
+    def watched(self, operation: Operation, n_chunks: int) -> "ChunkSpace":
+        """Return the space for a read or write of `n_chunks`, watched if it is part of a call."""
+        call = workers._current.get()  # without a call of Python's: this is on every path
+        if call is None or self.lock_key is None:  # what is inside a shard was let in with it
+            return self
+        call.expect(n_chunks)
+        return self.over(_WatchedBytes(self.store, call, operation))
 
     def chain_for(self, coords: Coords) -> CodecChain:
         """Return the codec chain of a chunk."""
@@ -212,15 +225,92 @@ class ChunkSpace:
         )
 
 
-def getter(space: ChunkSpace) -> Callable[[Any], Value | None]:
-    """Return the function that fetches a chunk; it looks at the stop flag if the call has one."""
-    get = space.store.get
-    call = workers.current_call()
-    if call is None or space.lock_key is None:
-        return get
+@final
+class _WatchedBytes:
+    """Encoded chunks on their way through a `workers.Call`.
 
-    def guarded(key: Any) -> Value | None:
-        call.enter()
-        return get(key)
+    Every request is let in by the call, which hears of every chunk that was read or written.
+    """
 
-    return guarded
+    def __init__(self, store: Any, call: workers.Call, operation: Operation) -> None:
+        self._store, self._call = store, call
+        self._reads = operation == "read"  # in a write, what is read is not a chunk of its own
+        self.high_latency = store.high_latency
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    def get(self, key: str) -> Value | None:
+        self._call.enter()
+        value: Value | None = self._store.get(key)
+        if self._reads:
+            self._call.note("read", key, 0 if value is None else len(value))
+        return value
+
+    def set(self, key: str, value: Any) -> None:
+        self._call.enter()
+        self._store.set(key, value)
+        self._call.note("write", key, memoryview(value).nbytes)
+
+    def delete(self, key: str) -> None:
+        self._call.enter()
+        self._store.delete(key)
+        self._call.note("write", key, 0)
+
+    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
+        self._call.enter()
+        value: tuple[Value | None, str | None] = self._store.get_versioned(key)
+        return value
+
+    def set_if_version(self, key: str, value: bytes, version: str | None) -> bool:
+        self._call.enter()
+        stored: bool = self._store.set_if_version(key, value, version)
+        if stored:
+            self._call.note("write", key, len(value))
+        return stored
+
+    def open_value(self, key: str) -> OpenValue | None:
+        self._call.enter()
+        value: OpenValue | None = self._store.open_value(key)
+        if value is not None and not isinstance(value, ValueSnapshot):
+            return _WatchedValue(value, self._call, key)
+        self._call.note("read", key, 0 if value is None else value.size or 0)
+        return value
+
+    def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
+        keys: dict[int, str] = {}
+
+        def noted() -> Iterator[Request]:
+            for number, request in enumerate(requests):
+                keys[number] = request.key
+                yield request
+
+        with closing(self._store.get_many(noted())) as results:
+            for result in results:
+                key = keys.pop(result.index)
+                if result.error is None:
+                    self._call.note("read", key, 0 if result.value is None else len(result.value))
+                yield result
+
+
+@final
+class _WatchedValue:
+    """A snapshot of which parts are read; one chunk that was read, when it is closed."""
+
+    def __init__(self, value: OpenValue, call: workers.Call, key: str) -> None:
+        self._value, self._call, self._key = value, call, key
+        self.size, self.version = value.size, value.version
+        self._nbytes: list[int] = []  # of each request; they may be made by several threads
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        self._call.enter()
+        data = self._value.read(byte_range)
+        self._nbytes.append(len(data))
+        return data
+
+    def close(self) -> None:
+        self._value.close()
+        self._call.note("read", self._key, sum(self._nbytes))

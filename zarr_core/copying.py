@@ -11,9 +11,10 @@ from zarr_core.array import Array
 from zarr_core.constructors import from_array
 from zarr_core.errors import CopyError
 from zarr_core.group import Group
+from zarr_core.overlap import overlap
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.twins import async_twin
-from zarr_core.workers import key_lock, overlap
+from zarr_core.workers import key_lock
 
 IfExists: TypeAlias = Literal["raise", "replace", "skip", "skip_initialized"]
 Log: TypeAlias = Callable[[str], Any] | str | PathLike[str] | Any | None

@@ -48,10 +48,11 @@ from zarr_core.nodes import (
     store_document,
     update_node,
 )
+from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, normalize_path
 from zarr_core.warn import warn
-from zarr_core.workers import key_lock, overlap
+from zarr_core.workers import key_lock
 
 T = TypeVar("T")
 

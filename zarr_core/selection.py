@@ -65,7 +65,7 @@ _entry = partial(tuple.__new__, Entry)
 class OuterPlan:
     """A selection that is the product of independent selections, one per dimension."""
 
-    __slots__ = ("drops", "entries", "extra", "fancy", "flips", "result_shape", "shape")
+    __slots__ = ("_runs", "drops", "entries", "extra", "fancy", "flips", "result_shape", "shape")
 
     pointwise = False
 
@@ -110,11 +110,18 @@ class OuterPlan:
         """Some dimensions have an int: they are in a part's `chunk`, but not in its `out`."""
         self.flips = tuple(flips)
         """Axes of the result that run backwards."""
+        self._runs: list[list[Entry]] | None = None
 
     @property
     def nparts(self) -> int:
         """Number of parts."""
         return math.prod(map(len, self.entries))
+
+    def whole_runs(self) -> list[list[Entry]]:
+        """Return, per dimension, what selects whole chunks; nothing if they are not side by side."""
+        if self._runs is None:
+            self._runs = [_whole_run(entries) for entries in self.entries]
+        return self._runs
 
     def parts(self) -> Iterator[Part]:
         """Yield the parts, chunks in C order."""
@@ -231,6 +238,13 @@ def _range_entries(axis: Axis, item: range) -> list[Entry]:
         x += here * step
         k = k + 1 if step == 1 or (regular and step <= size) else axis.find(x)
     return entries
+
+
+def _whole_run(entries: list[Entry]) -> list[Entry]:
+    whole = [i for i, e in enumerate(entries) if e.cover == FULL and isinstance(e.inside, slice)]
+    if not whole or len(whole) != whole[-1] - whole[0] + 1:
+        return []
+    return entries[whole[0] : whole[-1] + 1]
 
 
 def _array_entries(axis: Axis, item: IntArray) -> list[Entry]:
@@ -517,27 +531,31 @@ def plan_coordinates(selection: Any, grid: ChunkGrid) -> Plan:
 def point_plan(points: Sequence[IntArray], grid: ChunkGrid, result_shape: Shape) -> PointPlan:
     """Return the plan of points given as one flat array per dimension."""
     count = len(points[0])
+    ids = np.zeros(count, np.intp)
+    inside: list[IntArray] = []
     if math.prod(grid.counts) < 1 << 62:
-        ids = np.zeros(count, np.intp)
         for axis, indices in zip(grid.axes, points, strict=True):
+            chunks = axis.find_many(indices)
+            inside.append(indices - axis.starts(chunks))
             ids *= axis.count
-            ids += axis.find_many(indices)
+            ids += chunks
     else:  # numbers of chunks that do not fit into 64 bits: number the rows that occur
         rows = np.stack([a.find_many(p) for a, p in zip(grid.axes, points, strict=True)], axis=1)
+        starts = [a.starts(chunks) for a, chunks in zip(grid.axes, rows.T, strict=True)]
+        inside.extend(p - start for p, start in zip(points, starts, strict=True))
         ids = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
     order, bounds = _grouping(ids, math.prod(grid.counts))
     del ids
-    # Sorted once here, the points of a part are a slice.
-    ordered = [p if order is None else p[order] for p in points]
+    firsts = np.array(bounds[:-1], np.intp) if order is None else order[bounds[:-1]]
+    coords = [a.find_many(p[firsts]).tolist() for a, p in zip(grid.axes, points, strict=True)]
+    if order is not None:  # sorted once here, the points of a part are a slice
+        inside = [p[order] for p in inside]
 
     def groups() -> Iterator[Part]:
-        for low, high in pairwise(bounds):
-            coords = tuple(a.find(int(p[low])) for a, p in zip(grid.axes, ordered, strict=True))
-            inside = tuple(
-                p[low:high] - a.start(k) for a, p, k in zip(grid.axes, ordered, coords, strict=True)
-            )
-            out = slice(low, high) if order is None else order[low:high]
-            yield Part(coords, inside, (out,), PARTIAL)
+        for at, (low, high) in zip(zip(*coords, strict=True), pairwise(bounds), strict=True):
+            part = slice(low, high)
+            out = part if order is None else order[part]
+            yield _part((at, tuple([p[part] for p in inside]), (out,), PARTIAL))
 
     return PointPlan(groups, count, result_shape, max(0, len(bounds) - 1))
 
@@ -572,7 +590,8 @@ def plan_mask(mask: Any, grid: ChunkGrid) -> Plan:
         for k in range(rows.count):
             start = rows.start(k)
             slab = array[start : start + rows.stored_size(k)]
-            points = np.nonzero(slab)
+            # Several times as fast as `nonzero` of several dimensions.
+            points = np.unravel_index(np.flatnonzero(slab), slab.shape)
             if not len(points[0]):
                 continue
             first, *others = points

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import workers
 from zarr_core.codecs.base import NDArray
 from zarr_core.errors import CodecError
+from zarr_core.overlap import overlap
 from zarr_core.storage.base import (
     OpenValue,
     RangeByteRequest,
@@ -77,7 +77,7 @@ def read_runs(
         for run in runs:
             yield run, memoryview(fetch(run))
         return
-    for number, data, error in workers.overlap(fetch, runs, limit=None):
+    for number, data, error in overlap(fetch, runs, limit=None):
         if error is not None:
             raise error
         assert data is not None

@@ -49,18 +49,20 @@ LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
 class Lane:
     """Calls that share a limit; those beyond it wait in order, without a thread."""
 
-    __slots__ = ("__weakref__", "_limit", "_lock", "_queue", "_running")
+    __slots__ = ("__weakref__", "_ending", "_limit", "_lock", "_queue", "_running")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.RLock()
         self._queue: OrderedDict[_Hop, None] = OrderedDict()
         self._running: set[_Hop] = set()
+        self._ending: set[_Hop] = set()  # their threads look at the queue once more
 
     def submit(self, hop: "_Hop") -> None:
         """Make a call on a thread, now or when it is its turn."""
         with self._lock:
-            if len(self._running) >= self._limit:
+            n_queued = len(self._queue)
+            if len(self._running) + n_queued >= self._limit or len(self._ending) > n_queued:
                 self._queue[hop] = None
                 return
             self._running.add(hop)
@@ -81,15 +83,36 @@ class Lane:
             return self._queue.pop(hop, self) is None
 
     def _serve(self, hop: "_Hop") -> None:
-        """Make a call, then those that wait: no other thread has to be woken for them."""
-        while True:
+        """Make a call, then those that wait: no other thread has to be woken for them.
+
+        A task that awaits one call after the other makes the next one as soon as it hears that one
+        has ended. So this thread looks for it again after it has said so, before it falls asleep.
+        """
+        following: _Hop | None = hop
+        while following is not None:
+            hop = following
             hop.run()
             with self._lock:
                 self._running.discard(hop)
-                if not self._queue or len(self._running) >= self._limit:
-                    return
-                hop, _ = self._queue.popitem(last=False)
-                self._running.add(hop)
+                following = self._next()
+                if following is None:
+                    self._ending.add(hop)
+            hop.tell()
+            if following is None:
+                with self._lock:
+                    self._ending.discard(hop)
+                    following = self._next()
+
+    def _next(self) -> "_Hop | None":
+        """Take the call whose turn it is, under the lock.
+
+        There is room for it: threads that run calls or are ending are never more than the limit.
+        """
+        if not self._queue:
+            return None
+        hop, _ = self._queue.popitem(last=False)
+        self._running.add(hop)
+        return hop
 
 
 @final
@@ -150,7 +173,9 @@ def _lane(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Lane:
     chosen = _limit.get()
     if chosen is not None:
         return _lanes.owned(*chosen)
-    subject = args[0] if args else kwargs.get("store")
+    subject = args[0] if args else kwargs.get("store", kwargs.get("items"))
+    if isinstance(subject, list | tuple) and subject and isinstance(subject[0], tuple):
+        subject = subject[0][0]  # of several arrays the first one decides
     describe = getattr(subject, "_twin_lane", None)
     if describe is None:
         high_latency = _is_high_latency(subject)
@@ -237,12 +262,15 @@ class _BaseHop:
         self.done = self.left = False
 
     def run(self) -> None:
-        """Make the call, on a thread, and tell the event loop; never raises."""
+        """Make the call, on a thread; never raises."""
         try:
             self._result = self._context.run(self._enter)
         except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
             if not self.left:
                 self.error = error
+
+    def tell(self) -> None:
+        """Tell the event loop that the call has ended."""
         self._box.put(self)
 
     def _enter(self) -> Any:
@@ -413,7 +441,8 @@ def async_twin(
         job = partial(sync, *args, **kwargs)
         if snapshot is not None:
             job = _with_snapshot(job, snapshot, value_at)
-        hop = _hop(job, workers.Call(config.get("async.timeout")))
+        seconds = kwargs.get("timeout")
+        hop = _hop(job, workers.Call(seconds or config.get("async.timeout")))  # type: ignore[arg-type]
         result: T = await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)
         return result
 
@@ -450,6 +479,10 @@ def _snapshot(value: Any) -> Any:
         view = np.asanyarray(value)
         if view.nbytes <= SNAPSHOT_BYTES:
             return view.copy("K")
+    if type(value) in (list, tuple) and any(
+        isinstance(v, np.ndarray | list | tuple) for v in value
+    ):
+        return type(value)(map(_snapshot, value))
     return value
 
 

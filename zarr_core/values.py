@@ -137,3 +137,14 @@ def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
         array = np.empty(np.shape(value), dtype)
     array[...] = value
     return array
+
+
+def is_mask(selection: Any, shape: tuple[int, ...]) -> bool:
+    """Return whether a selection is a boolean array of a shape."""
+    if isinstance(selection, tuple):
+        if len(selection) != 1:
+            return False
+        selection = selection[0]
+    if isinstance(selection, list):
+        selection = np.asarray(selection)
+    return getattr(selection, "dtype", None) == np.bool_ and selection.shape == shape

@@ -3,6 +3,7 @@
 from typing import Any, Protocol, final
 
 from zarr_core.twins import async_twin
+from zarr_core.values import is_mask
 
 
 class Indexable(Protocol):
@@ -44,8 +45,9 @@ class Indexable(Protocol):
         """See `Array._split_fields`."""
         ...
 
-    def _is_mask(self, selection: Any) -> bool:
-        """See `Array._is_mask`."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
         ...
 
     def _twin_lane(self) -> tuple[bool, int | None, object]:
@@ -64,13 +66,13 @@ class OIndex:
 
     def __getitem__(self, selection: Any) -> Any:
         selection, fields = self.array._split_fields(selection)
-        if self.array._is_mask(selection):
+        if is_mask(selection, self.array.shape):
             return self.array.get_mask_selection(selection, fields=fields)
         return self.array.get_orthogonal_selection(selection, fields=fields)
 
     def __setitem__(self, selection: Any, value: Any) -> None:
         selection, fields = self.array._split_fields(selection)
-        if self.array._is_mask(selection):
+        if is_mask(selection, self.array.shape):
             self.array.set_mask_selection(selection, value, fields=fields)
         else:
             self.array.set_orthogonal_selection(selection, value, fields=fields)
@@ -93,13 +95,13 @@ class VIndex:
 
     def __getitem__(self, selection: Any) -> Any:
         selection, fields = self.array._split_fields(selection)
-        if self.array._is_mask(selection):
+        if is_mask(selection, self.array.shape):
             return self.array.get_mask_selection(selection, fields=fields)
         return self.array.get_coordinate_selection(selection, fields=fields)
 
     def __setitem__(self, selection: Any, value: Any) -> None:
         selection, fields = self.array._split_fields(selection)
-        if self.array._is_mask(selection):
+        if is_mask(selection, self.array.shape):
             self.array.set_mask_selection(selection, value, fields=fields)
         else:
             self.array.set_coordinate_selection(selection, value, fields=fields)

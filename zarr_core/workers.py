@@ -16,13 +16,11 @@ import threading
 import time
 import weakref
 from _thread import RLock
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
-from itertools import count
-from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeAlias, TypeVar, final
 
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
@@ -54,22 +52,37 @@ _NOTHING = object()
 # --- calls that can be stopped -------------------------------------------------------------------
 
 
+Hook: TypeAlias = Callable[[str, str, int], object]
+"""Gets the operation ("read" or "write"), the key of a stored chunk, and how many bytes moved."""
+
+
 @final
 class Call:
-    """One call that can be told to stop, or that has to end in time.
+    """One call that can be told to stop, that has to end in time, or whose chunks are observed.
 
-    A call that is made inside another one also stops, and times out, with the outer one.
+    A call that is made inside another one also stops, times out and is observed with the outer one.
     """
 
-    __slots__ = ("_admitted", "_lock", "_outer", "_seconds", "deadline", "stopped")
+    __slots__ = (
+        *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_lock"),
+        *("_outer", "_seconds", "deadline", "stopped"),
+    )
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float | None = None,
+        hook: Hook | None = None,
+        hook_expected: Callable[[int], object] | None = None,
+    ) -> None:
         self._lock = threading.Lock()
         self._outer = _current.get()
         self.stopped = False
         self._admitted = 0.0
         self._seconds = seconds
         self.deadline = None if seconds is None else time.monotonic() + seconds
+        self._hook, self._hook_expected = hook, hook_expected
+        self._hook_lock = None if hook is None else threading.Lock()
+        self._done = self._expected = 0
 
     def stop(self) -> None:
         """Let no request in from now on; those that were let in may still run."""
@@ -83,7 +96,8 @@ class Call:
         if self._outer is not None:
             self._outer.check()
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise OperationTimeoutError(f"the call did not end within {self._seconds:g} s")
+            done = f"{self._done} of {self._expected} chunks were read or written"
+            raise OperationTimeoutError(f"the call did not end within {self._seconds:g} s: {done}")
 
     def enter(self) -> None:
         """Ask to be let in, right before every request to a store; raises as `check` does."""
@@ -92,6 +106,34 @@ class Call:
         with self._lock:
             self.check()
             self._admitted = time.monotonic()
+
+    def expect(self, n_chunks: int) -> None:
+        """Note how many more chunks are going to be read or written."""
+        if self._outer is not None:
+            self._outer.expect(n_chunks)
+        with self._lock:
+            self._expected += n_chunks
+        if self._hook_expected is not None:
+            self._observe(self._hook_expected, n_chunks)
+
+    def note(self, operation: str, key: str, nbytes: int) -> None:
+        """Note that a chunk was read or written."""
+        if self._outer is not None:
+            self._outer.note(operation, key, nbytes)
+        with self._lock:
+            self._done += 1
+        if self._hook is not None:
+            self._observe(self._hook, operation, key, nbytes)
+
+    def _observe(self, hook: Callable[..., object], *args: object) -> None:
+        """Call a hook: one thread at a time, and what it does here itself is not observed."""
+        assert self._hook_lock is not None
+        with self._hook_lock:
+            token = _current.set(None)
+            try:
+                hook(*args)
+            finally:
+                _current.reset(token)
 
     def starting(self) -> float:
         """Return for how many seconds a request that was let in might still not have begun."""
@@ -108,16 +150,9 @@ def current_call() -> Call | None:
 
 
 @contextmanager
-def deadline(seconds: float | None) -> Iterator[None]:
-    """Make operations in this context raise `OperationTimeoutError` once `seconds` have passed.
-
-    The time is looked at between chunks and before every request. None sets no limit; of nested
-    limits the earlier one counts.
-    """
-    if seconds is None:
-        yield
-        return
-    token = _current.set(Call(seconds))
+def inside(call: Call) -> Iterator[None]:
+    """Make what runs in this context part of a call."""
+    token = _current.set(call)
     try:
         yield
     finally:
@@ -136,8 +171,8 @@ class _Process:
         self.idle: list[_Thread] = []  # the last one to fall asleep is the first to be woken
         self.helping: set[_Helper] = set()
         self.waiting: dict[_Helper, None] = {}  # helpers that get a thread when one is free
-        self.requests: set[_Request[Any, Any]] = set()
-        self.sizes: dict[_Request[Any, Any], int] = {}  # of results that were not taken yet
+        self.requests: set[Job] = set()
+        self.sizes: dict[Job, int] = {}  # of results that were not taken yet
         self.key_locks: dict[Hashable, weakref.ref[_KeyLock]] = {}
         self.key_limit = 1000
 
@@ -202,7 +237,7 @@ def _serve(process: _Process, thread: _Thread) -> None:
                 return
 
 
-class _Job:
+class Job:
     """Work handed to a thread; its owner can take it back until it has begun.
 
     The lock is held by whoever came first, the thread or the owner. It is reentrant so that an
@@ -215,7 +250,7 @@ class _Job:
         self.lock = RLock()
 
 
-def _settle(jobs: Sequence[_Job]) -> KeyboardInterrupt | None:
+def settle(jobs: Sequence[Job]) -> KeyboardInterrupt | None:
     """Take jobs back, or wait until they have ended; return a Ctrl-C that came meanwhile."""
     interrupt, settled = None, 0
     while settled < len(jobs):
@@ -288,7 +323,7 @@ def run(
         team.fail(error)
     finally:
         try:
-            interrupt = _settle(hired)
+            interrupt = settle(hired)
         finally:
             _local.busy = False
         for helper in hired:
@@ -345,7 +380,7 @@ class _Team(Generic[T]):
 
 
 @final
-class _Helper(_Job):
+class _Helper(Job):
     """One thread's share in the work of a team."""
 
     __slots__ = ("context", "team")
@@ -386,166 +421,6 @@ def _help(process: _Process, helper: _Helper) -> None:
             helper, _ = process.waiting.popitem()
             process.helping.add(helper)
     _local.busy = False
-
-
-# --- overlapped requests -------------------------------------------------------------------------
-
-
-def overlap(
-    fn: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    limit: int | None = None,
-    size_of: Callable[[T], int | None] | None = None,
-) -> Generator[tuple[int, R | None, Exception | None], None, None]:
-    """Call `fn`, which waits for something slow, with many items at once.
-
-    Args:
-        fn: called on threads, with the context variables of the thread that iterates.
-        items: taken lazily, only by the thread that iterates over the results.
-        limit: how many calls may be under way or have results that were not taken yet. None, and
-            the most, is `io.max_requests`, which also bounds the calls of the whole process; when
-            others use it up, calls are made one at a time on the thread that iterates.
-        size_of: the bytes that a result needs, which count towards `io.max_bytes` until it is
-            taken; None when not known.
-
-    Yields:
-        The position of an item, and the result or the error of its call, as calls end. A stopped
-        call, and what is not an `Exception`, is raised instead. `close()` or an error starts no
-        more calls, and waits for those under way.
-    """
-    flights = _Overlap(fn, limit, size_of)
-    requests: Iterator[_Request[T, R]] = map(_Request, count(), items)
-    try:
-        request = next(requests, None)
-        while True:
-            while request is not None and flights.send(request):
-                request = next(requests, None)
-            if flights.none:
-                return
-            yield flights.receive()
-    finally:
-        flights.close()
-
-
-@final
-class _Request(_Job, Generic[T, R]):
-    """One call of `overlap`."""
-
-    __slots__ = ("error", "index", "item", "value")
-
-    def __init__(self, index: int, item: T) -> None:
-        super().__init__()
-        self.index, self.item = index, item
-        self.value: R | None = None
-        self.error: BaseException | None = None
-
-
-@final
-class _Overlap(Generic[T, R]):
-    """The calls of one `overlap` that are under way, and those that have ended."""
-
-    def __init__(
-        self, fn: Callable[[T], R], limit: int | None, size_of: Callable[[T], int | None] | None
-    ) -> None:
-        self._fn, self._size_of = fn, size_of
-        self._process, self._call = _process, current_call()
-        self._max_requests: int = config.get("io.max_requests")
-        self._max_bytes: int = config.get("io.max_bytes")
-        self._limit = min(limit or self._max_requests, self._max_requests)
-        self._open: set[_Request[T, R]] = set()
-        self._ended: SimpleQueue[_Request[T, R]] = SimpleQueue()
-        self._closed = False
-
-    @property
-    def none(self) -> bool:
-        """Is no call under way, and no outcome left to take?"""
-        return not self._open
-
-    def send(self, request: _Request[T, R]) -> bool:
-        """Start a call, or return False if it has to wait until one of ours has ended."""
-        if len(self._open) >= self._limit:
-            return False
-        if self._limit > 1 and self._admit(request):
-            self._open.add(request)  # before it starts, so that an interrupt finds it
-            context = copy_context()
-            if start(lambda: context.run(self._run, request)):
-                return True
-            self._forget(request)
-        if self._open:
-            return False
-        self._open.add(request)  # one call is always possible: on this thread
-        self._run(request)
-        return True
-
-    def _admit(self, request: _Request[T, R]) -> bool:
-        """Count a request and its bytes, if the process has room for both."""
-        size = None if self._size_of is None else self._size_of(request.item)
-        process = self._process
-        with process.lock:
-            if len(process.requests) >= self._max_requests:
-                return False
-            if size:
-                taken = sum(process.sizes.copy().values())
-                if taken and taken + size > self._max_bytes:
-                    return False
-                process.sizes[request] = size
-            process.requests.add(request)
-            return True
-
-    def _forget(self, request: _Request[T, R]) -> None:
-        self._open.discard(request)
-        self._process.requests.discard(request)
-        self._process.sizes.pop(request, None)
-
-    def _run(self, request: _Request[T, R]) -> None:
-        if not request.lock.acquire(blocking=False):
-            return
-        try:
-            if not self._closed:
-                if self._call is not None:
-                    self._call.enter()
-                request.value = self._fn(request.item)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that iterates
-            request.error = error
-        finally:
-            self._process.requests.discard(request)
-            self._ended.put(request)
-            request.lock.release()
-
-    def receive(self) -> tuple[int, R | None, Exception | None]:
-        """Return the outcome of a call that has ended; wait for it if there is none."""
-        call, request = self._call, None
-        while request is None:
-            if call is not None:
-                call.check()
-            try:
-                request = self._ended.get(timeout=None if call is None else POLL_SECONDS)
-            except Empty:
-                continue
-        self._forget(request)
-        error, request.error = request.error, None  # its frames name the request: no cycles
-        try:
-            if error is None or isinstance(error, Exception):
-                if error is not None and call is not None:
-                    call.check()  # that the whole call ended is not the error of one item
-                return request.index, request.value, error
-            raise error
-        finally:
-            del error
-
-    def close(self) -> None:
-        """Start no more calls, and wait for those that run."""
-        self._closed = True
-        requests, interrupt = list(self._open), None
-        # In a forked child, and at exit, the threads are gone.
-        if self._process is _process and not sys.is_finalizing():
-            interrupt = _settle(requests)
-        for request in requests:
-            self._forget(request)
-            request.error = None
-        if interrupt is not None:
-            raise interrupt
 
 
 # --- locks of keys -------------------------------------------------------------------------------
@@ -606,6 +481,11 @@ def key_lock(key: Hashable) -> _KeyLock:
 
 _process = _Process()
 _local = _Local()
+
+
+def this_process() -> _Process:
+    """Return what belongs to the process that runs now; another object after a fork."""
+    return _process
 
 
 def _after_fork_in_child() -> None:

@@ -288,7 +288,20 @@ def _from_zarr_range(asked: Any) -> ByteRequest | None:
         return SuffixByteRequest(asked.suffix)
     if hasattr(asked, "offset"):
         return OffsetByteRequest(asked.offset)
-    return RangeByteRequest(asked.start, asked.end)
+    if hasattr(asked, "start"):
+        return RangeByteRequest(asked.start, asked.end)
+    raise TypeError(f"Unexpected byte_range, got {asked}.")
+
+
+def _cut(store: Store, key: str, asked: ByteRequest | None, error: Exception) -> Value | None:
+    """Return what there is of a range that ends after the value, which zarr-python allows."""
+    if not isinstance(asked, RangeByteRequest | OffsetByteRequest):
+        raise error
+    size = store.getsize(key)
+    end = asked.end if isinstance(asked, RangeByteRequest) else asked[0]
+    if end <= size:
+        raise error
+    return store.get(key, RangeByteRequest(min(asked[0], size), size))
 
 
 # --- our stores in zarr-python -------------------------------------------------------------------
@@ -313,7 +326,6 @@ def _zarr_store_class() -> type:
         def __init__(self, store: Store) -> None:
             super().__init__(read_only=store.read_only)
             self.store = store
-            self._is_open = True
 
         def __reduce__(self) -> tuple[Any, ...]:
             return ToZarrStore, (self.store,)
@@ -328,7 +340,11 @@ def _zarr_store_class() -> type:
             return self._get_buffer(key, prototype, byte_range)
 
         def _get_buffer(self, key: str, prototype: Any, byte_range: Any) -> Any:
-            value = self.store.get(key, _from_zarr_range(byte_range))
+            asked = _from_zarr_range(byte_range)
+            try:
+                value = self.store.get(key, asked)
+            except StoreError as error:
+                value = _cut(self.store, key, asked, error)
             return None if value is None else _buffer(prototype, value)
 
         async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
@@ -337,9 +353,9 @@ def _zarr_store_class() -> type:
             def get_all() -> Any:
                 found: Any = [None] * len(requests)
                 with closing(self.store.get_many(requests)) as results:
-                    for index, value, error in results:
-                        if error is not None:
-                            raise error
+                    for index, whole, error in results:
+                        part = requests[index]
+                        value = whole if error is None else _cut(self.store, *part, error)
                         found[index] = None if value is None else _buffer(prototype, value)
                 return found
 
@@ -361,21 +377,26 @@ def _zarr_store_class() -> type:
             await self._call(self.set_sync, key, value)
 
         def set_sync(self, key: str, value: Any) -> None:
+            self._check_writable()
             self.store.set(key, value.to_bytes())
 
         async def set_if_not_exists(self, key: str, value: Any) -> None:
+            self._check_writable()
             await self._call(self.store.set_if_not_exists, key, value.to_bytes())
 
         async def delete(self, key: str) -> None:
-            await self._call(self.store.delete, key)
+            await self._call(self.delete_sync, key)
 
         def delete_sync(self, key: str) -> None:
+            self._check_writable()
             self.store.delete(key)
 
         async def delete_dir(self, prefix: str) -> None:
+            self._check_writable()
             await self._call(self.store.delete_dir, prefix)
 
         async def clear(self) -> None:
+            self._check_writable()
             await self._call(self.store.clear)
 
         async def list(self) -> Any:

@@ -320,6 +320,7 @@ class CacheStore(WrapperStore[S]):
         except Exception as error:  # noqa: BLE001 - reported per item, as the contract says
             return Result(index, None, error)
 
+    get_versioned = WrapperStore.get_versioned  # a copy may be of an older version
     set_many = Store.set_many
     delete_many = Store.delete_many
 

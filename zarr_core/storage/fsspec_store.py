@@ -14,7 +14,8 @@ from contextlib import closing, nullcontext, suppress
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote
 
-from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
+from zarr_core.config import config
+from zarr_core.errors import InvalidKeyError, StoreError
 from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
@@ -33,6 +34,13 @@ from zarr_core.storage.base import (
     check_prefix,
     slice_value,
 )
+from zarr_core.storage.fsspec_parts import (
+    FsspecValue,
+    Part,
+    fetch_tail,
+    is_refused,
+    version_of,
+)
 from zarr_core.storage.local import TEMP_SUFFIX, LocalStore
 from zarr_core.storage.locks import ForkLock
 from zarr_core.storage.retry import (
@@ -48,6 +56,7 @@ __all__ = ["FsspecStore"]
 
 _LOCAL = frozenset({"file", "local"})
 _QUICK = frozenset({"file", "local", "memory"})
+_S3_URLS = ("s3://", "s3a://")
 _ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "smb", "tar"})
 """File systems with one connection or one file position that threads must not share."""
 
@@ -117,10 +126,18 @@ class FsspecStore(Store):
         read_only: bool = False,
         allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
     ) -> Self:
-        """Return the store of a URL that fsspec understands, chained ones included."""
+        """Return the store of a URL that fsspec understands, chained ones included.
+
+        S3 gets as many connections as requests may be under way, unless `config_kwargs` is given;
+        its own default of 10 would be all that runs at once.
+        """
+        from fsspec.config import conf
         from fsspec.core import url_to_fs
 
-        fs, path = url_to_fs(url, **(storage_options or {}))
+        options = dict(storage_options or {})
+        if url.startswith(_S3_URLS) and "config_kwargs" not in {**conf.get("s3", {}), **options}:
+            options["config_kwargs"] = {"max_pool_connections": config.get("io.max_requests")}
+        fs, path = url_to_fs(url, **options)
         return cls(fs, read_only, path or "/", allowed_exceptions)
 
     @classmethod
@@ -231,9 +248,8 @@ class FsspecStore(Store):
         try:
             data = _as_bytes(await fs._cat_file(path, start=-suffix, end=None))
         except Exception as error:
-            if self._is_missing(error) or is_transient(error) or http_status(error) == 403:
+            if self._must_raise(error):
                 raise
-            # some servers know no suffixes, and some none of an empty value
             size = await self._size(fs, path)
             start = max(0, size - suffix)
             if start == size:
@@ -335,17 +351,44 @@ class FsspecStore(Store):
 
         Where the file system can ask for a version (S3, HTTP with an ETag), reads are of the value
         that was opened, or raise `ValueChangedError`; elsewhere this is checked after each read.
+        From S3 and HTTP the end of the value comes with opening it, which takes one request.
         """
         if self._local is not None:
             return self._local.open_value(key)
         if not self.high_latency:
             value = self.get(key)
             return None if value is None else ValueSnapshot(value)
+        if self._is_s3 or self._is_http:
+            path = self._full(key)
+            try:
+                part = self._call(f"opening {key!r}", lambda fs: self._tail(fs, path))
+            except FileNotFoundError:
+                return None
+            if part is not None and part.start == 0:
+                return ValueSnapshot(part.data, version_of(part.info))
+            if part is not None:
+                return FsspecValue(self, key, part.info, part.data)
         info = self._info(key)
         if info is None or info.get("size") is None:
             value = None if info is None else self.get(key)
             return None if value is None else ValueSnapshot(value)
-        return _Snapshot(self, key, info)
+        return FsspecValue(self, key, info)
+
+    async def _tail(self, fs: Any, path: str) -> Part | None:
+        """Return the end of a value, or None where the server cannot do that."""
+        try:
+            return await fetch_tail(fs, path, is_s3=self._is_s3)
+        except Exception as error:
+            if self._must_raise(error):
+                raise
+            return None
+
+    def _must_raise(self, error: Exception) -> bool:
+        """Return whether an error is of more than an end of a value being asked for.
+
+        Some servers know no suffixes, and some none of an empty value.
+        """
+        return self._is_missing(error) or is_transient(error) or http_status(error) == 403
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -393,7 +436,10 @@ class FsspecStore(Store):
             nonlocal again
             try:
                 await fs._pipe_file(path, data, mode="create")
-            except FileExistsError:
+            except Exception as error:
+                # some services that speak S3 do not say which condition was not met
+                if not (isinstance(error, FileExistsError) or is_refused(error)):
+                    raise
                 # a try whose answer was lost may have stored it
                 return again and _as_bytes(await fs._cat_file(path)) == data
             finally:
@@ -538,110 +584,3 @@ def _finished(coroutine: Any) -> Any:
     finally:
         coroutine.close()
     raise RuntimeError("a plain file system made its caller wait")
-
-
-# --- snapshots -----------------------------------------------------------------------------------
-
-_VERSIONS = (
-    "VersionId",
-    "generation",
-    "ETag",
-    "etag",
-    "e_tag",
-    "md5Hash",
-    "content_md5",
-    "Content-MD5",
-    "LastModified",
-    "last_modified",
-    "Last-Modified",
-    "updated",
-    "modified",
-    "mtime",
-)
-
-
-def _version_of(info: dict[str, Any]) -> str | None:
-    """Return what changes in the description of a file when its bytes do."""
-    found = [str(info[name]) for name in _VERSIONS if info.get(name)]
-    return f"{found[0]}-{info.get('size')}" if found else None
-
-
-class _Snapshot:
-    """A value of a slow file system."""
-
-    def __init__(self, store: FsspecStore, key: str, info: dict[str, Any]) -> None:
-        self._store, self._key = store, key
-        self._etag = info.get("ETag")
-        self.size: int | None = int(info["size"])
-        self.version = _version_of(info)
-
-    def read(self, byte_range: ByteRequest | None = None) -> Value:
-        """Return part of the value as it was when it was opened, or raise `ValueChangedError`."""
-        start, end = self._bounds(byte_range)
-        if start == end:
-            return b""
-        store = self._store
-        path = store._full(self._key)
-        wanted = RangeByteRequest(start, end)
-        try:
-            value: Value = store._call(
-                f"reading {self._key!r}", lambda fs: self._fetch(fs, path, wanted)
-            )
-        except FileNotFoundError as error:
-            raise ValueChangedError(f"{self._key!r} was deleted while it was read") from error
-        return value
-
-    def _bounds(self, byte_range: ByteRequest | None) -> tuple[int, int]:
-        size = self.size or 0
-        match byte_range:
-            case None:
-                return 0, size
-            case RangeByteRequest(start, end):
-                pass
-            case OffsetByteRequest(offset):
-                start, end = offset, size
-            case SuffixByteRequest(suffix):
-                start, end = max(0, size - suffix), size
-        if not 0 <= start <= end <= size:
-            raise StoreError(f"{self._key!r} has {size} bytes, too few for {byte_range}")
-        return start, end
-
-    async def _fetch(self, fs: Any, path: str, wanted: RangeByteRequest) -> Value:
-        if self._etag and (self._store._is_s3 or self._store._is_http):
-            data = await self._fetch_if_match(fs, path, wanted)
-        else:
-            data = _as_bytes(await fs._cat_file(path, start=wanted.start, end=wanted.end))
-            if self.version is not None and self.version != _version_of(
-                await self._store._describe(fs, path)
-            ):
-                raise self._changed()
-        if len(data) == self.size:  # the server may have ignored the range
-            return slice_value(data, wanted)
-        if len(data) != wanted.end - wanted.start:
-            raise ShortBodyError(f"{path}: {wanted} gave {len(data)} bytes")
-        return data
-
-    async def _fetch_if_match(self, fs: Any, path: str, wanted: RangeByteRequest) -> bytes:
-        try:
-            if not self._store._is_s3:
-                headers = {**fs.kwargs.get("headers", {}), "If-Match": self._etag}
-                part = {"start": wanted.start, "end": wanted.end}
-                return _as_bytes(await fs._cat_file(path, headers=headers, **part))
-            bucket, name, _ = fs.split_path(path)
-            span = f"bytes={wanted.start}-{wanted.end - 1}"
-            options = {"Bucket": bucket, "Key": name, "Range": span, "IfMatch": self._etag}
-            response = await fs._call_s3("get_object", **options)
-            try:
-                return _as_bytes(await response["Body"].read())
-            finally:
-                response["Body"].close()
-        except Exception as error:
-            if http_status(error) == 412 or http_status(error.__cause__) == 412:
-                raise self._changed() from error
-            raise
-
-    def _changed(self) -> ValueChangedError:
-        return ValueChangedError(f"{self._key!r} of {self._store} was replaced while it was read")
-
-    def close(self) -> None:
-        """Do nothing: every read is a request of its own."""

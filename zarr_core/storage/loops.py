@@ -158,7 +158,7 @@ def overlap_on(
 ) -> Generator[tuple[int, R | None, Exception | None], None, None]:
     """Await `fn(item)` for many items at once on `loop`, one hop to it per batch.
 
-    Takes items lazily, yields, shares the budget of the process and ends as `workers.overlap`
+    Takes items lazily, yields, shares the budget of the process and ends as `overlap.overlap`
     does. With `cancel`, `close()` cancels what is under way, else it waits for it to end.
     """
     _check_other_thread(loop)

@@ -9,6 +9,7 @@ from collections.abc import Generator, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, Generic, Self, TypeVar
+from uuid import uuid4
 
 from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
 from zarr_core.storage.base import (
@@ -39,6 +40,12 @@ DELETE_AT_ONCE = 1000
 
 _QUICK = frozenset({"LocalStore", "MemoryStore"})
 
+_COMPARES = {"LocalStore": False, "HTTPStore": False, "MemoryStore": True}
+"""Are versions compared when something is written? obstore cannot do that with local files."""
+
+_NO_VERSION = '"0"\n1'
+"""An ETag and a generation that no value has."""
+
 
 class _Runtime:
     """The process in which obstore's machinery was started."""
@@ -65,8 +72,8 @@ class ObjectStore(Store, Generic[T]):
         store: A store of obstore, or of another library with the same classes.
         read_only: Refuse to write.
 
-    Writes, and the conditional ones where the service has them, are atomic. Stores in the memory of
-    obstore cannot be pickled; others pickle with their credentials.
+    Writes are atomic, and so are conditional ones where the service compares versions. Stores in
+    the memory of obstore cannot be pickled; others pickle with their credentials.
     """
 
     def __init__(self, store: T, *, read_only: bool = False) -> None:
@@ -76,8 +83,7 @@ class ObjectStore(Store, Generic[T]):
         self.store = store
         self._any: Any = store
         self.high_latency = type(store).__name__ not in _QUICK
-        # obstore cannot compare versions of local files, plain web servers have none
-        self.supports_conditional_writes = type(store).__name__ not in ("LocalStore", "HTTPStore")
+        self._compares = _COMPARES.get(type(store).__name__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle_object, (type(self), self.store, self._read_only)
@@ -210,7 +216,7 @@ class ObjectStore(Store, Generic[T]):
                 value = _view(response.bytes())
         except FileNotFoundError:
             return None, None
-        return value, response.meta["e_tag"] or content_version(value)
+        return value, _condition(response.meta) or content_version(value)
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -224,18 +230,45 @@ class ObjectStore(Store, Generic[T]):
 
     def set_if_not_exists(self, key: str, value: Writable) -> bool:
         """Store `value` unless `key` exists; atomic where the service can do that."""
+        self._check_writable()
+        if type(self.store).__name__ not in _COMPARES and not self.supports_conditional_writes:
+            return super().set_if_not_exists(key, value)
         stored = self._put_if(key, value, "create")
         return super().set_if_not_exists(key, value) if stored is None else stored
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
 
-        Atomic where the service can compare ETags.
+        Atomic where the service compares ETags (`supports_conditional_writes`).
         """
+        self._check_writable()
         if version is None:
             return self.set_if_not_exists(key, value)
-        stored = self._put_if(key, value, {"e_tag": version})
+        if not self.supports_conditional_writes:
+            return super().set_if_version(key, value, version)
+        stored = self._put_if(key, value, _as_mode(version))
         return super().set_if_version(key, value, version) if stored is None else stored
+
+    @property
+    def supports_conditional_writes(self) -> bool:  # type: ignore[override]
+        """Does the service refuse a write whose condition does not hold?
+
+        Some that speak S3 ignore conditions, so that every such write succeeds. Whether this one
+        does is found out once, by a write to a random key that must be refused.
+        """
+        if self._compares is None:
+            self._compares = self._refuses()
+        return self._compares
+
+    def _refuses(self) -> bool:
+        key = f".zarr_core-{uuid4().hex}"
+        try:
+            stored = self._put_if(key, b"", _as_mode(_NO_VERSION))
+        except PermissionError:  # which says nothing of keys that may be written
+            return True
+        if stored:
+            self.delete(key)
+        return stored is False
 
     def _put_if(self, key: str, value: Writable, mode: Any) -> bool | None:
         """Store under a condition; return None where the service cannot do that."""
@@ -247,6 +280,8 @@ class ObjectStore(Store, Generic[T]):
                 # the parts of a multipart upload have no condition
                 obstore.put(self._any, key, bytes(value), mode=mode, use_multipart=False)
             except FileNotFoundError:
+                if mode == "create":  # then it is the bucket that is missing
+                    raise
                 return False
             except NotImplementedError:
                 return None
@@ -383,7 +418,8 @@ def _kind(error: Exception) -> str:
 
 
 def _is_timeout(message: str) -> bool:
-    return "timed out" in message or "timeout" in message.lower()
+    # obstore also says how long it would have tried again
+    return "timed out" in message or "timeout" in message.lower().replace("retry_timeout", "")
 
 
 def _view(data: Any) -> memoryview:
@@ -396,6 +432,19 @@ def _length(span: tuple[int, int]) -> int:
 
 def _version(meta: Any) -> str | None:
     return meta["e_tag"] or (f"{meta['last_modified']}-{meta['size']}" if meta else None)
+
+
+def _condition(meta: Any) -> str | None:
+    """Return what a write can be made to depend on: an ETag, or what Google has in its place."""
+    if not meta["version"]:
+        return meta["e_tag"] or None
+    return f"{meta['e_tag'] or ''}\n{meta['version']}"
+
+
+def _as_mode(version: str) -> dict[str, str]:
+    etag, _, generation = version.partition("\n")
+    parts = {"e_tag": etag, "version": generation}
+    return {name: part for name, part in parts.items() if part}
 
 
 def _described(store: Any) -> str:
@@ -450,7 +499,7 @@ class _OpenObject:
         import obstore
 
         options: Any = {"range": (start, end)}
-        if self._etag is not None:
+        if self._etag is not None and not self._etag.startswith("W/"):  # a weak one never matches
             options["if_match"] = self._etag
         store = self._store
         try:

@@ -30,12 +30,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
+_BUILT_ON = {
+    "get": ("get_many", "open_value", "get_versioned"),
+    "set": ("set_many", "set_if_not_exists", "set_if_version"),
+    "delete": ("delete_many", "delete_dir"),
+}
+"""What the contract builds on a method, where nothing does it better."""
+
+
 class WrapperStore(Store, Generic[S]):
     """A store that passes everything on to another; the base of stores that change a little.
+
+    A subclass that overrides `get`, `set` or `delete` need not override what else reads, stores or
+    deletes values: that is made from these methods then, instead of passed on.
 
     Args:
         store: The store that does the work. It says whether it is read-only.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Passed on, a batched call would go around what the subclass does (decrypt, say).
+        for method, others in _BUILT_ON.items():
+            if method in vars(cls):
+                for name in others:
+                    if name not in vars(cls):
+                        setattr(cls, name, getattr(Store, name))
 
     def __init__(self, store: S) -> None:
         super().__init__(read_only=store.read_only)
@@ -45,7 +65,6 @@ class WrapperStore(Store, Generic[S]):
         self.supports_writes = store.supports_writes
         self.supports_deletes = store.supports_deletes
         self.supports_listing = store.supports_listing
-        self.supports_conditional_writes = store.supports_conditional_writes
 
     def _with_store(self, store: S) -> Self:
         """Return a store like this one around `store`; for subclasses with more arguments."""
@@ -136,6 +155,13 @@ class WrapperStore(Store, Generic[S]):
     def read_only(self) -> bool:
         """Whether the store that does the work is read-only."""
         return self._store.read_only
+
+    @property
+    def supports_conditional_writes(self) -> bool:  # type: ignore[override]
+        """Whether `set_if_version` is atomic; an object store may have to be asked."""
+        # The contract's own way compares and sets in two steps.
+        atomic = type(self).set_if_version is not Store.set_if_version
+        return atomic and self._store.supports_conditional_writes
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Return a store like this one around the same place with another `read_only`."""
