@@ -261,3 +261,81 @@ def test_a_store_goes_round() -> None:
     there_and_back = from_zarr_store(ToZarrStore(ours))
     zarr_core.create_array(there_and_back, shape=(8, 8), chunks=(4, 4), dtype="int32")[:] = DATA
     np.testing.assert_array_equal(zarr_core.open_array(ours, mode="r")[:], DATA)
+
+
+# --- zarr-python's own tests of stores -----------------------------------------------------------
+
+_testing = pytest.importorskip("zarr.testing.store")
+from zarr.core.buffer import Buffer, cpu  # noqa: E402
+
+from zarr_core.storage.adapters import _zarr_store_class  # noqa: E402
+
+
+class Adapted(_zarr_store_class()):  # type: ignore[misc]
+    """Our adapter with the constructor that the tests call."""
+
+    def __init__(self, store: Store, read_only: bool = False) -> None:
+        super().__init__(store.with_read_only(read_only) if read_only else store)
+
+    def __reduce__(self) -> Any:
+        return Adapted, (self.store,)
+
+    def with_read_only(self, read_only: bool = False) -> Any:
+        return Adapted(self.store.with_read_only(read_only))
+
+
+@pytest.mark.anyio
+class ZarrStoreTests(_testing.StoreTests):  # type: ignore[misc]
+    """What zarr-python asks of a store, asked of the adapter over one of ours."""
+
+    store_cls = Adapted
+    buffer_cls = cpu.Buffer
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    def store(self, open_kwargs: Any) -> Any:
+        return asyncio.run(self.store_cls.open(**open_kwargs))
+
+    @pytest.fixture
+    def store_not_open(self, store_kwargs: Any) -> Any:
+        return self.store_cls(**store_kwargs)
+
+    async def set(self, store: Any, key: str, value: Buffer) -> None:
+        store.store.set(key, value.to_bytes())
+
+    async def get(self, store: Any, key: str) -> Buffer:
+        return cpu.Buffer.from_bytes(store.store.get(key))
+
+    def test_store_repr(self, store: Any) -> None:
+        assert repr(store) == f"ToZarrStore({store.store!r})"
+
+    def test_store_supports_writes(self, store: Any) -> None:
+        assert store.supports_writes
+
+    def test_store_supports_listing(self, store: Any) -> None:
+        assert store.supports_listing
+
+
+class TestAdapterOverLocalStore(ZarrStoreTests):
+    @pytest.fixture
+    def store_kwargs(self, tmp_path: Path) -> Any:
+        return {"store": LocalStore(tmp_path)}
+
+
+class TestAdapterOverMemoryStore(ZarrStoreTests):
+    @pytest.fixture
+    def store_kwargs(self) -> Any:
+        from zarr_core.storage import ManagedMemoryStore
+
+        store = ManagedMemoryStore("of zarr-python's tests")
+        store.clear()
+        return {"store": store}
+
+
+class TestAdapterOverSlowStore(ZarrStoreTests):
+    @pytest.fixture
+    def store_kwargs(self, tmp_path: Path) -> Any:
+        return {"store": LatencyStore(LocalStore(tmp_path))}

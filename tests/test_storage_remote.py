@@ -2,12 +2,14 @@
 
 import itertools
 import pickle
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import pytest
 
@@ -20,6 +22,7 @@ from zarr_core.errors import (
     StoreError,
     ValueChangedError,
 )
+from zarr_core.observe import timeout
 from zarr_core.storage import (
     FsspecStore,
     LatencyStore,
@@ -36,12 +39,16 @@ from zarr_core.storage import (
 )
 from zarr_core.storage.loops import overlap_on, own_loop, run_on
 from zarr_core.storage.retry import NO_RETRIES, RetryPolicy, http_status, is_transient
-from zarr_core.workers import Call, _current, deadline
+from zarr_core.workers import Call, _current
 
 QUICK = RetryPolicy(attempts=4, first_delay=0.001, longest_delay=0.002, total_seconds=10)
 
 
 # --- a server with faults ------------------------------------------------------------------------
+
+
+MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
+GENERATION = "x-goog-if-generation-match"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
     faults: ClassVar[list[str]]
     asked: ClassVar[list[str]]
     always: ClassVar[str]
+    weak: ClassVar[bool] = False
+    conditions: ClassVar[bool] = True
+    generations: ClassVar[bool] = False
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -72,13 +82,13 @@ class Handler(BaseHTTPRequestHandler):
         if value is None:
             self.answer(404, b"")
             return
-        etag = f'"{hash(value) & 0xFFFFFF:x}"'
-        if self.headers.get("If-Match", etag) != etag:
+        etag = self.etag(value)
+        if (wanted := self.headers.get("If-Match")) and (wanted != etag or wanted[0] == "W"):
             self.answer(412, b"")
             return
         if fault == "slow":
             time.sleep(0.2)
-        headers = {"ETag": etag}
+        headers = self.described(value)
         span = self.headers.get("Range")
         if span is None or fault == "no ranges":
             self.answer(200, value, headers, cut=fault == "cut")
@@ -108,14 +118,48 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection = self.close_connection or cut
 
+    def etag(self, value: bytes) -> str:
+        return f'{"W/" if self.weak else ""}"{hash(value) & 0xFFFFFF:x}"'
+
+    def described(self, value: bytes) -> dict[str, str]:
+        generation = {"x-goog-generation": str(hash(value) & 0xFFFF)} if self.generations else {}
+        return {"ETag": self.etag(value), "Last-Modified": MODIFIED, **generation}
+
+    def refused(self, value: bytes | None) -> bool:
+        """Return whether the conditions of a write do not hold."""
+        if self.headers.get("If-None-Match") == "*" and value is not None:
+            return True
+        for name, asked in (("ETag", "If-Match"), ("x-goog-generation", GENERATION)):
+            wanted = self.headers.get(asked)
+            if wanted and (value is None or self.described(value).get(name) != wanted):
+                return not (wanted == "0" and value is None)
+        return False
+
     def do_PUT(self) -> None:
         self.asked.append(f"PUT {self.path}")
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.faults and (fault := self.faults.pop(0)).isdigit():
             self.answer(int(fault), b"")
             return
+        if self.conditions and self.refused(self.values.get(self.path)):
+            self.answer(412, b"")
+            return
         self.values[self.path] = body
-        self.answer(201, b"")
+        self.answer(200, b"", self.described(body))
+
+    def do_DELETE(self) -> None:
+        self.asked.append(f"DELETE {self.path}")
+        self.values.pop(self.path, None)
+        self.answer(204, b"")
+
+    def do_POST(self) -> None:
+        """Delete what S3's DeleteObjects names."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        names = re.findall("<Key>(.*?)</Key>", body)
+        for name in names:
+            del self.values[f"{self.path.partition('?')[0]}/{name}"]
+        deleted = "".join(f"<Deleted><Key>{name}</Key></Deleted>" for name in names)
+        self.answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
 
 class QuietServer(ThreadingHTTPServer):
@@ -308,6 +352,75 @@ def test_an_opened_value_needs_few_requests(server: Server) -> None:
     assert len(server.handler.asked) == 2
 
 
+def parts_of(remote: Store, server: Server) -> list[str]:
+    """Return what is asked for when the end of a value is read, and then its beginning."""
+    opened = remote.open_value("a/b")
+    assert opened is not None
+    assert opened.size == 200_000
+    assert opened.read(SuffixByteRequest(60_000)) == bytes(60_000)
+    assert opened.read(RangeByteRequest(190_000, 190_010)) == bytes(10)
+    assert opened.read(OffsetByteRequest(200_000)) == b""
+    assert opened.read(RangeByteRequest(5, 10)) == bytes(5)
+    return server.handler.asked
+
+
+def test_the_end_comes_with_opening(remote: Store, server: Server) -> None:
+    server.handler.values["/data/a/b"] = bytes(200_000)
+    assert parts_of(remote, server) == [
+        "GET /data/a/b bytes=-65536",
+        "GET /data/a/b bytes=5-9",
+    ]
+
+
+def test_a_small_value_comes_with_opening(remote: Store, server: Server) -> None:
+    opened = remote.open_value("a/b")
+    assert opened is not None
+    assert opened.read(RangeByteRequest(5, 10)) == bytes(range(5, 10))
+    assert opened.read() == bytes(range(100))
+    assert opened.version
+    assert server.handler.asked == ["GET /data/a/b bytes=-65536"]
+
+
+def test_weak_etags_are_not_sent_but_compared(remote: Store, server: Server) -> None:
+    server.handler.weak = True
+    server.handler.values["/data/a/b"] = bytes(200_000)
+    assert len(parts_of(remote, server)) == 2
+    opened = remote.open_value("a/b")
+    assert opened is not None
+    server.handler.values["/data/a/b"] = b"\1" * 200_000
+    with pytest.raises(ValueChangedError):
+        opened.read(RangeByteRequest(5, 10))
+
+
+def test_opening_where_suffixes_are_refused(server: Server) -> None:
+    store = through_fsspec(server)
+    server.handler.values["/data/a/b"] = bytes(200_000)
+    server.handler.faults[:] = ["416"]
+    opened = store.open_value("a/b")
+    assert opened is not None
+    assert opened.read(RangeByteRequest(5, 10)) == bytes(5)
+    assert server.handler.asked == [
+        "GET /data/a/b bytes=-65536",
+        "HEAD /data/a/b",
+        "GET /data/a/b bytes=5-9",
+    ]
+    server.handler.values["/data/a/b"] = b"\1" * 200_000
+    with pytest.raises(ValueChangedError):
+        opened.read(RangeByteRequest(5, 10))
+
+
+def test_an_inner_chunk_takes_two_requests(remote: Store, server: Server) -> None:
+    values: dict[str, Any] = {}
+    kwargs: dict[str, Any] = {"shape": (512, 512), "shards": (512, 512), "chunks": (64, 64)}
+    written = zarr_core.create_array(values, dtype="int32", compressors=None, **kwargs)
+    written[...] = 7
+    server.handler.values.update({f"/data/{key}": value for key, value in values.items()})
+    array = zarr_core.open_array(remote, mode="r", zarr_format=3)
+    server.handler.asked.clear()
+    assert (array[:64, :64] == 7).all()
+    assert len(server.handler.asked) == 2
+
+
 def test_requests_overlap(remote: Store, server: Server) -> None:
     barrier = threading.Barrier(8)
 
@@ -447,6 +560,85 @@ def test_s3_conditions(bucket: Store) -> None:
     assert bucket.get("a") == b"3"
 
 
+UNSIGNED: dict[str, Any] = {"client_options": {"allow_http": True}, "skip_signature": True}
+
+
+def of_a_service(server: Server, service: str) -> ObjectStore[Any]:
+    obstore = pytest.importorskip("obstore.store")
+    if service == "S3":
+        place = obstore.S3Store(
+            "data", prefix="root", endpoint=server.url, region="us-east-1", **UNSIGNED
+        )
+    else:
+        import json
+
+        server.handler.generations = True
+        account = {"gcs_base_url": server.url, "disable_oauth": True, "client_email": ""}
+        key = json.dumps({**account, "private_key": "", "private_key_id": ""})
+        place = obstore.GCSStore("data", prefix="root", service_account_key=key, **UNSIGNED)
+    return ObjectStore(place)
+
+
+@pytest.mark.parametrize("service", ["S3", "Google"])
+def test_conditions_are_compared(server: Server, service: str) -> None:
+    store = of_a_service(server, service)
+    before = set(server.handler.values)
+    assert store.supports_conditional_writes
+    assert set(server.handler.values) == before
+    assert unquote(server.handler.asked[0]).startswith("PUT /data/root/.zarr_core-")
+    assert store.set_if_not_exists("a", b"1")
+    assert not store.set_if_not_exists("a", b"2")
+    _, version = store.get_versioned("a")
+    assert store.set_if_version("a", b"3", version)
+    assert not store.set_if_version("a", b"4", version)
+    assert store.get("a") == b"3"
+    assert sum(".zarr_core-" in unquote(asked) for asked in server.handler.asked) == 1
+
+
+def test_a_service_that_ignores_conditions(server: Server) -> None:
+    server.handler.conditions = False
+    store = of_a_service(server, "S3")
+    wrapped = PrefixStore(store, "below")
+    assert server.handler.asked == []
+    assert not wrapped.supports_conditional_writes
+    assert not any(".zarr_core-" in key for key in server.handler.values)
+    assert store.set_if_not_exists("a", b"1")
+    assert not store.set_if_not_exists("a", b"2")
+    _, version = store.get_versioned("a")
+    assert store.set_if_version("a", b"3", version)
+    assert not store.set_if_version("a", b"4", version)
+    assert store.get("a") == b"3"
+    array = zarr_core.create_array(store, name="x", shape=(8,), chunks=(4,), dtype="int32")
+    array[:] = 1
+    with pytest.raises(ValueError, match="lock=True needs a store"):
+        array.with_config({"lock": True})[0] = 2
+
+
+def test_what_may_not_be_written_is_not_evidence(server: Server) -> None:
+    store = of_a_service(server, "S3")
+    server.handler.faults[:] = ["403"]
+    assert store.supports_conditional_writes
+
+
+def test_s3_that_does_not_say_which_condition(server: Server) -> None:
+    pytest.importorskip("s3fs")
+    options = {"anon": True, "client_kwargs": {"endpoint_url": server.url}}
+    store = FsspecStore.from_url("s3://data/root", storage_options=options)
+    assert store.set_if_not_exists("a", b"1")
+    assert not store.set_if_not_exists("a", b"2")
+    assert store.get("a") == b"1"
+
+
+def test_connections_to_s3() -> None:
+    pytest.importorskip("s3fs")
+    store = FsspecStore.from_url("s3://data/root", storage_options={"anon": True})
+    assert store.fs.config_kwargs == {"max_pool_connections": 256}
+    own = {"anon": True, "config_kwargs": {"max_pool_connections": 5}}
+    assert FsspecStore.from_url("s3://data", storage_options=own).fs.config_kwargs == {
+        "max_pool_connections": 5
+    }
+
+
 def test_s3_with_a_lock(bucket: Store) -> None:
     kwargs: dict[str, Any] = {"shape": (8,), "chunks": (2,), "shards": (8,), "dtype": "int32"}
     array = zarr_core.create_array(bucket, **kwargs, config={"lock": True})
@@ -487,11 +679,20 @@ def test_s3_snapshots(bucket: Store) -> None:
 
 
 def test_s3_without_a_bucket_is_an_error(bucket: Store, s3: str) -> None:
+    missing: Store
     if isinstance(bucket, FsspecStore):
         options = {"key": "k", "secret": "s", "client_kwargs": {"endpoint_url": s3}}
-        missing: Store = FsspecStore.from_url("s3://no-such-bucket/x", storage_options=options)
-        with pytest.raises(OSError):
-            missing.set("a", b"1")
+        missing = FsspecStore.from_url("s3://no-such-bucket/x", storage_options=options)
+    else:
+        from obstore.store import S3Store
+
+        missing = ObjectStore(
+            S3Store("no-such-bucket", endpoint=s3, region="us-east-1", **UNSIGNED)
+        )
+    with pytest.raises(OSError):
+        missing.set("a", b"1")
+    with pytest.raises(OSError):
+        missing.set_if_not_exists("a", b"1")
 
 
 # --- trying again --------------------------------------------------------------------------------
@@ -696,7 +897,7 @@ def test_calls_that_should_end_do() -> None:
         begun.append(item)
         await asyncio.sleep(60)
 
-    with deadline(0.05), pytest.raises(OperationTimeoutError):
+    with timeout(0.05), pytest.raises(OperationTimeoutError):
         list(overlap_on(own_loop(), slow, range(3)))
     count = len(begun)
     call = Call()
