@@ -17,12 +17,13 @@ import numpy as np
 Operation = Callable[[], Any]
 
 ZSTD_LEVEL = 3
+GZIP_LEVEL = 5
 BLOSC = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """An array as all peers create it; `codec` is "raw", "zstd" or "blosc"."""
+    """An array as all peers create it; `codec` is "raw", "zstd", "blosc" or "gzip"."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
@@ -91,13 +92,14 @@ class ZarrCore(Peer):
 
     def create(self, layout: Layout, directory: Path) -> Any:
         import zarr_core
-        from zarr_core.codecs import BloscCodec, ZstdCodec
+        from zarr_core.codecs import BloscCodec, GzipCodec, ZstdCodec
 
         size = np.dtype(layout.dtype).itemsize
         codecs = {
             "raw": [],
             "zstd": [ZstdCodec(level=ZSTD_LEVEL)],
             "blosc": [BloscCodec(typesize=size, **BLOSC)],  # type: ignore[arg-type]
+            "gzip": [GzipCodec(level=GZIP_LEVEL)],
         }
         return zarr_core.create_array(
             self.store(layout, directory),
@@ -148,13 +150,14 @@ class ZarrPython(Peer):
 
     def create(self, layout: Layout, directory: Path) -> Any:
         import zarr
-        from zarr.codecs import BloscCodec, ZstdCodec
+        from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
         size = np.dtype(layout.dtype).itemsize
         codecs: dict[str, Any] = {
             "raw": None,
             "zstd": ZstdCodec(level=ZSTD_LEVEL),
             "blosc": BloscCodec(typesize=size, **BLOSC),
+            "gzip": GzipCodec(level=GZIP_LEVEL),
         }
         return zarr.create_array(
             self.store(layout, directory),
@@ -206,6 +209,7 @@ class Tensorstore(Peer):
             "raw": [little],
             "zstd": [little, {"name": "zstd", "configuration": {"level": ZSTD_LEVEL}}],
             "blosc": [little, {"name": "blosc", "configuration": blosc}],
+            "gzip": [little, {"name": "gzip", "configuration": {"level": GZIP_LEVEL}}],
         }[layout.codec]
         if layout.shards is not None:
             configuration = {
@@ -295,12 +299,13 @@ class Zarr2(Peer):
 
     def create(self, layout: Layout, directory: Path) -> Any:
         import zarr
-        from numcodecs import Blosc, Zstd
+        from numcodecs import Blosc, GZip, Zstd
 
         codecs = {
             "raw": None,
             "zstd": Zstd(level=ZSTD_LEVEL),
             "blosc": Blosc(BLOSC["cname"], BLOSC["clevel"], Blosc.SHUFFLE),
+            "gzip": GZip(level=GZIP_LEVEL),
         }
         return zarr.create(
             shape=layout.shape,

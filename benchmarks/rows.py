@@ -6,6 +6,7 @@ the data, runs the operation once, compares the result with what it must be, and
 
 import importlib
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peers import BLOSC, PEERS, ZSTD_LEVEL, Layout, Operation, Peer
+from peers import BLOSC, GZIP_LEVEL, PEERS, ZSTD_LEVEL, Layout, Operation, Peer
 
 Values = npt.NDArray[Any]
 SetUp = Callable[[Path], Operation]
@@ -42,6 +43,8 @@ class Row:
     name: str
     setups: Mapping[str, SetUp]  # by name of the peer
     floors: Mapping[str, SetUp] = field(default_factory=dict)
+    known: Mapping[str, float] = field(default_factory=dict)
+    """Floors that are computed: seconds by name."""
 
 
 def load_rows(groups: tuple[str, ...] = GROUPS) -> dict[str, list[Row]]:
@@ -149,6 +152,25 @@ def read_files(number: int, nbytes: int) -> SetUp:
     return set_up
 
 
+def write_files(number: int, nbytes: int) -> SetUp:
+    """Make, write, close and rename files one after the other, over older ones."""
+
+    def set_up(directory: Path) -> Operation:
+        names = [(f"{directory}/{i}.tmp", f"{directory}/{i}") for i in range(number)]
+        data = bytes(nbytes)
+
+        def write() -> None:
+            for temporary, name in names:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                os.write(descriptor, data)
+                os.close(descriptor)
+                os.replace(temporary, name)
+
+        return write
+
+    return set_up
+
+
 def bare_codec(layout: Layout, *, decode: bool) -> SetUp:
     """Run the codec alone over all chunks, on as many threads as everybody has."""
 
@@ -170,6 +192,8 @@ def bare_codec(layout: Layout, *, decode: bool) -> SetUp:
 
 
 def encoder(layout: Layout) -> Callable[[Any], Any]:
+    if layout.codec == "gzip":
+        return partial(zlib.compress, level=GZIP_LEVEL, wbits=31)
     if layout.codec == "zstd":
         from numcodecs import Zstd
 
@@ -180,6 +204,9 @@ def encoder(layout: Layout) -> Callable[[Any], Any]:
 
 
 def decoder(layout: Layout) -> Callable[[Any], Any]:
+    if layout.codec == "gzip":
+        size = int(np.prod(layout.chunks)) * np.dtype(layout.dtype).itemsize
+        return lambda data: zlib.decompress(data, 31, size)
     if layout.codec == "zstd":
         from numcodecs import Zstd
 

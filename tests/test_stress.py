@@ -1,0 +1,348 @@
+"""Many threads at once, switched as often as possible: results stay those of NumPy.
+
+The lock variants of shared iterators, for a Python without a global lock, go through the same.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import zarr_core as zarr
+from zarr_core import codecs, workers
+from zarr_core.config import config
+from zarr_core.sharding import IndexCache
+from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
+from zarr_core.storage.base import ValueSnapshot, content_version
+
+THREADS = 8
+LONG = 60.0
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "raw": {"compressors": None},
+    "zstd": {"compressors": [codecs.ZstdCodec()]},
+    "blosc": {"compressors": [codecs.BloscCodec()]},
+    "gzip": {"compressors": [codecs.GzipCodec(level=1)]},
+    "shards": {"shards": (24, 20), "compressors": [codecs.ZstdCodec()]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _hasty() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with config.set({"threading.max_workers": 4}):
+        yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture(params=["memory", "local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return MemoryStore() if request.param == "memory" else LocalStore(tmp_path)
+
+
+@pytest.fixture(params=["iterators", "locks"])
+def _helpers_for_everything(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take every step to be worth a thread, and share work in both ways."""
+    with (
+        patch.object(workers, "helpers", lambda count, cost: min(3, count - 1)),
+        patch.object(workers, "_ITERATORS_ARE_ATOMIC", request.param == "iterators"),
+    ):
+        yield
+
+
+def at_once(*functions: Callable[[], object]) -> None:
+    """Run functions on threads that begin together; raise the first error."""
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(functions))
+
+    def guarded(function: Callable[[], object]) -> None:
+        try:
+            barrier.wait(LONG)
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
+
+
+def from_threads(function: Callable[[int], object], count: int = THREADS) -> None:
+    """Call a function with 0, 1, ... on as many threads."""
+    at_once(*[lambda number=number: function(number) for number in range(count)])  # type: ignore[misc]
+
+
+def filled(store: Any, **options: Any) -> tuple[zarr.Array, Any]:
+    values = np.random.default_rng(0).integers(1, 1000, (48, 40)).astype("i4")
+    array = zarr.create_array(store, shape=(48, 40), chunks=(6, 5), dtype="i4", **options)
+    array[...] = values
+    return array, values
+
+
+def read_and_compare(array: zarr.Array, values: Any, seed: int, rounds: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(rounds):
+        (i, k), (j, m) = np.sort(rng.integers(0, 40, (2, 2)), axis=1).tolist()
+        rows, columns = rng.integers(0, 40, (2, 20))
+        mask = rng.random(values.shape) < 0.1
+        np.testing.assert_array_equal(array[i:k, j:m], values[i:k, j:m])
+        np.testing.assert_array_equal(array[i::3, ::-1], values[i::3, ::-1])
+        np.testing.assert_array_equal(array.oindex[rows, j], values[rows, j])
+        np.testing.assert_array_equal(array.vindex[rows, columns], values[rows, columns])
+        np.testing.assert_array_equal(array[mask], values[mask])
+        assert array[i, j] == values[i, j]
+
+
+# --- reads and writes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_reads_from_many_threads(store: Any, kind: str) -> None:
+    array, values = filled(store, **OPTIONS[kind])
+    from_threads(lambda number: read_and_compare(array, values, number, rounds=2))
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.usefixtures("_helpers_for_everything")
+def test_reads_that_have_helpers_from_many_threads(kind: str) -> None:
+    array, values = filled(MemoryStore(), **OPTIONS[kind])
+    from_threads(lambda number: read_and_compare(array, values, number, rounds=1))
+
+
+@pytest.mark.parametrize("kind", ["zstd", "shards"])
+def test_reads_from_a_slow_store_from_many_threads(kind: str) -> None:
+    inner = MemoryStore()
+    _, values = filled(inner, **OPTIONS[kind])
+    array = zarr.open_array(LatencyStore(inner), mode="r")
+    from_threads(lambda number: read_and_compare(array, values, number, rounds=1))
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_no_write_to_a_shared_chunk_is_lost(store: Any, kind: str) -> None:
+    array, values = filled(store, **OPTIONS[kind])
+    rounds = 3
+
+    def write(number: int) -> None:
+        # A handle of its own, and in every chunk a column of its own.
+        own = zarr.open_array(array.store, mode="r+")
+        for turn in range(1, rounds + 1):
+            own[:, number::THREADS] = turn * (number + 1)
+
+    from_threads(write)
+    for number in range(THREADS):
+        values[:, number::THREADS] = rounds * (number + 1)
+    np.testing.assert_array_equal(array[...], values)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.usefixtures("_helpers_for_everything")
+def test_no_write_that_has_helpers_is_lost(kind: str) -> None:
+    array, values = filled(MemoryStore(), **OPTIONS[kind])
+
+    def write(number: int) -> None:
+        for row in range(number, 48, THREADS):
+            array[row] = np.arange(40) + row
+            np.testing.assert_array_equal(array[row], np.arange(40) + row)
+
+    from_threads(write)
+    values[...] = np.arange(40) + np.arange(48)[:, None]
+    np.testing.assert_array_equal(array[...], values)
+
+
+@pytest.mark.usefixtures("_helpers_for_everything")
+def test_an_error_among_helpers_of_many_threads() -> None:
+    array, values = filled(MemoryStore(), compressors=[codecs.ZstdCodec()])
+    array.store.set(array._current().space.key((3, 3)), b"damaged")
+
+    def read(number: int) -> None:
+        for _ in range(3):
+            with pytest.raises(zarr.errors.ChunkDecodeError, match=r"\(3, 3\)"):
+                array[...]
+            np.testing.assert_array_equal(array[:18], values[:18])
+
+    from_threads(read)
+
+
+def test_writes_kept_in_one_batch() -> None:
+    array, values = filled(MemoryStore())
+    with array.batch() as batch:
+
+        def write(number: int) -> None:
+            for row in range(number, 48, THREADS):
+                batch[row] = row
+
+        from_threads(write)
+    values[...] = np.arange(48)[:, None]
+    np.testing.assert_array_equal(array[...], values)
+
+
+# --- shards that are replaced ------------------------------------------------------------------------
+
+
+def contents_at(turn: int) -> Any:
+    """Return what a shard holds at a turn; every other time it compresses badly."""
+    noise = np.random.default_rng(turn).integers(0, 1000, 16) if turn % 2 else 0
+    return np.full(16, 1000 * turn, "i4") + noise
+
+
+class VersionedStore(MemoryStore):
+    """Values with a version, as object stores have: what the cache of indexes needs."""
+
+    def open_value(self, key: str) -> ValueSnapshot | None:
+        value = self.get(key)
+        return None if value is None else ValueSnapshot(value, content_version(value))
+
+
+@pytest.mark.parametrize("kind", ["versions", "local"])
+def test_reads_of_shards_while_others_replace_them(kind: str, tmp_path: Path) -> None:
+    # The cache has room for two of four indexes: what is found, kept and dropped changes always.
+    array = zarr.create_array(
+        VersionedStore() if kind == "versions" else LocalStore(tmp_path),
+        shape=(64,),
+        chunks=(4,),
+        shards=(16,),
+        dtype="i4",
+        config={"shard_index_cache_bytes": 160},
+    )
+    turns = 25
+
+    def replace(number: int) -> None:
+        for turn in range(1, turns + 1):
+            array[16 * number : 16 * number + 16] = contents_at(turn)
+
+    def read(number: int) -> None:
+        last = [0] * 4
+        for repeat in range(turns):
+            shard = (number + repeat // 3) % 4
+            found = array[16 * shard + 2 : 16 * shard + 14]
+            turn = int(found[0]) // 1000
+            np.testing.assert_array_equal(found, contents_at(turn)[2:14])
+            assert turn >= last[shard]
+            last[shard] = turn
+
+    array[...] = np.tile(contents_at(1), 4)
+    at_once(
+        *[lambda n=n: replace(n) for n in range(4)],  # type: ignore[misc]
+        *[lambda n=n: read(n) for n in range(4)],  # type: ignore[misc]
+    )
+    np.testing.assert_array_equal(array[...], np.tile(contents_at(turns), 4))
+
+
+def test_the_cache_of_indexes_counts_its_bytes() -> None:
+    class Reader:
+        version, size = "1", 100
+
+    cache, reader = IndexCache(1000), Reader()
+
+    def use(number: int) -> None:
+        rng = np.random.default_rng(number)
+        for key in rng.integers(0, 12, 1500).tolist():
+            found = cache.get(key, reader)  # type: ignore[arg-type]
+            if found is None:
+                cache.put(key, reader, np.full((1 + key, 2), key, "u8"))  # type: ignore[arg-type]
+            else:
+                assert (found == key).all()
+
+    from_threads(use)
+    assert 0 < cache._bytes <= 1000
+    assert cache._bytes == sum(index.nbytes for _, index in cache._items.values())
+
+
+# --- metadata ----------------------------------------------------------------------------------------
+
+
+def test_appends_from_many_handles(store: Any) -> None:
+    array = zarr.create_array(store, shape=(0, 4), chunks=(1, 4), dtype="i4")
+    turns = 3
+
+    def append(number: int) -> None:
+        own = zarr.open_array(array.store, mode="r+")
+        for turn in range(turns):
+            own.append(np.full((1, 4), 1 + number * turns + turn, "i4"))
+
+    def read() -> None:
+        own = zarr.open_array(array.store, mode="r")
+        for _ in range(turns):
+            rows = own.refresh()[...]
+            assert (rows == rows[:, :1]).all()
+
+    at_once(*[lambda n=n: append(n) for n in range(THREADS)], read, read)  # type: ignore[misc]
+    found = array.refresh()[...]
+    assert sorted(found[:, 0].tolist()) == list(range(1, THREADS * turns + 1))
+    assert (found == found[:, :1]).all()
+
+
+def test_reads_while_the_array_is_resized() -> None:
+    array = zarr.create_array(MemoryStore(), shape=(40,), chunks=(3,), dtype="i4")
+    values = np.arange(1, 41, dtype="i4")
+    array[...] = values
+    ended = threading.Event()
+
+    def resize() -> None:
+        try:
+            for length in (20, 40, 11, 33, 20, 38, 10, 40):
+                array.resize((length,))
+        finally:
+            ended.set()
+
+    def read() -> None:
+        while not ended.is_set():
+            found = array[...]  # of one shape, although another may have been set meanwhile
+            assert 10 <= len(found) <= 40
+            np.testing.assert_array_equal(found[:10], values[:10])
+            rest = found[10:]
+            assert ((rest == values[10 : len(found)]) | (rest == 0)).all()
+
+    at_once(resize, *[read] * (THREADS - 1))
+    np.testing.assert_array_equal(array[...], [*range(1, 11), *[0] * 30])
+
+
+def test_no_attribute_and_no_member_is_lost(store: Any) -> None:
+    group = zarr.create_group(store)
+
+    def change(number: int) -> None:
+        own = zarr.open_group(group.store, mode="r+")
+        own.attrs[f"a{number}"] = number
+        own.create_array(f"m{number}", shape=(3,), dtype="i4")[...] = number
+
+    from_threads(change)
+    found = zarr.open_group(group.store, mode="r")
+    assert dict(found.attrs) == {f"a{number}": number for number in range(THREADS)}
+    for number in range(THREADS):
+        np.testing.assert_array_equal(found[f"m{number}"][...], [number] * 3)
+
+
+# --- locks of keys -----------------------------------------------------------------------------------
+
+
+def test_key_locks_while_the_table_is_cleaned_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = workers._Process()
+    monkeypatch.setattr(workers, "_process", process)
+    counts = dict.fromkeys(range(5), 0)
+    turns = 400
+
+    def count(number: int) -> None:
+        for turn in range(turns):
+            process.key_limit = 1
+            key = (number + turn) % 5
+            with workers.key_lock(key):
+                old = counts[key]
+                if not turn % 16:
+                    threading.Event().wait(1e-6)
+                counts[key] = old + 1
+
+    from_threads(count)
+    assert sum(counts.values()) == THREADS * turns
+    process.forget_keys()
+    assert not process.key_locks
