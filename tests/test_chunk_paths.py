@@ -4,6 +4,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from strategies import slices
 
 import zarr_core as zarr
 from zarr_core import chunk_io, chunk_rows, codecs, workers
+from zarr_core.config import config
 from zarr_core.errors import ChunkDecodeError, ChunkNotFoundError
 from zarr_core.storage import LatencyStore, LoggingStore, MemoryStore
 
@@ -289,3 +291,13 @@ def test_memory_is_that_of_the_result_and_few_chunks(chunks: Any, compressors: A
         assert peak_of(lambda: a.get_basic_selection(out=out)) < few
         assert peak_of(lambda: a[::500, ::500]) < few
         assert peak_of(lambda: a.oindex[[0, 1999], :]) < few
+
+
+@given(st.integers(2, 200), st.integers(2, 5))
+def test_threads_that_write_start_in_different_places(count: int, threads: int) -> None:
+    """Every part is written once, whatever the order."""
+    written: list[int] = []
+    store = SimpleNamespace(set_threads=threads)
+    with config.set({"threading.max_workers": 2}):
+        chunk_io._run(written.append, range(count), count, 1000.0, store)
+    assert sorted(written) == list(range(count))

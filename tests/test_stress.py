@@ -50,7 +50,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def _helpers_for_everything(request: pytest.FixtureRequest) -> Iterator[None]:
     """Take every step to be worth a thread, and share work in both ways."""
     with (
-        patch.object(workers, "helpers", lambda count, cost: min(3, count - 1)),
+        patch.object(workers, "helpers", lambda count, *_: min(3, count - 1)),
         patch.object(workers, "_ITERATORS_ARE_ATOMIC", request.param == "iterators"),
     ):
         yield

@@ -1220,3 +1220,9 @@ def test_many_threads_do_everything_at_once() -> None:
     until(lambda: not workers._process.helping)
     assert not workers._process.waiting
     assert not workers._process.requests
+
+
+def test_waiting_work_gets_more_threads_than_cores() -> None:
+    for cores, threads, expected in ((2, 4, 3), (2, 0, 1), (8, 4, 7), (1, 4, 0)):
+        with config.set({"threading.max_workers": cores}):
+            assert helpers(100, 50.0, threads) == expected

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import chain as chained
 from typing import Any, Literal, final
 
 import numpy as np
@@ -105,11 +106,27 @@ def _shard_cost(space: ChunkSpace, plan: Plan, *, write: bool) -> float:
     return requests + inside
 
 
-def _run(function: Callable[[Any], None], parts: Iterable[Any], count: int, cost: float) -> None:
-    """Run a function over parts, on threads if each part costs enough (µs without the GIL)."""
-    helpers = workers.helpers(count, cost) if count > 1 else 0
+def _run(
+    function: Callable[[Any], None],
+    parts: Iterable[Any],
+    count: int,
+    cost: float,
+    store: Any = None,
+) -> None:
+    """Run a function over parts, on threads if each part costs enough (µs without the GIL).
+
+    `store` is where the function writes, if it does.
+    """
+    threads = getattr(store, "set_threads", 0)
+    helpers = workers.helpers(count, cost, threads) if count > 1 else 0
     if helpers:
-        workers.run(function, parts, helpers)
+        if store is not None:
+            # Neighbours are in one directory, which lets in one writer at a time: starting in
+            # different places, 1,024 files take 0.6 of the time on ext4.
+            everything = list(parts)
+            step = -(-len(everything) // (helpers + 1))
+            parts = chained.from_iterable(everything[at::step] for at in range(step))
+        workers.run(function, parts, helpers, threads=threads)
         return
     for part in parts:
         function(part)
@@ -364,7 +381,8 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
     if rows is not None:
         write_rows(space, rows)
     cost = _shard_cost(space, plan, write=True)
-    _run(writer.write, plan.parts() if rows is None else rows.rest, nparts, cost)
+    parts = plan.parts() if rows is None else rows.rest
+    _run(writer.write, parts, nparts, cost, space.store)
 
 
 def write_one(space: ChunkSpace, part: Part, value: NDArray) -> None:

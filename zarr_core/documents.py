@@ -171,9 +171,9 @@ def in_field(document: object, name: str, parse: Callable[..., T], *args: Any) -
 def named(value: JSON, document: object, name: str, *, optional: bool = False) -> NamedConfig:
     """Return an extension point, which may be a bare string."""
     if type(value) is dict and len(value) == 2:  # the usual form
-        match value:
-            case {"name": str(usual), "configuration": dict(settings)}:
-                return NamedConfig(usual, settings)
+        usual, settings = value.get("name"), value.get("configuration")
+        if type(usual) is str and type(settings) is dict:
+            return NamedConfig(usual, settings)
     if isinstance(value, str):
         return NamedConfig(value)
     if isinstance(value, dict) and isinstance(value.get("name"), str):

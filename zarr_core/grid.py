@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any, Literal, TypeAlias, final
 
@@ -354,3 +354,16 @@ def parse_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyE
             f"chunk_key_encoding.separator: expected '/' or '.', found {describe(separator)}"
         )
     return ChunkKeyEncoding(name, separator)  # type: ignore[arg-type]
+
+
+def known_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyEncoding:
+    """Return what `parse_key_encoding` does, often without parsing; it never changes."""
+    separator = configuration.get("separator")
+    if isinstance(separator, str) and len(configuration) == 1:
+        return _cached_key_encoding(name, separator)
+    return parse_key_encoding(name, configuration)
+
+
+@lru_cache(64)
+def _cached_key_encoding(name: str, separator: str) -> ChunkKeyEncoding:
+    return parse_key_encoding(name, {"separator": separator})

@@ -259,7 +259,7 @@ def _write_groups(groups: list[_Group]) -> None:
         _overlapped(_write_group, slow)
     if quick:
         cost = sum(group[0][0].space.write_cost for group in quick) / len(quick)
-        chunk_io._run(_write_group, quick, len(quick), cost)
+        chunk_io._run(_write_group, quick, len(quick), cost, quick[0][0][0].space.store)
 
 
 def _write_group(group: _Group) -> None:

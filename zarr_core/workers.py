@@ -282,21 +282,34 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def helpers(n_items: int, cost_us: float) -> int:
+def helpers(n_items: int, cost_us: float, threads: int = 0) -> int:
     """Return how many helpers are worth their cost for items of `cost_us` µs outside the GIL.
 
-    Helpers have none: the threads go to the outermost loop that can use them.
+    Work that waits for a disk more than it computes can use some `threads` more than there are
+    cores, unless it may use only one. Helpers have none: the threads go to the outermost loop that
+    can use them.
     """
     total = n_items * cost_us
     if n_items < 2 or cost_us < ITEM_US or total < 2 * SHARE_US or _local.busy:
         return 0
-    return min(max_workers(), n_items, int(total / SHARE_US)) - 1
+    return min(_most(threads), n_items, int(total / SHARE_US)) - 1
+
+
+def _most(threads: int) -> int:
+    limit = max_workers()
+    return limit if limit == 1 else max(limit, threads)
 
 
 def run(
-    fn: Callable[[T], object], items: Iterable[T], helpers: int = 0, call: Call | None = None
+    fn: Callable[[T], object],
+    items: Iterable[T],
+    helpers: int = 0,
+    call: Call | None = None,
+    threads: int = 0,
 ) -> None:
     """Call `fn` with every item, on this thread and on as many as `helpers` others.
+
+    Helpers of all callers together are fewer than `max_workers()`, or `threads`; see `helpers`.
 
     The first error, Ctrl-C or a stopped `call` ends the work of all. It is raised once nothing
     runs any more; a further Ctrl-C does not cut this short.
@@ -312,7 +325,7 @@ def run(
     process, interrupt = _process, None
     _local.busy = True
     try:
-        limit = max_workers() - 1
+        limit = _most(threads) - 1
         for _ in range(min(helpers, team.size - 1)):
             helper = _Helper(team)
             hired.append(helper)  # before it starts, so that an interrupt finds it

@@ -35,6 +35,8 @@ BloscShuffle: TypeAlias = Literal["noshuffle", "shuffle", "bitshuffle"]
 CNAMES = ("lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd")
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # the index is the number in numcodecs
 
+_MOST = 2**31 - 1 - 16
+"""Blosc counts bytes with signed 32-bit numbers."""
 _HEADER = struct.Struct("<4xIII")  # decoded size, block size, encoded size
 _FIELDS = ("typesize", "cname", "clevel", "shuffle", "blocksize")
 
@@ -114,8 +116,8 @@ class BloscCodec(BytesBytesCodec):
             if decoded != nbytes:
                 if nbytes is not None:
                     raise size_error(nbytes, decoded)
-                if decoded > limit:
-                    raise limit_error(limit)
+                if decoded > min(limit, _MOST):
+                    raise limit_error(min(limit, _MOST))
             return data
 
         def decode(data: Buffer) -> Buffer:

@@ -155,6 +155,9 @@ class Store(ABC):
     """Roughly, the microseconds that a `get` or `set` leaves to other threads (it waits, or works
     without the GIL). From about 5 on, chunks are read or written on several threads."""
 
+    set_threads: int = 0
+    """On how many threads `set` is worth calling although there are fewer cores: it waits."""
+
     supports_consolidated_metadata: bool = True
     supports_writes: bool = True
     supports_deletes: bool = True

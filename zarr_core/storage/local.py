@@ -87,8 +87,8 @@ class LocalStore(Store):
     `list_dir` also yields directories without any file below them.
     """
 
-    get_cost = 4.0
     set_cost = 50.0  # a file is made, written and renamed
+    set_threads = 4  # replacing a file waits for the disk; more threads gain nothing more
     supports_conditional_writes = True
 
     def __init__(

@@ -61,6 +61,8 @@ class WrapperStore(Store, Generic[S]):
         super().__init__(read_only=store.read_only)
         self._store = store
         self.high_latency = store.high_latency
+        self.get_cost, self.set_cost = store.get_cost, store.set_cost
+        self.set_threads = store.set_threads
         self.supports_consolidated_metadata = store.supports_consolidated_metadata
         self.supports_writes = store.supports_writes
         self.supports_deletes = store.supports_deletes
