@@ -33,7 +33,7 @@ def by_rows() -> AbstractContextManager[Any]:
 def on_threads(rows: bool = True) -> Iterator[None]:
     """Take every step to be worth a thread."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(workers, "helpers", lambda count, cost: min(3, count - 1)))
+        stack.enter_context(patch.object(workers, "helpers", lambda count, *_: min(3, count - 1)))
         if not rows:
             stack.enter_context(one_by_one())
         yield

@@ -57,7 +57,7 @@ def deflate_stage(level: int, nbytes: int | None, limit: int, *, gzip: bool) -> 
     def decode(data: Any) -> Buffer:
         stream = decompressor(wbits)
         try:
-            decoded = stream.decompress(data, most)
+            decoded: bytes = stream.decompress(data, most)
         except errors as problem:
             raise CodecError(str(problem)) from problem
         if stream.unused_data and gzip:
