@@ -27,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # zarr_core of this tree
 
+import plots
 from peers import PEERS
 from report import write_group, write_readme
 from rows import GROUPS, Row, load_rows
@@ -180,6 +181,10 @@ def main() -> None:
     for group, found in results(args.rows, runners, args):
         if found and not args.dry:
             write_group(group, about, found, complete=not args.only and not args.peers)
+            try:
+                plots.plot(group)
+            except ImportError as error:
+                print(f"without a plot of {group}: {error}", file=sys.stderr)
     if args.readme and not args.dry:
         write_readme()
     for runner in runners.values():

@@ -72,7 +72,8 @@ def page(group: str, about: Result, found: list[Result]) -> str:
         "| | " + " | ".join(peers) + " | floor |",
         "|---|" + "--:|" * (len(peers) + 1),
     ]
-    return "\n".join(lines + [table_row(result, peers) for result in found]) + "\n"
+    lines += [table_row(result, peers) for result in found]
+    return "\n".join([*lines, "", f"![Times as long as zarr_core]({group}.svg)"]) + "\n"
 
 
 def table_row(result: Result, peers: list[str]) -> str:

@@ -479,10 +479,11 @@ def _snapshot(value: Any) -> Any:
         view = np.asanyarray(value)
         if view.nbytes <= SNAPSHOT_BYTES:
             return view.copy("K")
-    if type(value) in (list, tuple) and any(
-        isinstance(v, np.ndarray | list | tuple) for v in value
+    if isinstance(value, list | tuple) and any(
+        isinstance(item, np.ndarray | list | tuple) for item in value
     ):
-        return type(value)(map(_snapshot, value))
+        copies = [_snapshot(item) for item in value]
+        return tuple(copies) if isinstance(value, tuple) else copies
     return value
 
 
