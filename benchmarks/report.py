@@ -107,7 +107,7 @@ def readme_table() -> str:
     others = [name for name in peers if name != OURS]
     lines = [
         "How many times as long as zarr_core the others take on the same work",
-        "([all rows and how it is measured](docs/performance/)):",
+        "([all rows and how it is measured](docs/performance/README.md)):",
         "",
         "| | zarr_core | " + " | ".join(others) + " |",
         "|---|" + "--:|" * len(peers),
