@@ -153,7 +153,8 @@ class Store(ABC):
     get_cost: float = 0.0
     set_cost: float = 0.0
     """Roughly, the microseconds that a `get` or `set` leaves to other threads (it waits, or works
-    without the GIL). From about 5 on, chunks are read or written on several threads."""
+    without the GIL); below 0 where taking turns costs more than that. From about 5 on, with
+    decoding or encoding, chunks are read or written on several threads."""
 
     set_threads: int = 0
     """On how many threads `set` is worth calling although there are fewer cores: it waits."""
