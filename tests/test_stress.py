@@ -346,3 +346,20 @@ def test_key_locks_while_the_table_is_cleaned_always(monkeypatch: pytest.MonkeyP
     assert sum(counts.values()) == THREADS * turns
     process.forget_keys()
     assert not process.key_locks
+
+
+def test_one_batch_in_many_threads() -> None:
+    """Reads through a batch go over what others are writing to it."""
+    expected = np.arange(64 * 64).reshape(64, 64) // 4 * 4
+    for _ in range(15):
+        array = zarr.create_array({}, shape=(64, 64), chunks=(4, 4), shards=(16, 16), dtype="int32")
+        with array.batch() as batch:
+
+            def write(first: int, batch: Any = batch) -> None:
+                for i in range(first, 64, THREADS):
+                    for j in range(0, 64, 4):
+                        batch[i, j : j + 4] = i * 64 + j
+                    assert batch[i, 5] == i * 64 + 4
+
+            from_threads(write)
+        np.testing.assert_array_equal(array[...], expected)

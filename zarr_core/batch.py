@@ -160,7 +160,8 @@ class Patches:
     def whole(self, extent: Coords) -> bool:
         """Return whether every element within `extent` was set."""
         counts = ChunkGrid.regular(extent, self._tile_shape).counts
-        inside = [c for c in self.tiles if all(k < n for k, n in zip(c, counts, strict=True))]
+        # A list at once: other threads may be writing, which only adds tiles.
+        inside = [c for c in list(self.tiles) if all(k < n for k, n in zip(c, counts, strict=True))]
         return len(inside) == math.prod(counts) and all(self._is_whole(c, extent) for c in inside)
 
     def _within(self, coords: Coords, extent: Coords) -> tuple[slice, ...]:
