@@ -579,6 +579,15 @@ def of_a_service(server: Server, service: str) -> ObjectStore[Any]:
     return ObjectStore(place)
 
 
+def check_conditions(store: ObjectStore[Any]) -> None:
+    assert store.set_if_not_exists("a", b"1")
+    assert not store.set_if_not_exists("a", b"2")
+    _, version = store.get_versioned("a")
+    assert store.set_if_version("a", b"3", version)
+    assert not store.set_if_version("a", b"4", version)
+    assert store.get("a") == b"3"
+
+
 @pytest.mark.parametrize("service", ["S3", "Google"])
 def test_conditions_are_compared(server: Server, service: str) -> None:
     store = of_a_service(server, service)
@@ -586,12 +595,7 @@ def test_conditions_are_compared(server: Server, service: str) -> None:
     assert store.supports_conditional_writes
     assert set(server.handler.values) == before
     assert unquote(server.handler.asked[0]).startswith("PUT /data/root/.zarr_core-")
-    assert store.set_if_not_exists("a", b"1")
-    assert not store.set_if_not_exists("a", b"2")
-    _, version = store.get_versioned("a")
-    assert store.set_if_version("a", b"3", version)
-    assert not store.set_if_version("a", b"4", version)
-    assert store.get("a") == b"3"
+    check_conditions(store)
     assert sum(".zarr_core-" in unquote(asked) for asked in server.handler.asked) == 1
 
 
@@ -602,12 +606,7 @@ def test_a_service_that_ignores_conditions(server: Server) -> None:
     assert server.handler.asked == []
     assert not wrapped.supports_conditional_writes
     assert not any(".zarr_core-" in key for key in server.handler.values)
-    assert store.set_if_not_exists("a", b"1")
-    assert not store.set_if_not_exists("a", b"2")
-    _, version = store.get_versioned("a")
-    assert store.set_if_version("a", b"3", version)
-    assert not store.set_if_version("a", b"4", version)
-    assert store.get("a") == b"3"
+    check_conditions(store)
     array = zarr_core.create_array(store, name="x", shape=(8,), chunks=(4,), dtype="int32")
     array[:] = 1
     with pytest.raises(ValueError, match="lock=True needs a store"):

@@ -43,7 +43,7 @@ from zarr_core.selection import (
 from zarr_core.state import Node, State, make_state
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
-from zarr_core.values import destination, field_dtype, fitted, only_ints, with_fields
+from zarr_core.values import destination, field_dtype, fitted, fitted_to, only_ints, with_fields
 from zarr_core.views import BlockIndex, OIndex, VIndex
 
 NDArray: TypeAlias = npt.NDArray[Any]
@@ -531,10 +531,7 @@ class Array(ArrayDescription):
     def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
         self._check_writable()
         space = state.space
-        dtype, inner = field_dtype(space.dtype, fields)
-        checked = fitted(value, dtype, plan.result_shape + inner)
-        if checked.ndim and plan.shape != plan.result_shape:
-            checked = checked.reshape(plan.shape + inner)
+        checked = fitted_to(plan, value, space.dtype, fields)
         write = chunk_io.write if self._batch is None else self._batch.write
         write(space, plan, checked, fields)
 

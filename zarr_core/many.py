@@ -8,7 +8,7 @@ fetched and decoded, or changed and stored, once. Selections of very many chunks
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from zarr_core.overlap import overlap
 from zarr_core.selection import PARTIAL, Fields, Part, Plan, plan_selection
 from zarr_core.storage.base import Request, Value
 from zarr_core.twins import async_twin
-from zarr_core.values import field_dtype, fitted, only_ints, with_fields
+from zarr_core.values import field_dtype, fitted_to, only_ints, with_fields
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
@@ -58,7 +58,8 @@ class _Job(NamedTuple):
     fields: Fields
 
 
-_Group: TypeAlias = list[tuple[_Job, Part]]
+J = TypeVar("J", _Job, chunk_io._Writer)
+_Group: TypeAlias = list[tuple[J, Part]]
 """What is read from, or written to, one stored chunk."""
 
 
@@ -115,17 +116,18 @@ def write_many(items: Iterable[tuple[Array, Any, Any]], *, timeout: float | None
     triples = list(items)
     jobs = [_write_of(array, selection, value) for array, selection, value in triples]
     with time_limit(timeout):
-        shared: list[_Job] = []
-        for array, job in zip([array for array, _, _ in triples], jobs, strict=True):
+        shared: list[chunk_io._Writer] = []
+        for (array, _, _), job in zip(triples, jobs, strict=True):
+            space, plan, values, fields = job
             if array._batch is not None:
                 array._batch.write(*job)
-            elif _is_better_alone(job.space, job.plan, job.space.write_cost):
+            elif _is_better_alone(space, plan, space.write_cost):
                 _write_groups(_by_chunk(shared))  # in the order that was asked for
                 shared = []
                 chunk_io.write(*job)
             else:
-                piece = chunk_io._flipped(job.array, job.plan) if job.array.ndim else job.array
-                shared.append(job._replace(array=piece))
+                piece = chunk_io._flipped(values, plan) if values.ndim else values
+                shared.append(chunk_io._Writer(space.watched("write", 0), piece, fields, plan))
         _write_groups(_by_chunk(shared))
 
 
@@ -144,11 +146,7 @@ def _write_of(array: Array, selection: Any, value: Any) -> _Job:
     state = array._current()
     selection, fields = with_fields(selection, None)
     plan = plan_selection(selection, state.metadata.chunk_grid)
-    dtype, inner = field_dtype(state.space.dtype, fields)
-    checked = fitted(value, dtype, plan.result_shape + inner)
-    if checked.ndim and plan.shape != plan.result_shape:
-        checked = checked.reshape(plan.shape + inner)
-    return _Job(state.space, plan, checked, fields)
+    return _Job(state.space, plan, fitted_to(plan, value, state.space.dtype, fields), fields)
 
 
 def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
@@ -159,18 +157,19 @@ def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
     return cheap and plan.nparts > CHEAP_CHUNKS
 
 
-def _by_chunk(jobs: Iterable[_Job]) -> list[_Group]:
+def _by_chunk(jobs: Iterable[J]) -> list[_Group[J]]:
     """Return the parts of plans, together where they are of the same stored chunk."""
-    groups: dict[Hashable, _Group] = {}
+    groups: dict[Hashable, _Group[J]] = {}
     for job in jobs:
-        space = job.space
+        space, plan = job.space, job.plan
         assert space.lock_key is not None
-        for part in job.plan.parts() if job.plan.nparts else ():
+        assert plan is not None
+        for part in plan.parts() if plan.nparts else ():
             groups.setdefault(space.lock_key(space.key(part.coords)), []).append((job, part))
     return list(groups.values())
 
 
-def _expect(groups: list[_Group]) -> None:
+def _expect(groups: Sequence[Any]) -> None:
     call = workers.current_call()
     if call is not None:
         call.expect(len(groups))
@@ -179,12 +178,12 @@ def _expect(groups: list[_Group]) -> None:
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def _read_groups(groups: list[_Group]) -> None:
+def _read_groups(groups: list[_Group[_Job]]) -> None:
     """Read chunks: from slow stores in one stream per store, all others on threads."""
     _expect(groups)
-    quick: list[_Group] = []
-    slow_whole: dict[int, list[_Group]] = {}  # by store: chunks that are fetched whole
-    slow_parts: list[_Group] = []
+    quick: list[_Group[_Job]] = []
+    slow_whole: dict[int, list[_Group[_Job]]] = {}  # by store: chunks that are fetched whole
+    slow_parts: list[_Group[_Job]] = []
     for group in groups:
         space, part = group[0][0].space, group[0][1]
         if not space.store.high_latency:
@@ -202,7 +201,7 @@ def _read_groups(groups: list[_Group]) -> None:
         chunk_io._run(_read_group, quick, len(quick), cost)
 
 
-def _read_stream(groups: list[_Group]) -> None:
+def _read_stream(groups: list[_Group[_Job]]) -> None:
     """Read chunks of one slow store."""
     space = groups[0][0][0].space.watched("read", 0)
     requests = (Request(job.space.key(part.coords)) for (job, part), *_ in groups)
@@ -215,7 +214,7 @@ def _read_stream(groups: list[_Group]) -> None:
             _place(groups[number], data)
 
 
-def _read_group(group: _Group) -> None:
+def _read_group(group: _Group[_Job]) -> None:
     """Read one stored chunk."""
     job, part = group[0]
     space = job.space.watched("read", 0)
@@ -229,7 +228,7 @@ def _read_group(group: _Group) -> None:
         chunk_io._read_inside(inside, job.plan, job.array, job.fields, part)
 
 
-def _place(group: _Group, data: Value | None) -> None:
+def _place(group: _Group[_Job], data: Value | None) -> None:
     """Decode a chunk, once for all of the same array, and put its parts where they belong."""
     decoded: dict[int, NDArray] = {}
     for job, part in group:
@@ -250,7 +249,7 @@ def _place(group: _Group, data: Value | None) -> None:
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def _write_groups(groups: list[_Group]) -> None:
+def _write_groups(groups: list[_Group[chunk_io._Writer]]) -> None:
     """Write chunks, on threads where that pays."""
     _expect(groups)
     slow = [group for group in groups if group[0][0].space.store.high_latency]
@@ -262,32 +261,31 @@ def _write_groups(groups: list[_Group]) -> None:
         chunk_io._run(_write_group, quick, len(quick), cost, quick[0][0][0].space.store)
 
 
-def _write_group(group: _Group) -> None:
+def _write_group(group: _Group[chunk_io._Writer]) -> None:
     """Change one stored chunk: at most one read, one set."""
-    (space, plan, value, fields), part = group[0]
-    space = space.watched("write", 0)
-    writers = [chunk_io._Writer(job.space, job.array, job.fields, job.plan) for job, _ in group]
+    writer, part = group[0]
     if len(group) == 1:
-        chunk_io._Writer(space, value, fields, plan).write(part)
+        writer.write(part)
         return
+    space = writer.space
     key = space.key(part.coords)
 
     def change(pending: ChunkSpace) -> None:
-        for writer, (job, part) in zip(writers, group, strict=True):
-            writer._write_under_lock(job.space.over(pending.store), part, key)
+        for writer, part in group:
+            writer._write_under_lock(writer.space.over(pending.store), part, key)
 
     with space.lock(key), space.noting(part.coords):
         if space.lock_processes:
             chunk_io.change_between_processes(space, part.coords, key, change)
         else:
-            whole = part.cover != PARTIAL and fields is None
+            whole = part.cover != PARTIAL and writer.fields is None
             chunk_io.change_together(space, key, change, whole=whole)
 
 
 # --- slow stores -----------------------------------------------------------------------------------
 
 
-def _overlapped(function: Callable[[_Group], None], groups: list[_Group]) -> None:
+def _overlapped(function: Callable[[Any], None], groups: Sequence[Any]) -> None:
     chunk_io._finish(overlap(function, groups))
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from zarr_core.errors import ArrayIndexError, describe
 from zarr_core.grid import Shape
-from zarr_core.selection import Fields, split_fields
+from zarr_core.selection import Fields, Plan, split_fields
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
@@ -137,6 +137,15 @@ def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
         array = np.empty(np.shape(value), dtype)
     array[...] = value
     return array
+
+
+def fitted_to(plan: Plan, value: Any, dtype: np.dtype[Any], fields: Fields) -> NDArray:
+    """Return a value as an array of the plan's shape, or without dimensions; see `fitted`."""
+    field, inner = field_dtype(dtype, fields)
+    checked = fitted(value, field, plan.result_shape + inner)
+    if checked.ndim and plan.shape != plan.result_shape:
+        checked = checked.reshape(plan.shape + inner)
+    return checked
 
 
 def is_mask(selection: Any, shape: tuple[int, ...]) -> bool:

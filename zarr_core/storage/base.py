@@ -101,6 +101,22 @@ def check_prefix(prefix: str) -> str:
     return check_key(prefix) if prefix else ""
 
 
+def bounds_of(byte_range: ByteRequest | None, size: int, name: str) -> tuple[int, int]:
+    """Return where a range of a value of `size` bytes begins and ends; raise if it is too short."""
+    match byte_range:
+        case None:
+            return 0, size
+        case RangeByteRequest(start, end):
+            pass
+        case OffsetByteRequest(offset):
+            start, end = offset, size
+        case SuffixByteRequest(suffix):
+            start, end = max(0, size - suffix), size
+    if not 0 <= start <= end <= size:
+        raise StoreError(f"{name} has {size} bytes, too few for {byte_range}")
+    return start, end
+
+
 def slice_value(value: Value, byte_range: ByteRequest | None) -> Value:
     """Return the part of a whole value that `byte_range` asks for; raise if it is too short."""
     match byte_range:

@@ -7,13 +7,12 @@ after each read whether they are still the same.
 
 from typing import Any, NamedTuple, Protocol
 
-from zarr_core.errors import StoreError, ValueChangedError
+from zarr_core.errors import ValueChangedError
 from zarr_core.storage.base import (
     ByteRequest,
-    OffsetByteRequest,
     RangeByteRequest,
-    SuffixByteRequest,
     Value,
+    bounds_of,
     slice_value,
 )
 from zarr_core.storage.retry import ShortBodyError, http_status
@@ -144,7 +143,7 @@ class FsspecValue:
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value as it was when it was opened, or raise `ValueChangedError`."""
         size = self.size or 0
-        start, end = self._bounds(byte_range, size)
+        start, end = bounds_of(byte_range, size, repr(self._key))
         first = size - len(self._tail)
         if start >= first or start == end:
             return self._tail[max(0, start - first) : max(0, end - first)]
@@ -157,20 +156,6 @@ class FsspecValue:
         except FileNotFoundError as error:
             raise ValueChangedError(f"{self._key!r} was deleted while it was read") from error
         return value
-
-    def _bounds(self, byte_range: ByteRequest | None, size: int) -> tuple[int, int]:
-        match byte_range:
-            case None:
-                return 0, size
-            case RangeByteRequest(start, end):
-                pass
-            case OffsetByteRequest(offset):
-                start, end = offset, size
-            case SuffixByteRequest(suffix):
-                start, end = max(0, size - suffix), size
-        if not 0 <= start <= end <= size:
-            raise StoreError(f"{self._key!r} has {size} bytes, too few for {byte_range}")
-        return start, end
 
     async def _fetch(self, fs: Any, path: str, wanted: RangeByteRequest) -> Value:
         store = self._store

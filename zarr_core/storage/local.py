@@ -24,10 +24,10 @@ from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
     OpenValue,
-    RangeByteRequest,
     Store,
     Value,
     Writable,
+    bounds_of,
     check_key,
     check_prefix,
 )
@@ -410,14 +410,7 @@ def _raise_if_directory(path: str, error: OSError) -> None:
 
 
 def _read_range(fd: int, path: str, size: int, byte_range: ByteRequest) -> bytes:
-    if isinstance(byte_range, RangeByteRequest):
-        start, end = byte_range
-    elif isinstance(byte_range, OffsetByteRequest):
-        start, end = byte_range.offset, size
-    else:
-        start, end = max(0, size - byte_range.suffix), size
-    if not 0 <= start <= end <= size:
-        raise StoreError(f"{path} has {size} bytes, too few for {byte_range}")
+    start, end = bounds_of(byte_range, size, path)
     return _read_at(fd, path, start, end)
 
 

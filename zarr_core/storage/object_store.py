@@ -23,6 +23,7 @@ from zarr_core.storage.base import (
     Value,
     ValueSnapshot,
     Writable,
+    bounds_of,
     check_key,
     check_prefix,
     content_version,
@@ -479,17 +480,7 @@ class _OpenObject:
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the object, or raise `ValueChangedError` if it was replaced."""
         size = self.size or 0
-        match byte_range:
-            case None:
-                start, end = 0, size
-            case RangeByteRequest(start, end):
-                pass
-            case OffsetByteRequest(offset):
-                start, end = offset, size
-            case SuffixByteRequest(suffix):
-                start, end = max(0, size - suffix), size
-        if not 0 <= start <= end <= size:
-            raise StoreError(f"{self._key!r} has {size} bytes, too few for {byte_range}")
+        start, end = bounds_of(byte_range, size, repr(self._key))
         first = size - len(self._tail)
         if start >= first:
             return self._tail[start - first : end - first]
