@@ -264,6 +264,88 @@ def test_every_way_asks_for_each_chunk_once() -> None:
             assert dict(counting.counter) == {"get": 30}, way
 
 
+@given(st.data())
+def test_keys_of_rows_are_the_keys_of_their_chunks(data: st.DataObject) -> None:
+    ndim = data.draw(st.integers(1, 4))
+    a = zarr.create_array(
+        {},
+        name=data.draw(st.sampled_from([None, "a/100%d"])),
+        shape=(500,) * ndim,
+        chunks=(1,) * ndim,
+        dtype="u1",
+        zarr_format=data.draw(st.sampled_from([2, 3])),
+    )
+    numbers = st.lists(st.integers(0, 499), min_size=1, max_size=3)
+    starts = data.draw(st.lists(st.tuples(*[st.integers(0, 499)] * (ndim - 1)), max_size=3))
+    last = data.draw(numbers)
+    space = a._current().space
+    expected = [space.key((*start, k)) for start in starts for k in last]
+    assert space.row_keys(starts, last) == expected
+
+
+def test_short_rows_are_handled_together() -> None:
+    shape = (40, 3, 60)
+    value = np.arange(np.prod(shape), dtype="i4").reshape(shape)
+    a = zarr.create_array({}, shape=shape, chunks=(1, 1, 10), dtype="i4", compressors=None)
+    with patch.object(
+        MemoryStore, "set_each", autospec=True, side_effect=MemoryStore.set_each
+    ) as s:
+        a[...] = value
+    assert s.call_count == 40  # each of 3 rows of 6 chunks
+    a = zarr.create_array({}, shape=shape[1:], chunks=(1, 10), dtype="i4", compressors=None)
+    a[...] = value[0]
+    np.testing.assert_array_equal(a[...], value[0])
+    with patch.object(
+        MemoryStore, "get_each", autospec=True, side_effect=MemoryStore.get_each
+    ) as g:
+        a[...]
+    assert g.call_count == 1
+
+
+def test_subclasses_that_change_what_is_stored_are_asked_for_each_chunk() -> None:
+    class Inverted(MemoryStore):
+        def get(self, key: str, byte_range: Any = None) -> Any:
+            value = super().get(key)
+            return value if value is None or key.endswith("json") else bytes(b ^ 255 for b in value)
+
+        def set(self, key: str, value: Any) -> None:
+            inverted = value if key.endswith("json") else bytes(b ^ 255 for b in bytes(value))
+            super().set(key, inverted)
+
+    store = Inverted()
+    a = zarr.create_array(store, shape=(4, 10), chunks=(1, 1), dtype="u1", compressors=None)
+    value = np.arange(40, dtype="u1").reshape(4, 10)
+    a[...] = value
+    assert store._store_dict["c/3/9"] == bytes([39 ^ 255])
+    np.testing.assert_array_equal(a[...], value)
+
+
+def test_chunks_kept_as_other_buffers_are_read_in_rows() -> None:
+    store: dict[str, Any] = {}
+    a = zarr.create_array(store, shape=40, chunks=10, dtype="i4", compressors=None)
+    a[...] = np.arange(40)
+    store["c/1"] = bytearray(store["c/1"])
+    store["c/2"] = memoryview(np.frombuffer(store["c/2"], "i4"))
+    assert a[...].tolist() == list(range(40))
+
+
+def test_rows_wait_for_a_chunk_that_is_being_changed() -> None:
+    a = zarr.create_array({}, shape=40, chunks=10, dtype="i4", compressors=None)
+    space = a._current().space
+    done = threading.Event()
+
+    def write() -> None:
+        a[...] = np.arange(40)
+        done.set()
+
+    with space.lock("c/2"):
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert not done.wait(0.1)
+    thread.join(10)
+    assert a[...].tolist() == list(range(40))
+
+
 # --- memory ------------------------------------------------------------------------------------------
 
 

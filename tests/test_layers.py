@@ -24,6 +24,7 @@ LAYERS = (
     "twins",
     "dtypes",
     "grid",
+    "plan",
     "selection",
     "values",
     "storage",

@@ -26,18 +26,15 @@ from zarr_core.errors import (
     VindexInvalidSelectionError,
 )
 from zarr_core.grid import ChunkGrid, RectilinearAxis, RegularAxis
+from zarr_core.plan import FULL, PARTIAL, WHOLE, OuterPlan, Plan, selected_shape
 from zarr_core.selection import (
-    FULL,
-    PARTIAL,
-    WHOLE,
-    OuterPlan,
-    Plan,
     basic_items,
     plan_blocks,
     plan_coordinates,
     plan_mask,
     plan_orthogonal,
     plan_selection,
+    single_part,
     split_fields,
 )
 
@@ -120,6 +117,35 @@ def test_brackets_choose_the_kind(data: st.DataObject) -> None:
     strategy = {"basic": basic, "coordinate": coordinate, "mask": masks}[kind]
     index = data.draw(strategy(shape))
     np.testing.assert_array_equal(run(plan_selection(index, grid), grid, array), array[index])
+
+
+@given(st.data())
+def test_a_selection_in_one_chunk_is_the_part_of_the_plan(data: st.DataObject) -> None:
+    shape = data.draw(shapes(3, 6))
+    sizes = tuple(data.draw(st.integers(1, n + 2)) for n in shape)
+    index = data.draw(basic(shape))
+    if data.draw(st.booleans()):
+        items = index if isinstance(index, tuple) else (index,)
+        index = tuple(np.int16(i) if isinstance(i, int) else i for i in items)
+    plan = plan_selection(index, ChunkGrid.regular(shape, sizes))
+    part = single_part(index, shape, sizes)
+    if plan.nparts != 1:
+        assert part is None
+    elif part is None:  # the short way does not go backwards
+        assert plan.flips or any(s.step < 0 for s in index if isinstance(s, slice) and s.step)
+    else:
+        (only,) = plan.parts()
+        assert part == only._replace(out=())
+        assert selected_shape(part.chunk) == plan.result_shape
+
+
+@pytest.mark.parametrize(
+    "index", [(9, 0), (0, -7), (0.5, 0), ("x", 0), (None, 0), (slice(0, 1, 0), 0), (True, 0)]
+)
+def test_what_is_wrong_is_in_no_chunk(index: Any) -> None:
+    assert single_part(index, (6, 6), (6, 6)) is None
+    assert single_part(([0, 1], 0), (6, 6), (6, 6)) is None
+    assert single_part((0, 0, 0), (6, 6), (6, 6)) is None
 
 
 def test_slices_beside_indices_are_orthogonal() -> None:

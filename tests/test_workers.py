@@ -22,7 +22,7 @@ from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
 from zarr_core.observe import timeout
 from zarr_core.overlap import _Overlap, overlap
-from zarr_core.workers import Call, current_call, helpers, key_lock, run
+from zarr_core.workers import Call, current_call, helpers, joint_key_lock, key_lock, run
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -862,6 +862,26 @@ def test_key_lock_is_released_by_an_error() -> None:
         1 / 0
     with threads(lambda: key_lock("a").__enter__()):
         pass
+
+
+def test_a_joint_lock_is_that_of_each_of_its_keys() -> None:
+    joint = joint_key_lock(["a", "b"])
+    assert joint is not None
+    assert key_lock("a") is joint
+    assert key_lock("b") is joint
+    assert key_lock("c") is not joint
+    assert joint_key_lock(["b", "c"]) is None
+    del joint
+    gc.collect()
+    with key_lock("b"):
+        assert joint_key_lock(["a", "b"]) is None
+        assert joint_key_lock(["a", "c"]) is not None
+
+
+def test_unused_keys_of_joint_locks_are_forgotten() -> None:
+    for start in range(0, 100_000, 1000):
+        joint_key_lock([("joint", k) for k in range(start, start + 1000)])
+    assert len(workers.this_process().key_locks) < 10_000
 
 
 def test_waiting_for_a_key_ends_in_time() -> None:

@@ -25,11 +25,10 @@ from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import delete_keys, read_array, update_node
 from zarr_core.observe import timeout
 from zarr_core.parts import ChunkPart, chunk_parts, count_stored
+from zarr_core.plan import OuterPlan, Plan, selected_shape
 from zarr_core.resizing import append, resize
 from zarr_core.selection import (
     Fields,
-    OuterPlan,
-    Plan,
     basic_items,
     plan_basic,
     plan_blocks,
@@ -229,14 +228,14 @@ class Array(ArrayDescription):
             state = self._current()
         if not state.plain:
             return self.getitem(selection)
-        items = basic_items(selection, state.shape)
-        if items is None:
-            return self._read(state, plan_selection(selection, state.metadata.chunk_grid))
-        space = state.space
-        part = None if space.one_chunk is None else single_part(items, state.shape, space.one_chunk)
+        sizes = state.space.one_chunk
+        part = None if sizes is None else single_part(selection, state.shape, sizes)
         if part is not None:
-            result = chunk_io.read_one(space, part)
+            result = chunk_io.read_one(state.space, part)
         else:
+            items = basic_items(selection, state.shape)
+            if items is None:
+                return self._read(state, plan_selection(selection, state.metadata.chunk_grid))
             result = self._read(state, OuterPlan(items, state.metadata.chunk_grid))
         if result.ndim or only_ints(selection):
             return result
@@ -419,19 +418,14 @@ class Array(ArrayDescription):
         if not state.plain:
             self.setitem(selection, value)
             return
-        items = basic_items(selection, state.shape)
-        if items is None:
+        space, sizes = state.space, state.space.one_chunk
+        part = None if sizes is None else single_part(selection, state.shape, sizes)
+        if part is None:
             plan = plan_selection(selection, state.metadata.chunk_grid)
             self._write(state, plan, value, None)
             return
-        space = state.space
-        part = None if space.one_chunk is None else single_part(items, state.shape, space.one_chunk)
-        if part is None:
-            self._write(state, OuterPlan(items, state.metadata.chunk_grid), value, None)
-            return
         self._check_writable()
-        shape = tuple([o.stop for o in part.out])  # type: ignore[union-attr]
-        chunk_io.write_one(space, part, fitted(value, space.dtype, shape))
+        chunk_io.write_one(space, part, fitted(value, space.dtype, selected_shape(part.chunk)))
 
     def setitem(
         self,

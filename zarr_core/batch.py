@@ -20,7 +20,8 @@ from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import CodecError
 from zarr_core.grid import ChunkGrid, Coords
 from zarr_core.overlap import overlap
-from zarr_core.selection import Fields, Part, Plan, Selector, sub_plan
+from zarr_core.plan import Part, Plan, Selector, sub_plan
+from zarr_core.selection import Fields
 from zarr_core.state import State
 from zarr_core.twins import async_twin
 from zarr_core.views import BlockIndex, OIndex, VIndex

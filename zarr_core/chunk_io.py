@@ -29,7 +29,7 @@ from zarr_core.errors import (
 )
 from zarr_core.grid import Coords
 from zarr_core.overlap import overlap
-from zarr_core.selection import FULL, PARTIAL, OuterPlan, Part, Plan
+from zarr_core.plan import FULL, PARTIAL, OuterPlan, Part, Plan, selected_shape
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 
 DECODE_INTO_BYTES = 1 << 20
@@ -44,11 +44,11 @@ READ_ATTEMPTS = 5
 
 
 def read_one(space: ChunkSpace, part: Part, order: Literal["C", "F"] = "C") -> NDArray:
-    """Return the selected elements of one small chunk as a new array.
+    """Return the selected elements of one small chunk as a new array; see `single_part`.
 
     This is what most calls on small chunks are; it does without a result to fill and a loop.
     """
-    coords, inside, out, _ = part
+    coords, inside, _, _ = part
     space = space.watched("read", 1)
     try:
         data = space.store.get(space.key(coords))
@@ -58,7 +58,7 @@ def read_one(space: ChunkSpace, part: Part, order: Literal["C", "F"] = "C") -> N
     if data is None:
         if not space.read_missing_chunks:
             raise space.missing_error(coords)
-        return np.full([o.stop for o in out], space.fill_value, space.dtype, order)  # type: ignore[union-attr]
+        return np.full(selected_shape(inside), space.fill_value, space.dtype, order)
     try:
         chunk: NDArray = space.chain.decode(data)  # type: ignore[union-attr]
     except Exception as error:
@@ -84,6 +84,8 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
     rows = find_rows(space, plan, out, fields)
     if rows is not None:
         read_rows(space, rows)
+        if not rows.rest:
+            return
     read_part = _part_reader(space, plan, out, fields)
     parts = plan.parts() if rows is None else rows.rest
     _run(read_part, parts, nparts, _part_cost(space, plan))
@@ -380,6 +382,8 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         rows = find_rows(space, plan, value, fields)
     if rows is not None:
         write_rows(space, rows)
+        if not rows.rest:
+            return
     cost = _shard_cost(space, plan, write=True)
     parts = plan.parts() if rows is None else rows.rest
     _run(writer.write, parts, nparts, cost, space.store)

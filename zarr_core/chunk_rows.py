@@ -4,6 +4,7 @@ For small chunks that are stored as they are in memory the work per chunk is mos
 assignment costs 1 µs a chunk, joining 0.2 µs. A row is what follows along the last dimension.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
@@ -14,7 +15,7 @@ import numpy as np
 from zarr_core import workers
 from zarr_core.chunk_space import ChunkSpace, NDArray
 from zarr_core.grid import Coords
-from zarr_core.selection import OuterPlan, Part, Plan
+from zarr_core.plan import OuterPlan, Part, Plan
 
 JOIN_BYTES = 32 << 10
 """Chunks up to this size are handled by the row; above, the extra copy costs more than it saves."""
@@ -22,13 +23,13 @@ MIN_ROW = 4
 """Rows of fewer chunks are not worth it."""
 BATCH = 32
 """Chunks decoded by one C call, where the codec has such a call."""
-
-
 PIECE = 128
-"""Longer rows are cut into pieces of so many chunks."""
+"""So many chunks at most are handled together: memory is bounded, and threads have work to share."""
+BLOCK_BYTES = 256 << 10
+"""Short rows are handled together up to this size: it stays in the processor's cache."""
 
-Row: TypeAlias = Any
-"""Index of a row: an int per dimension but the last, and a slice of the last."""
+Block: TypeAlias = tuple[slice, ...]
+"""Some rows, or part of one: what it has of each dimension of the grid of whole chunks."""
 
 
 class Rows(NamedTuple):
@@ -41,24 +42,42 @@ class Rows(NamedTuple):
     last: list[int]  # the chunks along the last dimension
     rest: Iterable[Part]  # parts that are not whole chunks
 
-    def coords(self, row: Row) -> list[Coords]:
-        """Return the coordinates of the chunks of a row."""
-        start = tuple([chunks[i] for chunks, i in zip(self.starts, row[:-1], strict=True)])
-        return [(*start, k) for k in self.last[row[-1]]]
+    def beginnings(self, block: Block) -> list[Coords]:
+        """Return the coordinates of the rows of a block, without the last dimension."""
+        return list(product(*map(list.__getitem__, self.starts, block)))
 
-    def run(self, function: Callable[[Row], None], cost: float) -> None:
-        """Run a function over the rows, on threads if chunks cost enough (µs without the GIL).
+    def keys(self, block: Block, space: ChunkSpace) -> list[Any]:
+        """Return the keys of the chunks of a block."""
+        return space.row_keys(self.beginnings(block), self.last[block[-1]])
 
-        Long rows are cut into pieces: memory is bounded, and there is work for several threads.
+    def coords(self, block: Block) -> list[Coords]:
+        """Return the coordinates of the chunks of a block."""
+        last = self.last[block[-1]]
+        return [(*start, k) for start in self.beginnings(block) for k in last]
+
+    def run(self, function: Callable[[Block], None], nbytes: int, cost: float) -> None:
+        """Run a function over all chunks, on threads if they cost enough (µs without the GIL).
+
+        `nbytes` is the size of a chunk.
         """
+        length = min(PIECE, len(self.last))
         pieces = [slice(i, i + PIECE) for i in range(0, len(self.last), PIECE)]
-        rows = list(product(*(range(len(chunks)) for chunks in self.starts), pieces))
-        helpers = workers.helpers(len(rows), cost * min(PIECE, len(self.last)))
+        helpers = workers.helpers(
+            math.prod(map(len, self.starts), start=len(pieces)), cost * length
+        )
+        height = 1 if helpers else max(1, min(PIECE, BLOCK_BYTES // nbytes) // length)
+        heights = [1] * len(self.starts)
+        heights[-1:] = [height] * len(heights[-1:])
+        slices = [
+            [slice(i, i + n) for i in range(0, len(chunks), n)]
+            for chunks, n in zip(self.starts, heights, strict=True)
+        ]
+        blocks = list(product(*slices, pieces))
         if helpers:
-            workers.run(function, rows, helpers)
+            workers.run(function, blocks, helpers)
             return
-        for row in rows:
-            function(row)
+        for block in blocks:
+            function(block)
 
 
 def find_rows(space: ChunkSpace, plan: Plan, array: NDArray, fields: Any) -> Rows | None:
@@ -106,61 +125,76 @@ def read_rows(space: ChunkSpace, rows: Rows) -> None:
     chain = space.chain
     assert chain is not None
     assert chain.nbytes is not None
-    get, key = space.store.get, space.key
+    get = space.store.get
     nbytes = chain.nbytes
     fill: bytes | None = None
     gather: Any = getattr(space.store, "gather", None) if chain.raw else None
     if gather is not None:  # the inside of a shard, where a key is a number
-        every: Any = rows.rest == () or np.ix_(*rows.starts, rows.last)
-        gathered = gather(None if every is True else key(every), nbytes)
+        every: Any = not rows.rest or np.ix_(*rows.starts, rows.last)
+        gathered = gather(None if every is True else space.key(every), nbytes)
         if gathered is not None:
             chunks, places = gathered
             _copy_rows(rows, chunks, places, space.read_cost)
             return
 
-    def read_row(row: Row) -> None:
+    get_each: Any = getattr(space.store, "get_each", None)
+
+    def read_block(block: Block) -> None:
         nonlocal fill
-        coords = rows.coords(row)
-        found: list[Any] = []
-        try:
-            found.extend(map(get, map(key, coords)))  # keeps what came before an error
-        except OSError as error:
-            space.note(error, coords[len(found)])
-            raise
+        keys = rows.keys(block, space)
+        if get_each is not None:
+            found: list[Any] = get_each(keys)
+        else:
+            found = []
+            try:
+                found.extend(map(get, keys))  # keeps what came before an error
+            except OSError as error:
+                space.note(error, rows.coords(block)[len(found)])
+                raise
         if None in found:
+            coords = rows.coords(block)
             if not space.read_missing_chunks:
                 raise space.missing_error(coords[found.index(None)])
             if fill is None:
                 fill = space.empty_chunk(()).tobytes()
             stored = [at for at, data in zip(coords, found, strict=True) if data is not None]
-            decoded = iter(_decode_all(space, stored, [d for d in found if d is not None]))
+            decoded = iter(_decode_all(space, lambda: stored, [d for d in found if d is not None]))
             pieces = [fill if data is None else next(decoded) for data in found]
         else:
-            pieces = _decode_all(space, coords, found)
+            pieces = _decode_all(space, lambda: rows.coords(block), found)
         # A chunk of another length would shift its neighbours; decoding has checked each.
         joined = b"".join(pieces)
-        assert len(joined) == nbytes * len(coords)
-        rows.tiles[row] = np.ndarray((len(coords), *rows.shape), rows.dtype, joined)
+        assert len(joined) == nbytes * len(keys)
+        tiles = rows.tiles[block]
+        tiles[...] = np.ndarray(tiles.shape, rows.dtype, joined)
 
-    rows.run(read_row, space.read_cost)
+    rows.run(read_block, nbytes, space.read_cost)
 
 
 def _copy_rows(rows: Rows, chunks: NDArray, places: NDArray, cost: float) -> None:
     """Copy all rows of raw chunks: they stand in the rows of `chunks` that `places` says."""
     places = places.reshape(*map(len, rows.starts), len(rows.last))
 
-    def copy_row(row: Row) -> None:
+    def copy_block(block: Block) -> None:
         # Taken as bytes, which may stand anywhere; NumPy would first align other types.
-        joined = chunks.take(places[row], 0)
-        rows.tiles[row] = joined.view(rows.dtype).reshape(-1, *rows.shape)
+        joined = chunks.take(places[block], 0)
+        tiles = rows.tiles[block]
+        tiles[...] = joined.view(rows.dtype).reshape(tiles.shape)
 
-    rows.run(copy_row, cost)
+    rows.run(copy_block, chunks.shape[1], cost)
 
 
-def _decode_all(space: ChunkSpace, coords: list[Coords], found: list[Any]) -> list[Any]:
-    """Return the decoded bytes of chunks, in batches where the codec can."""
+def _decode_all(
+    space: ChunkSpace, coords: Callable[[], list[Coords]], found: list[Any]
+) -> list[Any]:
+    """Return the decoded bytes of chunks, in batches where the codec can.
+
+    `coords` returns the coordinates of the chunks, for errors.
+    """
     chain = space.chain
     assert chain is not None
+    if chain.raw and set(map(len, found)) == {chain.nbytes}:
+        return found
     decode, decode_many = chain.decode_bytes, chain.decode_many
     if decode_many is not None and len(found) > 1:
         try:
@@ -171,11 +205,11 @@ def _decode_all(space: ChunkSpace, coords: list[Coords], found: list[Any]) -> li
         except Exception:  # noqa: BLE001, S110 - decode one by one, to name the chunk that fails
             pass
     pieces = []
-    for at, data in zip(coords, found, strict=True):
+    for number, data in enumerate(found):
         try:
             pieces.append(decode(data))
         except Exception as error:
-            raise space.decode_error(at, data, error) from error
+            raise space.decode_error(coords()[number], data, error) from error
     return pieces
 
 
@@ -193,31 +227,35 @@ def write_rows(space: ChunkSpace, rows: Rows) -> None:
     assert chain.nbytes is not None
     nbytes = chain.nbytes
     encode = chain.encode_bytes
-    key, store = space.key, space.store
+    store = space.store
     lock = _no_lock if space.lock_key is None else space.lock
-    fill: bytes | None = None
-    if not space.write_empty_chunks:
-        fill = space.empty_chunk(()).tobytes()
+    set_each: Any = getattr(store, "set_each", None) if chain.raw else None
+    fill = None if space.write_empty_chunks else space.empty_chunk(()).tobytes()
 
-    def write_row(row: Row) -> None:
-        joined = rows.tiles[row].astype(rows.dtype, copy=False).tobytes()
-        start = 0
-        for at in rows.coords(row):
-            data = joined[start : start + nbytes]
-            start += nbytes
-            name = key(at)
+    def write_block(block: Block) -> None:
+        joined = rows.tiles[block].astype(rows.dtype, copy=False).tobytes()
+        keys = rows.keys(block, space)
+        pieces = [joined[start : start + nbytes] for start in range(0, len(joined), nbytes)]
+        if set_each is not None and fill not in pieces:
+            assert space.lock_key is not None
+            joint = workers.joint_key_lock(map(space.lock_key, keys))
+            if joint is not None:
+                with joint:
+                    set_each(keys, pieces)
+                return
+        for number, (name, data) in enumerate(zip(keys, pieces, strict=True)):
             with lock(name):
                 try:
                     encoded = None if data == fill else encode(data)
                 except Exception as error:
-                    raise space.encode_error(at, error) from error
+                    raise space.encode_error(rows.coords(block)[number], error) from error
                 try:
                     if encoded is None:
                         store.delete(name)
                     else:
                         store.set(name, encoded)
                 except OSError as error:
-                    space.note(error, at)
+                    space.note(error, rows.coords(block)[number])
                     raise
 
-    rows.run(write_row, space.write_cost)
+    rows.run(write_block, nbytes, space.write_cost)

@@ -3,7 +3,7 @@
 Everything that is known per array stands here, so that a call computes nothing twice.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Literal, Protocol, TypeAlias, final
 
@@ -39,7 +39,11 @@ SHARD_US = 50.0
 
 
 class ChunkBytes(Protocol):
-    """Where encoded chunks are: a store, or the inside of a shard."""
+    """Where encoded chunks are: a store, or the inside of a shard.
+
+    What costs nothing can have methods `get_each(keys)` and `set_each(keys, values)` for many small
+    chunks, for which even a call each is too much.
+    """
 
     high_latency: Any
 
@@ -74,6 +78,7 @@ class ChunkSpace:
         make_chain: Callable[[Shape], CodecChain],
         store: ChunkBytes,
         key: Callable[[Coords], Any],
+        row_keys: Callable[[Sequence[Coords], Sequence[int]], list[Any]],
         lock_key: Callable[[Any], Hashable] | None,
         write_empty_chunks: bool,
         read_missing_chunks: bool,
@@ -89,6 +94,8 @@ class ChunkSpace:
             self.fill_value[0] = fill_value
         self.store = store
         self.key = key
+        self.row_keys = row_keys
+        """The keys of rows of chunks: the coordinates but the last of each row, and the last ones."""
         self.lock_key = lock_key
         self.write_empty_chunks = write_empty_chunks
         self.read_missing_chunks = read_missing_chunks
@@ -236,6 +243,9 @@ class _WatchedBytes:
         self._store, self._call = store, call
         self._reads = operation == "read"  # in a write, what is read is not a chunk of its own
         self.high_latency = store.high_latency
+
+        # Several chunks at once would not be let in and heard of one by one.
+        self.get_each = self.set_each = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

@@ -18,7 +18,8 @@ from zarr_core.array import Array
 from zarr_core.chunk_space import ChunkSpace
 from zarr_core.observe import timeout as time_limit
 from zarr_core.overlap import overlap
-from zarr_core.selection import PARTIAL, Fields, Part, Plan, plan_selection
+from zarr_core.plan import PARTIAL, Part, Plan
+from zarr_core.selection import Fields, plan_selection
 from zarr_core.storage.base import Request, Value
 from zarr_core.twins import async_twin
 from zarr_core.values import field_dtype, fitted_to, only_ints, with_fields

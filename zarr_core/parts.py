@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from zarr_core.grid import Coords
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import stored_chunks
-from zarr_core.selection import place_in_result, plan_selection
+from zarr_core.plan import place_in_result
+from zarr_core.selection import plan_selection
 from zarr_core.state import State
 from zarr_core.storage import StorePath
 

@@ -13,7 +13,8 @@ from zarr_core.errors import ArrayIndexError, ConflictError
 from zarr_core.grid import Shape
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.nodes import delete_keys, stored_chunks
-from zarr_core.selection import FULL, PARTIAL, Fields, OuterPlan, Plan
+from zarr_core.plan import FULL, PARTIAL, OuterPlan, Plan
+from zarr_core.selection import Fields
 from zarr_core.state import State, make_state
 from zarr_core.storage import Store, StorePath
 from zarr_core.values import fitted

@@ -1,21 +1,8 @@
-"""What was written in `[...]` becomes the chunk parts that it touches. No I/O here.
+"""What was written in `[...]` is checked and becomes a plan. No I/O here."""
 
-Every kind of selection ends in a `Plan`: the shape of the result and an iterable of `Part`s, each
-of which says "this part of that chunk goes there in the result". There are two kinds of plan:
-
-* `OuterPlan`, for basic, orthogonal and block selections: what is selected along one dimension
-  does not depend on the others, so the parts are the product of short lists, one per dimension;
-* `PointPlan`, for coordinates and masks: points are grouped by chunk with NumPy.
-
-Both are lazy in the number of parts. Costs grow with what is touched, never with the array's size.
-"""
-
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import pairwise, product
+from collections.abc import Iterator
 from operator import index as to_index
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,267 +13,24 @@ from zarr_core.errors import (
     VindexInvalidSelectionError,
     describe,
 )
-from zarr_core.grid import Axis, ChunkGrid, Coords, RegularAxis, Shape
+from zarr_core.grid import ChunkGrid, Shape
+from zarr_core.plan import (
+    FULL,
+    PARTIAL,
+    WHOLE,
+    IntArray,
+    Item,
+    OuterPlan,
+    Part,
+    Plan,
+    PointPlan,
+    new_part,
+    point_plan,
+)
 
-IntArray: TypeAlias = npt.NDArray[np.intp]
-Item: TypeAlias = int | range | IntArray
-"""A checked selection along one dimension: an element, a regular range, or any elements."""
-Selector: TypeAlias = int | slice | IntArray
 Fields: TypeAlias = str | list[str] | None
 
-PARTIAL, WHOLE, FULL = 0, 1, 2
-"""How much of a chunk a part covers: not all; all that is in the array; all that is stored."""
-
-
-class Part(NamedTuple):
-    """One chunk of a plan."""
-
-    coords: Coords
-    chunk: tuple[Selector, ...]  # where in the chunk
-    out: tuple[slice | IntArray, ...]  # where in the result; one fewer for each int in `chunk`
-    cover: int
-
-
-class Entry(NamedTuple):
-    """What an outer plan selects along one dimension from one row of chunks."""
-
-    chunk: int
-    inside: Selector
-    out: slice | IntArray | None  # None: the dimension is dropped
-    cover: int
-
-
-# Both types are made by the thousand; this is half the price of calling them.
-_part = partial(tuple.__new__, Part)
-_entry = partial(tuple.__new__, Entry)
-
-
-@final
-class OuterPlan:
-    """A selection that is the product of independent selections, one per dimension."""
-
-    __slots__ = ("_runs", "drops", "entries", "extra", "fancy", "flips", "result_shape", "shape")
-
-    pointwise = False
-
-    def __init__(self, items: Sequence[Item], grid: ChunkGrid) -> None:
-        result_shape = []
-        fancy = False
-        for item in items:
-            if item.__class__ is not int:
-                result_shape.append(len(item))  # type: ignore[arg-type]
-                fancy = fancy or item.__class__ is not range
-        self.fancy = fancy
-        """Some selectors are arrays: parts need `index` before NumPy understands them."""
-        self.result_shape: Shape = tuple(result_shape)
-        """Shape of the result."""
-        self.shape: Shape = self.result_shape
-        """Shape that the parts' `out` refer to: with axes of length 1 where an int was."""
-        self.extra: tuple[int, ...] = ()
-        """These axes."""
-        if fancy and len(result_shape) != len(items):
-            # NumPy moves axes when an int stands beside an array: keep the axis, drop it at the end.
-            self.extra = tuple(d for d, i in enumerate(items) if isinstance(i, int))
-            items = [range(i, i + 1) if isinstance(i, int) else i for i in items]
-            self.shape = tuple(map(len, items))  # type: ignore[arg-type]
-        self.entries: list[list[Entry]] = []
-        flips: list[int] = []
-        drops = False
-        position = 0
-        for axis, item in zip(grid.axes, items, strict=True):
-            if isinstance(item, int):
-                self.entries.append([_int_entry(axis, item)])
-                drops = True
-                continue
-            if isinstance(item, range):
-                backwards = item.step < 0
-                if backwards and len(item) > 1:
-                    flips.append(position)
-                self.entries.append(_range_entries(axis, item[::-1] if backwards else item))
-            else:
-                self.entries.append(_array_entries(axis, item))
-            position += 1
-        self.drops = drops
-        """Some dimensions have an int: they are in a part's `chunk`, but not in its `out`."""
-        self.flips = tuple(flips)
-        """Axes of the result that run backwards."""
-        self._runs: list[list[Entry]] | None = None
-
-    @property
-    def nparts(self) -> int:
-        """Number of parts."""
-        return math.prod(map(len, self.entries))
-
-    def whole_runs(self) -> list[list[Entry]]:
-        """Return, per dimension, what selects whole chunks; nothing if they are not side by side."""
-        if self._runs is None:
-            self._runs = [_whole_run(entries) for entries in self.entries]
-        return self._runs
-
-    def parts(self) -> Iterator[Part]:
-        """Yield the parts, chunks in C order."""
-        if not self.entries:
-            yield Part((), (), (), FULL)
-            return
-        drops = self.drops
-        for entries in product(*self.entries):
-            coords, inside, out, covers = zip(*entries, strict=True)
-            if drops:
-                out = tuple(o for o in out if o is not None)
-            yield _part((coords, inside, out, min(covers)))
-
-    def index(self, selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
-        """Return selectors as a NumPy index with the outer product's meaning."""
-        if sum(isinstance(s, np.ndarray) for s in selectors) < 2:
-            return selectors
-        return np.ix_(
-            *(np.arange(s.start, s.stop, s.step) if isinstance(s, slice) else s for s in selectors)
-        )
-
-
-@final
-class PointPlan:
-    """A selection of single elements, grouped by chunk."""
-
-    __slots__ = ("_groups", "nparts", "result_shape", "shape")
-
-    pointwise = True
-    fancy = True
-    extra: tuple[int, ...] = ()
-    flips: tuple[int, ...] = ()
-
-    def __init__(
-        self, groups: Callable[[], Iterable[Part]], count: int, result_shape: Shape, nparts: int
-    ) -> None:
-        self._groups = groups
-        self.shape: Shape = (count,)
-        self.result_shape = result_shape
-        self.nparts = nparts
-        """Number of parts, or an estimate from above."""
-
-    def parts(self) -> Iterator[Part]:
-        """Yield the parts, chunks in C order."""
-        return iter(self._groups())
-
-    def index(self, selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
-        """Return selectors as a NumPy index."""
-        return selectors
-
-
-Plan: TypeAlias = OuterPlan | PointPlan
-
-
-def place_in_result(plan: Plan, out: tuple[slice | IntArray, ...]) -> tuple[slice | IntArray, ...]:
-    """Return where a part of a plan is in the result, given where it is in the plan's own shape."""
-    places: list[slice | IntArray] = []
-    for axis, place in enumerate(out):
-        if axis in plan.extra:
-            continue
-        if axis in plan.flips and isinstance(place, slice):
-            last = plan.shape[axis] - 1
-            end = last - place.stop
-            places.append(slice(last - place.start, end if end >= 0 else None, -1))
-        else:
-            places.append(place)
-    return tuple(places)
-
-
-# --- one dimension of an outer plan ----------------------------------------------------------------
-
-
-def _int_entry(axis: Axis, item: int) -> Entry:
-    k = axis.find(item)
-    start = axis.start(k)
-    size = axis.stored_size(k)
-    cover = FULL if size == 1 else WHOLE if axis.length - start == 1 else PARTIAL
-    return Entry(k, item - start, None, cover)
-
-
-def _range_entries(axis: Axis, item: range) -> list[Entry]:
-    if not item:
-        return []
-    x, stop, step = item.start, item[-1] + 1, item.step
-    length = axis.length
-    regular = isinstance(axis, RegularAxis)
-    entries: list[Entry] = []
-    done = 0
-    k = axis.find(x)
-    while x < stop:
-        start, size = axis.start(k), axis.stored_size(k)
-        if regular and step == 1 and x == start and (count := (stop - x) // size) > 1:
-            # The bulk of a long selection: whole chunks, one after the other.
-            whole = slice(0, size, 1)
-            entries += [
-                _entry((i, whole, slice(done + at, done + at + size), FULL))
-                for i, at in zip(range(k, k + count), range(0, count * size, size), strict=True)
-            ]
-            k += count
-            done += count * size
-            x += count * size
-            continue
-        here = -(-(min(start + size, stop) - x) // step)
-        low = x - start
-        high = low + (here - 1) * step + 1
-        if size == 1 or (step == 1 and high - low == size):
-            cover = FULL
-        elif low == 0 and (step == 1 or high == 1) and start + high == length:
-            cover = WHOLE
-        else:
-            cover = PARTIAL
-        entries.append(Entry(k, slice(low, high, step), slice(done, done + here), cover))
-        done += here
-        x += here * step
-        k = k + 1 if step == 1 or (regular and step <= size) else axis.find(x)
-    return entries
-
-
-def _whole_run(entries: list[Entry]) -> list[Entry]:
-    whole = [i for i, e in enumerate(entries) if e.cover == FULL and isinstance(e.inside, slice)]
-    if not whole or len(whole) != whole[-1] - whole[0] + 1:
-        return []
-    return entries[whole[0] : whole[-1] + 1]
-
-
-def _array_entries(axis: Axis, item: IntArray) -> list[Entry]:
-    entries = []
-    for k, start, members, local in _groups_along(axis, item):
-        once = len(local) == 1  # the only element of a chunk, and not twice
-        cover = PARTIAL
-        if once and axis.length - start == 1:
-            cover = WHOLE
-        if once and axis.stored_size(k) == 1:
-            cover = FULL
-        entries.append(Entry(k, local, members, cover))
-    return entries
-
-
-def _groups_along(
-    axis: Axis, item: IntArray
-) -> Iterator[tuple[int, int, slice | IntArray, IntArray]]:
-    chunks = axis.find_many(item)
-    order, bounds = _grouping(chunks, axis.count)
-    for low, high in pairwise(bounds):
-        members: slice | IntArray = slice(low, high) if order is None else order[low:high]
-        k = int(chunks[low if order is None else order[low]])
-        start = axis.start(k)
-        yield k, start, members, item[members] - start
-
-
-def _grouping(ids: IntArray, nids: int) -> tuple[IntArray | None, list[int]]:
-    """Return the stable order that sorts `ids` (None: sorted already) and where groups begin."""
-    if not len(ids):
-        return None, []
-    order = None
-    if np.any(ids[1:] < ids[:-1]):
-        # NumPy sorts 16-bit numbers in linear time.
-        small = ids.astype(np.uint16) if nids <= 1 << 16 else ids
-        order = np.argsort(small, kind="stable")
-        ids = ids[order]
-    starts = np.flatnonzero(ids[1:] != ids[:-1]) + 1
-    return order, [0, *starts.tolist(), len(ids)]
-
-
-# --- what users write ------------------------------------------------------------------------------
+_ALL = slice(None)
 
 
 def basic_items(selection: Any, shape: Shape) -> list[int | range] | None:
@@ -528,38 +272,6 @@ def plan_coordinates(selection: Any, grid: ChunkGrid) -> Plan:
     return point_plan(flat, grid, shape)
 
 
-def point_plan(points: Sequence[IntArray], grid: ChunkGrid, result_shape: Shape) -> PointPlan:
-    """Return the plan of points given as one flat array per dimension."""
-    count = len(points[0])
-    ids = np.zeros(count, np.intp)
-    inside: list[IntArray] = []
-    if math.prod(grid.counts) < 1 << 62:
-        for axis, indices in zip(grid.axes, points, strict=True):
-            chunks = axis.find_many(indices)
-            inside.append(indices - axis.starts(chunks))
-            ids *= axis.count
-            ids += chunks
-    else:  # numbers of chunks that do not fit into 64 bits: number the rows that occur
-        rows = np.stack([a.find_many(p) for a, p in zip(grid.axes, points, strict=True)], axis=1)
-        starts = [a.starts(chunks) for a, chunks in zip(grid.axes, rows.T, strict=True)]
-        inside.extend(p - start for p, start in zip(points, starts, strict=True))
-        ids = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-    order, bounds = _grouping(ids, math.prod(grid.counts))
-    del ids
-    firsts = np.array(bounds[:-1], np.intp) if order is None else order[bounds[:-1]]
-    coords = [a.find_many(p[firsts]).tolist() for a, p in zip(grid.axes, points, strict=True)]
-    if order is not None:  # sorted once here, the points of a part are a slice
-        inside = [p[order] for p in inside]
-
-    def groups() -> Iterator[Part]:
-        for at, (low, high) in zip(zip(*coords, strict=True), pairwise(bounds), strict=True):
-            part = slice(low, high)
-            out = part if order is None else order[part]
-            yield _part((at, tuple([p[part] for p in inside]), (out,), PARTIAL))
-
-    return PointPlan(groups, count, result_shape, max(0, len(bounds) - 1))
-
-
 def _check_mask_shape(mask: npt.NDArray[Any], shape: Shape) -> None:
     if mask.shape != shape:
         raise ArrayIndexError(f"a mask of shape {mask.shape} for an array of shape {shape}")
@@ -642,49 +354,50 @@ def plan_selection(selection: Any, grid: ChunkGrid) -> Plan:
     return plan_orthogonal(selection, grid)
 
 
-def single_part(items: Sequence[int | range], shape: Shape, sizes: Shape) -> Part | None:
+def single_part(selection: Any, shape: Shape, sizes: Shape) -> Part | None:
     """Return the only part of a basic selection that lies in one chunk of a regular grid, or None.
 
-    The same part that an `OuterPlan` has, for a fraction of the price.
+    The same part that an `OuterPlan` has, for a tenth of the price, but that its `out` is `()`: all
+    of the result. None also for selections that are wrong, or not worth a short way.
     """
+    if selection.__class__ is not tuple:
+        selection = (_ALL,) * len(shape) if selection is Ellipsis else (selection,)
+    if len(selection) != len(shape):
+        if len(selection) > len(shape) and selection[0] is not Ellipsis:
+            return None
+        selection = expand_ellipsis(selection, len(shape))
     coords: list[int] = []
     inside: list[int | slice] = []
-    out: list[slice] = []
     cover = FULL
-    for item, length, size in zip(items, shape, sizes, strict=True):
-        if isinstance(item, int):
-            k, at = divmod(item, size)
-            low, high = at, at + 1
-            inside.append(at)
-        else:
-            start, stop, step = item.start, item.stop, item.step
-            if step != 1:
-                if step < 1 or not item:
-                    return None
-                if len(item) > 1:
-                    cover = PARTIAL
-                stop = item[-1] + 1
-            if stop <= start:
+    for item, length, size in zip(selection, shape, sizes, strict=True):
+        if item.__class__ is slice:
+            try:
+                start, stop, step = item.indices(length)
+            except (TypeError, ValueError):
                 return None
+            if stop <= start or step < 1:
+                return None
+            if step != 1:
+                if stop - start > step:
+                    cover = PARTIAL
+                stop -= (stop - start - 1) % step  # behind the last element
             k = start // size
             low = start - k * size
-            high = low + stop - start
+            high = stop - k * size
             if high > size:
                 return None
             inside.append(slice(low, high, step))
-            out.append(slice(0, len(item)))
+        elif item.__class__ is int or isinstance(item, np.integer):
+            if not -length <= item < length:
+                return None
+            k, low = divmod(int(item) % length, size)
+            high = low + 1
+            inside.append(low)
+        elif item is Ellipsis:
+            return single_part(expand_ellipsis(selection, len(shape)), shape, sizes)
+        else:
+            return None
         coords.append(k)
         if low or high < size:
             cover = WHOLE if cover and not low and k * size + high == length else PARTIAL
-    return _part((tuple(coords), tuple(inside), tuple(out), cover))
-
-
-def sub_plan(inside: tuple[Selector, ...], pointwise: bool, grid: ChunkGrid) -> Plan:
-    """Return the plan over a grid inside a chunk for the part of the chunk that is selected."""
-    if pointwise:
-        arrays: list[Any] = list(inside)
-        return point_plan(arrays[: len(grid.axes)], grid, (len(arrays[0]),))
-    items: list[Item] = [
-        range(s.start, s.stop, s.step or 1) if isinstance(s, slice) else s for s in inside
-    ]
-    return OuterPlan(items, grid)
+    return new_part((tuple(coords), tuple(inside), (), cover))

@@ -173,12 +173,19 @@ class InMemory(Inside):
 
     def get(self, key: int) -> Value | None:
         """Return an inner chunk as it is stored, or None."""
+        return self.get_each((key,))[0]
+
+    def get_each(self, keys: Iterable[int]) -> list[Value | None]:
+        """Return inner chunks as they are stored."""
         if self._entries is None:
             found = self._found
             pairs = zip(found.numbers.tolist(), found.entries.tolist(), strict=True)
             self._entries = dict(pairs)
-        offset, size = self._entries[key]
-        return None if offset == MISSING else self._data[offset : offset + size]
+        data = self._data
+        return [
+            None if offset == MISSING else data[offset : offset + size]
+            for offset, size in map(self._entries.__getitem__, keys)
+        ]
 
     def gather(self, numbers: Numbers | None, nbytes: int) -> tuple[NDArray, Numbers] | None:
         """Return the data as rows of `nbytes`, and in which of them inner chunks (None: all) are.

@@ -29,7 +29,8 @@ from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOr
 from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import CodecError, MetadataValidationError
 from zarr_core.grid import ChunkGrid, Coords, Shape
-from zarr_core.selection import OuterPlan, Part, Plan, single_part, sub_plan
+from zarr_core.plan import OuterPlan, Part, Plan, sub_plan
+from zarr_core.selection import single_part
 from zarr_core.shard_chunks import (
     MISSING,
     Changes,
@@ -187,6 +188,7 @@ class Shards:
             make_chain=lambda _: CodecChain(codec.codecs, inner_spec),
             store=Fetched({}),
             key=_linear(self._strides),
+            row_keys=_linear_rows(self._strides),
             lock_key=None,
             write_empty_chunks=self.config.write_empty_chunks,
             read_missing_chunks=True,  # inner chunks are left out because they are fill
@@ -289,12 +291,8 @@ class Shards:
 
         One inner chunk of a shard is what tiles and scalars need: this halves the time for it.
         """
-        if self.space.one_chunk is None:
-            return None
-        items = [range(s.start, s.stop, s.step or 1) for s in inside if isinstance(s, slice)]
-        if len(items) != len(inside):
-            return None
-        return single_part(items, self.grid.shape, self.space.one_chunk)
+        sizes = self.space.one_chunk
+        return None if sizes is None else single_part(inside, self.grid.shape, sizes)
 
     def _one(self, reader: OpenValue, index: Index, number: int) -> dict[int, Value]:
         """Return one inner chunk, by number, if it is stored."""
@@ -549,6 +547,16 @@ def _linear(strides: Sequence[int]) -> Any:
         first, second, _ = strides
         return lambda at: at[0] * first + at[1] * second + at[2]
     return lambda at: sum(k * s for k, s in zip(at, strides, strict=True))
+
+
+def _linear_rows(strides: Sequence[int]) -> Any:
+    """Return the function from rows of chunks to the numbers of the chunks in C order."""
+    linear = _linear(strides)
+
+    def numbers(starts: Sequence[Coords], last: Sequence[int]) -> list[int]:
+        return [number + k for number in [linear((*start, 0)) for start in starts] for k in last]
+
+    return numbers
 
 
 def _nbytes(chunk: Any) -> int:

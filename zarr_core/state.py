@@ -1,6 +1,6 @@
 """What the handles of an array share, and what a call needs to know, computed once."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -78,11 +78,27 @@ def key_template(place: StorePath, metadata: ArrayMetadata) -> Callable[[Coords]
     if metadata.ndim == 0:
         key = place.key(keys.scalar_key)
         return lambda coords: key
-    numbers = keys.separator.join(["%d"] * metadata.ndim)
-    template = place.key(f"{keys.prefix}{numbers}") if not place.path else ""
-    if place.path:
-        template = f"{place.path}/".replace("%", "%%") + f"{keys.prefix}{numbers}"
-    return template.__mod__
+    return _template(place, metadata, keys.separator.join(["%d"] * metadata.ndim)).__mod__
+
+
+def row_key_template(
+    place: StorePath, metadata: ArrayMetadata
+) -> Callable[[Sequence[Coords], Sequence[int]], list[str]]:
+    """Return the function to the keys of rows; what all keys of a row begin with is made once."""
+    row = _template(
+        place, metadata, f"%d{metadata.chunk_key_encoding.separator}" * (metadata.ndim - 1)
+    )
+
+    def row_keys(starts: Sequence[Coords], last: Sequence[int]) -> list[str]:
+        ends = list(map(str, last))
+        return [start + end for start in map(row.__mod__, starts) for end in ends]
+
+    return row_keys
+
+
+def _template(place: StorePath, metadata: ArrayMetadata, numbers: str) -> str:
+    path = f"{place.path}/".replace("%", "%%") if place.path else ""
+    return f"{path}{metadata.chunk_key_encoding.prefix}{numbers}"
 
 
 def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -> State:
@@ -96,6 +112,7 @@ def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -
         make_chain=partial(make_chain, metadata, config),
         store=store,
         key=key_template(place, metadata),
+        row_keys=row_key_template(place, metadata),
         lock_key=store.lock_key,
         write_empty_chunks=config.write_empty_chunks,
         read_missing_chunks=config.read_missing_chunks,

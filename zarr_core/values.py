@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from zarr_core.errors import ArrayIndexError, describe
 from zarr_core.grid import Shape
-from zarr_core.selection import Fields, Plan, split_fields
+from zarr_core.plan import Plan
+from zarr_core.selection import Fields, split_fields
 
 NDArray: TypeAlias = npt.NDArray[Any]
 

@@ -490,6 +490,25 @@ def key_lock(key: Hashable) -> _KeyLock:
         return lock
 
 
+def joint_key_lock(keys: Iterable[Hashable]) -> _KeyLock | None:
+    """Return one lock for several keys, as `key_lock` does for one, or None if any is in use.
+
+    For small chunks a lock of each would be most of the work.
+    """
+    process = _process
+    lock = _KeyLock()
+    new: dict[Hashable, Any] = dict.fromkeys(keys, weakref.ref(lock))
+    lock.key = next(iter(new), None)
+    with process.lock:
+        refs = process.key_locks
+        if any(ref() is not None for ref in map(refs.get, new) if ref is not None):
+            return None
+        if len(refs) >= process.key_limit:
+            process.forget_keys()
+        process.key_locks.update(new)
+    return lock
+
+
 # --- fork and exit -------------------------------------------------------------------------------
 
 _process = _Process()

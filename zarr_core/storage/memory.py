@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Hashable, Iterator, MutableMapping
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
@@ -45,6 +45,15 @@ class MemoryStore(Store):
         # other mappings may be shared with other processes
         self.supports_conditional_writes = isinstance(self._store_dict, dict)
         self._prefix = ""
+        if type(self._store_dict).__setitem__ is not dict.__setitem__:
+            self.set_each = None  # type: ignore[assignment]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "get" in cls.__dict__:  # which is meant for all keys
+            cls.get_each = None  # type: ignore[assignment]
+        if "set" in cls.__dict__:
+            cls.set_each = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle_memory, (type(self), self._store_dict, self._read_only)
@@ -66,6 +75,22 @@ class MemoryStore(Store):
         if self._read_only:
             self._check_writable()
         self._store_dict[self._prefix + check_key(key)] = bytes(value)
+
+    def get_each(self, keys: Sequence[str]) -> list[Value | None]:
+        """Return what `get` returns for each of several valid keys."""
+        if self._prefix:
+            keys = [self._prefix + key for key in keys]
+        values = list(map(self._store_dict.get, keys))
+        if set(map(type, values)) <= {bytes}:
+            return values
+        return [v if v is None or v.__class__ is bytes else _as_bytes(v) for v in values]
+
+    def set_each(self, keys: Sequence[str], values: Sequence[bytes]) -> None:
+        """Store immutable values under valid keys, all or none."""
+        self._check_writable()
+        if self._prefix:
+            keys = [self._prefix + key for key in keys]
+        self._store_dict.update(zip(keys, values, strict=True))
 
     def set_if_not_exists(self, key: str, value: Writable) -> bool:
         """Store `value` unless `key` exists, atomically; return whether it was stored."""
