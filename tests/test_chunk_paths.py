@@ -329,6 +329,56 @@ def test_chunks_kept_as_other_buffers_are_read_in_rows() -> None:
     assert a[...].tolist() == list(range(40))
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_threads_take_turns_at_fetching_what_is_quick(slow: bool) -> None:
+    class Watching(MemoryStore):
+        inside = most = 0
+
+        def get(self, key: str, byte_range: Any = None) -> Any:
+            with lock:
+                Watching.inside += 1
+                Watching.most = max(Watching.most, Watching.inside)
+            if slow:
+                threading.Event().wait(0.002)
+            try:
+                return super().get(key, byte_range)
+            finally:
+                with lock:
+                    Watching.inside -= 1
+
+    lock = threading.Lock()
+    a = zarr.create_array(Watching(), shape=(60, 60), chunks=(2, 5), dtype="i4")
+    value = np.arange(3600).reshape(60, 60)
+    a[...] = value
+    with on_threads(), patch.object(chunk_rows, "SLOW_SECONDS", 1e-3 if slow else 10):
+        np.testing.assert_array_equal(a[...], value)
+        np.testing.assert_array_equal(a[::3, 1::2], value[::3, 1::2])
+    assert (Watching.most > 1) is slow
+
+
+@pytest.mark.parametrize(
+    "index", [(slice(None, None, 2), slice(2, 48)), (slice(1, 4), slice(None)), ([0, 3],)]
+)
+def test_parts_of_chunks_are_decoded_in_batches(index: Any) -> None:
+    a = small()
+    value = np.arange(300).reshape(6, 50)
+    batches = []
+    real = chunk_io.decode_all
+
+    def counting(space: Any, coords: Any, found: list[Any]) -> Any:
+        batches.append(len(found))
+        return real(space, coords, found)
+
+    a.store.delete("c/0/1")
+    value[0:2, 5:10] = 0
+    with patch.object(chunk_io, "decode_all", counting), config.set({"threading.max_workers": 1}):
+        np.testing.assert_array_equal(a.oindex[index], value[index])
+    assert max(batches) > 1
+    a.store.set("c/1/1", b"damaged")
+    with pytest.raises(ChunkDecodeError, match=r"chunk \(1, 1\).*'zstd'"):
+        a.oindex[index]
+
+
 def test_rows_wait_for_a_chunk_that_is_being_changed() -> None:
     a = zarr.create_array({}, shape=40, chunks=10, dtype="i4", compressors=None)
     space = a._current().space

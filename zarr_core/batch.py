@@ -496,7 +496,8 @@ class _Some:
     """A plan with some of its parts."""
 
     def __init__(self, plan: Plan, parts: list[Part]) -> None:
-        self.pointwise, self.fancy, self.flips = plan.pointwise, plan.fancy, plan.flips
+        self.pointwise, self.flips = plan.pointwise, plan.flips
+        self.fancy, self.crossed = plan.fancy, plan.crossed
         self.shape, self.result_shape = plan.shape, plan.result_shape
         self.index = plan.index
         self.nparts = len(parts)

@@ -9,17 +9,27 @@ Everything that is known per array stands in a `ChunkSpace`, so that a call comp
 
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain as chained
+from itertools import islice
 from typing import Any, Literal, final
 
 import numpy as np
 
 from zarr_core import workers
-from zarr_core.chunk_rows import find_rows, read_rows, write_rows
+from zarr_core.chunk_rows import (
+    BATCH,
+    JOIN_BYTES,
+    decode_all,
+    fetcher,
+    find_rows,
+    read_rows,
+    write_rows,
+)
 from zarr_core.chunk_space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
 from zarr_core.codecs.base import Buffer
 from zarr_core.errors import (
@@ -34,6 +44,8 @@ from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 
 DECODE_INTO_BYTES = 1 << 20
 """From this size on, decoding into the result saves more than it costs."""
+BATCH_BYTES = 64 << 10
+"""Up to this size several chunks are decoded by one C call: fewer turns of the interpreter's lock."""
 WRITE_ATTEMPTS = 200
 """How often a chunk that others keep changing is changed anew before writing it is an error."""
 READ_ATTEMPTS = 5
@@ -86,9 +98,51 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
         read_rows(space, rows)
         if not rows.rest:
             return
-    read_part = _part_reader(space, plan, out, fields)
     parts = plan.parts() if rows is None else rows.rest
-    _run(read_part, parts, nparts, _part_cost(space, plan))
+    cost = _part_cost(space, plan)
+    if (
+        chain.decode_many is not None
+        and chain.native
+        and (chain.nbytes or 0) <= BATCH_BYTES
+        and not plan.crossed
+        and fields is None
+    ):
+        _read_batches(space, parts, nparts, out, cost)
+        return
+    _run(_part_reader(space, plan, out, fields), parts, nparts, cost)
+
+
+def _read_batches(
+    space: ChunkSpace, parts: Iterable[Part], nparts: int, out: NDArray, cost: float
+) -> None:
+    """Read parts of chunks of which the codec decodes several at once; `cost` is that of one."""
+    chain = space.chain
+    assert chain is not None
+    key, fetch = space.key, fetcher(space)
+    shape, dtype, fill_value = chain.spec.shape, space.dtype, space.fill_value
+
+    def read_batch(batch: list[Part]) -> None:
+        found = []
+        keys = [key(part.coords) for part in batch]
+        values = fetch(keys, lambda: [part.coords for part in batch])
+        for part, data in zip(batch, values, strict=True):
+            if data is not None:
+                found.append((part, data))
+            elif space.read_missing_chunks:
+                out[(*part.out, ...)] = fill_value
+            else:
+                raise space.missing_error(part.coords)
+        pieces = decode_all(space, lambda: [p.coords for p, _ in found], [d for _, d in found])
+        for (part, _), piece in zip(found, pieces, strict=True):
+            out[part.out] = np.ndarray(shape, dtype, piece)[part.chunk]
+
+    size = max(1, min(BATCH, nparts // (2 * workers.max_workers())))
+    _run(read_batch, _batches(parts, size), -(-nparts // size), cost * size)
+
+
+def _batches(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+    rest = iter(parts)
+    return iter(lambda: list(islice(rest, size)), [])
 
 
 def _part_cost(space: ChunkSpace, plan: Plan) -> float:
@@ -166,12 +220,7 @@ def _part_reader(
         return read_rectilinear
     if chain.partial is not None:
         return lambda part: _read_inside(space, plan, out, fields, part)
-    # The index arrays of single elements need no more than slices do.
-    if (
-        (plan.fancy and not plan.pointwise)
-        or fields is not None
-        or (chain.nbytes or 0) >= DECODE_INTO_BYTES
-    ):
+    if plan.crossed or fields is not None or (chain.nbytes or 0) >= DECODE_INTO_BYTES:
         return place
     decode = chain.decode
     fill_value = space.fill_value
@@ -204,7 +253,7 @@ def _place(
 ) -> None:
     """Decode a chunk and put the selected part of it where it belongs."""
     coords, _, into, cover = part
-    where = plan.index(into) if plan.fancy else into
+    where = plan.index(into) if plan.crossed else into
     if data is None:
         if not space.read_missing_chunks:
             raise space.missing_error(coords)
@@ -233,7 +282,7 @@ def _put_in(plan: Plan, out: NDArray, fields: Any, part: Part, chunk: NDArray) -
     if fields is not None:
         chunk = chunk[fields]
     inside, into = part.chunk, part.out
-    if plan.fancy:
+    if plan.crossed:
         inside, into = plan.index(inside), plan.index(into)
     out[into] = chunk[inside]
 
@@ -379,7 +428,10 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
     rows = None
     # Rows are for cheap chunks; others are written one by one, on threads.
     if value.ndim and space.write_cost < workers.ITEM_US and not space.lock_processes:
-        rows = find_rows(space, plan, value, fields)
+        # What a dictionary takes at once is worth it at any size.
+        set_each = getattr(space.store, "set_each", None)
+        at_once = set_each is not None and space.chain is not None and space.chain.raw
+        rows = find_rows(space, plan, value, fields, sys.maxsize if at_once else JOIN_BYTES)
     if rows is not None:
         write_rows(space, rows)
         if not rows.rest:
@@ -398,7 +450,7 @@ def write_one(space: ChunkSpace, part: Part, value: NDArray) -> None:
 class _Writer:
     """Writes the parts of a plan; without a plan, a single part that has no index arrays."""
 
-    __slots__ = ("element", "fancy", "fields", "plan", "repeated", "space", "value")
+    __slots__ = ("crossed", "element", "fields", "plan", "repeated", "space", "value")
 
     def __init__(self, space: ChunkSpace, value: NDArray, fields: Any, plan: Plan | None) -> None:
         self.space = space
@@ -407,7 +459,7 @@ class _Writer:
         self.element = value.reshape(1) if not value.ndim and value.dtype.kind in "OT" else value
         self.fields = fields
         self.plan = plan
-        self.fancy = plan is not None and plan.fancy
+        self.crossed = plan is not None and plan.crossed
         self.repeated: tuple[Buffer | None] | None = None
 
     def write(self, part: Part) -> None:
@@ -438,7 +490,7 @@ class _Writer:
             spread = value if value.ndim else np.broadcast_to(value, self.plan.shape)
             _write_inside(space, self.plan, spread, fields, part, key)
             return
-        if self.fancy:
+        if self.crossed:
             assert self.plan is not None
             inside, source = self.plan.index(inside), self.plan.index(source)
         piece = value[source] if value.ndim else self.element

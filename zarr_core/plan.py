@@ -57,19 +57,24 @@ _entry = partial(tuple.__new__, Entry)
 class OuterPlan:
     """A selection that is the product of independent selections, one per dimension."""
 
-    __slots__ = ("_runs", "drops", "entries", "extra", "fancy", "flips", "result_shape", "shape")
+    __slots__ = (
+        *("_runs", "crossed", "drops", "entries", "extra", "fancy", "flips", "result_shape"),
+        "shape",
+    )
 
     pointwise = False
 
     def __init__(self, items: Sequence[Item], grid: ChunkGrid) -> None:
         result_shape = []
-        fancy = False
+        arrays = 0
         for item in items:
             if item.__class__ is not int:
                 result_shape.append(len(item))  # type: ignore[arg-type]
-                fancy = fancy or item.__class__ is not range
-        self.fancy = fancy
-        """Some selectors are arrays: parts need `index` before NumPy understands them."""
+                arrays += item.__class__ is not range
+        self.fancy = fancy = arrays > 0
+        """Some selectors are arrays."""
+        self.crossed = arrays > 1
+        """Several are: parts need `index` before NumPy takes them for an outer product."""
         self.result_shape: Shape = tuple(result_shape)
         """Shape of the result."""
         self.shape: Shape = self.result_shape
@@ -129,7 +134,7 @@ class OuterPlan:
 
     def index(self, selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
         """Return selectors as a NumPy index with the outer product's meaning."""
-        if sum(isinstance(s, np.ndarray) for s in selectors) < 2:
+        if not self.crossed or sum(isinstance(s, np.ndarray) for s in selectors) < 2:
             return selectors
         return np.ix_(
             *(np.arange(s.start, s.stop, s.step) if isinstance(s, slice) else s for s in selectors)
@@ -144,6 +149,7 @@ class PointPlan:
 
     pointwise = True
     fancy = True
+    crossed = False
     extra: tuple[int, ...] = ()
     flips: tuple[int, ...] = ()
 
