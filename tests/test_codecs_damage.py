@@ -384,6 +384,22 @@ def test_zlib_and_isal_agree(members, damage, at, gzipped):
     assert outcomes[0] == outcomes[1]
 
 
+@given(st.binary(max_size=2000), st.integers(0, 9), st.booleans(), st.integers(1, 9))
+def test_streams_of_zlib_and_libdeflate_hold_the_same(piece, level, gzipped, times):
+    pytest.importorskip("deflate")
+    data = piece * times
+    with_it = deflate.deflate_stage(level, len(data), len(data), gzip=gzipped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "deflate", None)
+        without = deflate.deflate_stage(level, len(data), len(data), gzip=gzipped)
+    for encode in (with_it.encode, without.encode):
+        for form in (data, memoryview(data), np.frombuffer(data, "u1")):
+            encoded = encode(form)
+            assert encoded == encode(data)
+            assert zlib.decompress(bytes(encoded), 31 if gzipped else 15) == data
+            assert bytes(without.decode(bytes(encoded))) == data
+
+
 def test_gzip_without_isal(monkeypatch):
     monkeypatch.setitem(sys.modules, "isal", None)
     deflate.inflater.cache_clear()

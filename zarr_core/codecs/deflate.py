@@ -19,6 +19,8 @@ from zarr_core.errors import CodecError
 __all__ = ["GzipCodec", "deflate_stage"]
 
 _GZIP, _ZLIB = 31, 15  # `wbits` of zlib
+LIBDEFLATE_LEVEL = 4
+"""The lowest level at which libdeflate is at least as good as zlib."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,6 @@ def deflate_stage(level: int, nbytes: int | None, limit: int, *, gzip: bool) -> 
     """Return the stage of a gzip or zlib codec."""
     wbits = _GZIP if gzip else _ZLIB
     decompressor, errors = inflater()
-    compress = zlib.compress
     # One byte more than allowed is enough to know; 0 would mean "no limit".
     most = min(limit, sys.maxsize - 1) + 1
 
@@ -72,10 +73,7 @@ def deflate_stage(level: int, nbytes: int | None, limit: int, *, gzip: bool) -> 
             raise size_error(nbytes, len(decoded))
         return decoded
 
-    def encode(data: Any) -> Buffer:
-        # Unlike the module gzip this writes no time of day, so equal chunks have equal bytes.
-        return compress(data, level, wbits)
-
+    encode = deflater(level, gzip=gzip)
     return BytesStage(None, encode, decode, decode_cost=4.0, encode_cost=4.0 + 5 * level)
 
 
@@ -84,13 +82,35 @@ def inflater() -> tuple[Callable[[int], Any], tuple[Any, ...]]:
     """Return what makes a decompressor, with the interface of zlib's, and its errors.
 
     isal, where it is installed, takes half of the time for the same. Its compressor makes much
-    larger streams at the levels that are in use, so that zlib compresses.
+    larger streams at the levels that are in use.
     """
     try:
         from isal import isal_zlib
     except ImportError:
         return zlib.decompressobj, (zlib.error,)
     return isal_zlib.decompressobj, (isal_zlib.error, zlib.error)
+
+
+def deflater(level: int, *, gzip: bool) -> Callable[[Any], Buffer]:
+    """Return the function that compresses.
+
+    From level 4 on libdeflate, where it is installed, takes a third of zlib's time and makes streams
+    of the same size or smaller ones; below, often larger ones.
+    """
+    wbits = _GZIP if gzip else _ZLIB
+
+    def encode(data: Any) -> Buffer:
+        # Unlike the module gzip this writes no time of day, so equal chunks have equal bytes.
+        return zlib.compress(data, level, wbits)
+
+    if level < LIBDEFLATE_LEVEL:
+        return encode
+    try:
+        import deflate
+    except ImportError:
+        return encode
+    compress = deflate.gzip_compress if gzip else deflate.zlib_compress
+    return lambda data: compress(data, level)
 
 
 def _decode_members(data: Any, most: int) -> bytes:
