@@ -131,7 +131,7 @@ class Array(ArrayDescription):
         return metadata
 
     def _check_writable(self) -> None:
-        if self.read_only:
+        if self.store_path.store.read_only:
             raise ReadOnlyError(f"{self!r} is read-only")
 
     def with_config(self, config: ArrayConfigLike) -> "Array":
@@ -414,7 +414,9 @@ class Array(ArrayDescription):
 
     def __setitem__(self, selection: Any, value: Any) -> None:
         """Set the selected elements; see `setitem`."""
-        state = self._current()
+        state = self._state
+        if state is None or state.metadata is not self._node.metadata:
+            state = self._current()
         if not state.plain:
             self.setitem(selection, value)
             return
