@@ -122,24 +122,24 @@ def calls_of(module: Any, name: str, do: Callable[[], object]) -> int:
 
 def test_rows_of_small_whole_chunks_are_read_and_written_at_once() -> None:
     a = small()
-    assert calls_of(chunk_io, "read_rows", lambda: a[...]) == 1
-    assert calls_of(chunk_io, "read_rows", lambda: a[1:, 3:49]) == 1
-    assert calls_of(chunk_io, "read_rows", lambda: a[::-1, ::-1]) == 1
+    assert calls_of(chunk_io, "row_reader", lambda: a[...]) == 1
+    assert calls_of(chunk_io, "row_reader", lambda: a[1:, 3:49]) == 1
+    assert calls_of(chunk_io, "row_reader", lambda: a[::-1, ::-1]) == 1
     plain = small(compressors=None)
-    assert calls_of(chunk_io, "write_rows", lambda: plain.__setitem__(..., np.ones((6, 50)))) == 1
+    assert calls_of(chunk_io, "row_writer", lambda: plain.__setitem__(..., np.ones((6, 50)))) == 1
     for index in (
         (slice(0, 1),),
         (slice(None), slice(0, 15)),
         ([0, 2],),
         (slice(None), slice(None, None, 2)),
     ):
-        assert calls_of(chunk_io, "read_rows", lambda i=index: a[i]) == 0
+        assert calls_of(chunk_io, "row_reader", lambda i=index: a[i]) == 0
     for other in (
         small(filters=[codecs.TransposeCodec(order=(1, 0))]),
         small(serializer=codecs.BytesCodec(endian="big")),
         small("overlapped"),
     ):
-        assert calls_of(chunk_io, "read_rows", lambda o=other: o[...]) == 0
+        assert calls_of(chunk_io, "row_reader", lambda o=other: o[...]) == 0
 
 
 def test_costly_chunks_are_decoded_and_encoded_on_threads() -> None:

@@ -699,7 +699,7 @@ def test_raw_inner_chunks_in_memory_are_gathered() -> None:
     values = np.arange(1, 4097).reshape(64, 64)
     array[...] = values
     for index, times in ((np.s_[...], 1), (np.s_[8:16], 1), (np.s_[3:60], 1), (np.s_[:, 3], 0)):
-        with patch.object(chunk_rows, "_copy_rows", wraps=chunk_rows._copy_rows) as spy:
+        with patch.object(chunk_rows, "_row_copier", wraps=chunk_rows._row_copier) as spy:
             np.testing.assert_array_equal(array[index], values[index])
         assert spy.call_count == times
     shard = array.store.get("c/0/0")

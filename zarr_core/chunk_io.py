@@ -27,8 +27,8 @@ from zarr_core.chunk_rows import (
     decode_all,
     fetcher,
     find_rows,
-    read_rows,
-    write_rows,
+    row_reader,
+    row_writer,
 )
 from zarr_core.chunk_space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
 from zarr_core.codecs.base import Buffer
@@ -95,7 +95,7 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
         return
     rows = find_rows(space, plan, out, fields)
     if rows is not None:
-        read_rows(space, rows)
+        rows.run(row_reader(space, rows), space.read_cost)
         if not rows.rest:
             return
     parts = plan.parts() if rows is None else rows.rest
@@ -107,15 +107,19 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
         and not plan.crossed
         and fields is None
     ):
-        _read_batches(space, parts, nparts, out, cost)
+        size = max(1, min(BATCH, nparts // (2 * workers.max_workers())))
+        batches = iter(partial(_next_batch, iter(parts), size), [])
+        _run(_batch_reader(space, out), batches, -(-nparts // size), cost * size)
         return
     _run(_part_reader(space, plan, out, fields), parts, nparts, cost)
 
 
-def _read_batches(
-    space: ChunkSpace, parts: Iterable[Part], nparts: int, out: NDArray, cost: float
-) -> None:
-    """Read parts of chunks of which the codec decodes several at once; `cost` is that of one."""
+def _next_batch(parts: Iterator[Part], size: int) -> list[Part]:
+    return list(islice(parts, size))
+
+
+def _batch_reader(space: ChunkSpace, out: NDArray) -> Callable[[list[Part]], None]:
+    """Return the function that reads parts of chunks of which the codec decodes several at once."""
     chain = space.chain
     assert chain is not None
     key, fetch = space.key, fetcher(space)
@@ -136,13 +140,7 @@ def _read_batches(
         for (part, _), piece in zip(found, pieces, strict=True):
             out[part.out] = np.ndarray(shape, dtype, piece)[part.chunk]
 
-    size = max(1, min(BATCH, nparts // (2 * workers.max_workers())))
-    _run(read_batch, _batches(parts, size), -(-nparts // size), cost * size)
-
-
-def _batches(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
-    rest = iter(parts)
-    return iter(lambda: list(islice(rest, size)), [])
+    return read_batch
 
 
 def _part_cost(space: ChunkSpace, plan: Plan) -> float:
@@ -433,7 +431,7 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         at_once = set_each is not None and space.chain is not None and space.chain.raw
         rows = find_rows(space, plan, value, fields, sys.maxsize if at_once else JOIN_BYTES)
     if rows is not None:
-        write_rows(space, rows)
+        rows.run(row_writer(space, rows), space.write_cost)
         if not rows.rest:
             return
     cost = _shard_cost(space, plan, write=True)

@@ -46,6 +46,7 @@ class Rows(NamedTuple):
     dtype: np.dtype[Any]  # of a tile as it is encoded
     starts: list[list[int]]  # per dimension but the last: the chunks
     last: list[int]  # the chunks along the last dimension
+    nbytes: int  # of a chunk
     rest: Iterable[Part]  # parts that are not whole chunks
 
     def beginnings(self, block: Block) -> list[Coords]:
@@ -61,18 +62,15 @@ class Rows(NamedTuple):
         last = self.last[block[-1]]
         return [(*start, k) for start in self.beginnings(block) for k in last]
 
-    def run(self, function: Callable[[Block], None], nbytes: int, cost: float) -> None:
-        """Run a function over all chunks, on threads if they cost enough (µs without the GIL).
-
-        `nbytes` is the size of a chunk.
-        """
-        piece = max(1, min(PIECE, PIECE_BYTES // nbytes))
+    def run(self, function: Callable[[Block], None], cost: float) -> None:
+        """Run a function over all chunks, on threads if they cost enough (µs without the GIL)."""
+        piece = max(1, min(PIECE, PIECE_BYTES // self.nbytes))
         length = min(piece, len(self.last))
         pieces = [slice(i, i + piece) for i in range(0, len(self.last), piece)]
         helpers = workers.helpers(
             math.prod(map(len, self.starts), start=len(pieces)), cost * length
         )
-        height = 1 if helpers else max(1, min(piece, BLOCK_BYTES // nbytes) // length)
+        height = 1 if helpers else max(1, min(piece, BLOCK_BYTES // self.nbytes) // length)
         heights = [1] * len(self.starts)
         heights[-1:] = [height] * len(heights[-1:])
         slices = [
@@ -95,6 +93,7 @@ def find_rows(
     That is so if a chunk has more than `most` bytes.
     """
     chain, shape = space.chain, space.grid.chunk_shape
+    nbytes = 0 if chain is None else chain.nbytes or 0
     if (
         not isinstance(plan, OuterPlan)
         or fields is not None
@@ -102,7 +101,7 @@ def find_rows(
         or shape is None
         or not chain.native
         or plan.drops
-        or not 0 < (chain.nbytes or 0) <= most
+        or not 0 < nbytes <= most
         or plan.nparts < MIN_ROW
     ):
         return None
@@ -129,24 +128,21 @@ def find_rows(
             for part in plan.parts()
             if not all(k in chunks for k, chunks in zip(part.coords, inner, strict=True))
         )
-    return Rows(tiles, shape, dtype, starts[:-1], starts[-1], rest)
+    return Rows(tiles, shape, dtype, starts[:-1], starts[-1], nbytes, rest)
 
 
-def read_rows(space: ChunkSpace, rows: Rows) -> None:
-    """Read all rows."""
+def row_reader(space: ChunkSpace, rows: Rows) -> Callable[[Block], None]:
+    """Return the function that reads a block of rows."""
     chain = space.chain
     assert chain is not None
-    assert chain.nbytes is not None
-    nbytes = chain.nbytes
+    nbytes = rows.nbytes
     fill: bytes | None = None
     gather: Any = getattr(space.store, "gather", None) if chain.raw else None
     if gather is not None:  # the inside of a shard, where a key is a number
         every: Any = not rows.rest or np.ix_(*rows.starts, rows.last)
         gathered = gather(None if every is True else space.key(every), nbytes)
         if gathered is not None:
-            chunks, places = gathered
-            _copy_rows(rows, chunks, places, space.read_cost)
-            return
+            return _row_copier(rows, *gathered)
 
     fetch = fetcher(space)
 
@@ -171,11 +167,11 @@ def read_rows(space: ChunkSpace, rows: Rows) -> None:
         tiles = rows.tiles[block]
         tiles[...] = np.ndarray(tiles.shape, rows.dtype, joined)
 
-    rows.run(read_block, nbytes, space.read_cost)
+    return read_block
 
 
-def _copy_rows(rows: Rows, chunks: NDArray, places: NDArray, cost: float) -> None:
-    """Copy all rows of raw chunks: they stand in the rows of `chunks` that `places` says."""
+def _row_copier(rows: Rows, chunks: NDArray, places: NDArray) -> Callable[[Block], None]:
+    """Return the function for raw chunks: they stand in the rows of `chunks` that `places` says."""
     places = places.reshape(*map(len, rows.starts), len(rows.last))
 
     def copy_block(block: Block) -> None:
@@ -184,7 +180,7 @@ def _copy_rows(rows: Rows, chunks: NDArray, places: NDArray, cost: float) -> Non
         tiles = rows.tiles[block]
         tiles[...] = joined.view(rows.dtype).reshape(tiles.shape)
 
-    rows.run(copy_block, chunks.shape[1], cost)
+    return copy_block
 
 
 def fetcher(
@@ -258,12 +254,11 @@ def _no_lock(_: Any) -> AbstractContextManager[Any]:
     return _nothing
 
 
-def write_rows(space: ChunkSpace, rows: Rows) -> None:
-    """Write all rows, each chunk under its lock."""
+def row_writer(space: ChunkSpace, rows: Rows) -> Callable[[Block], None]:
+    """Return the function that writes a block of rows, each chunk under its lock."""
     chain = space.chain
     assert chain is not None
-    assert chain.nbytes is not None
-    nbytes = chain.nbytes
+    nbytes = rows.nbytes
     encode = chain.encode_bytes
     store = space.store
     lock = _no_lock if space.lock_key is None else space.lock
@@ -300,4 +295,4 @@ def write_rows(space: ChunkSpace, rows: Rows) -> None:
                     space.note(error, rows.coords(block)[number])
                     raise
 
-    rows.run(write_block, nbytes, space.write_cost)
+    return write_block
