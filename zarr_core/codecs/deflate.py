@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
@@ -106,10 +107,10 @@ def deflater(level: int, *, gzip: bool) -> Callable[[Any], Buffer]:
     if level < LIBDEFLATE_LEVEL:
         return encode
     try:
-        import deflate
+        libdeflate: Any = import_module("deflate")
     except ImportError:
         return encode
-    compress = deflate.gzip_compress if gzip else deflate.zlib_compress
+    compress = libdeflate.gzip_compress if gzip else libdeflate.zlib_compress
     return lambda data: compress(data, level)
 
 
