@@ -95,7 +95,8 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
         return
     rows = find_rows(space, plan, out, fields)
     if rows is not None:
-        rows.run(row_reader(space, rows), space.read_cost)
+        blocks, each = rows.blocks(space.read_cost)
+        _run(row_reader(space, rows), blocks, len(blocks), each)
         if not rows.rest:
             return
     parts = plan.parts() if rows is None else rows.rest
@@ -424,14 +425,16 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         _finish(overlap(writer.write, plan.parts(), limit=None))
         return
     rows = None
-    # Rows are for cheap chunks; others are written one by one, on threads.
-    if value.ndim and space.write_cost < workers.ITEM_US and not space.lock_processes:
+    # Where storing takes long, it is done chunk by chunk, on more threads.
+    quick = getattr(space.store, "set_cost", 0.0) < workers.ITEM_US
+    if value.ndim and quick and not space.lock_processes:
         # What a dictionary takes at once is worth it at any size.
         set_each = getattr(space.store, "set_each", None)
         at_once = set_each is not None and space.chain is not None and space.chain.raw
         rows = find_rows(space, plan, value, fields, sys.maxsize if at_once else JOIN_BYTES)
     if rows is not None:
-        rows.run(row_writer(space, rows), space.write_cost)
+        blocks, each = rows.blocks(space.write_cost)
+        _run(row_writer(space, rows), blocks, len(blocks), each, space.store)
         if not rows.rest:
             return
     cost = _shard_cost(space, plan, write=True)

@@ -25,7 +25,7 @@ MIN_ROW = 4
 """Rows of fewer chunks are not worth it."""
 MIN_CHUNKS = 8
 """Nor are fewer chunks: from here on reading gains nearly what it loses, writing a fifth."""
-SLOW_SECONDS = 50e-6
+SLOW_SECONDS = 100e-6
 """Requests that take longer on average are made by several threads at once."""
 BATCH = 32
 """Chunks decoded by one C call, where the codec has such a call."""
@@ -64,27 +64,25 @@ class Rows(NamedTuple):
         last = self.last[block[-1]]
         return [(*start, k) for start in self.beginnings(block) for k in last]
 
-    def run(self, function: Callable[[Block], None], cost: float) -> None:
-        """Run a function over all chunks, on threads if they cost enough (µs without the GIL)."""
+    def blocks(self, cost: float) -> tuple[list[Block], float]:
+        """Return all chunks in blocks to read or write at once, and what one costs.
+
+        `cost` is that of a chunk, in µs without the GIL. Where threads are worth it there are blocks
+        for all of them.
+        """
         piece = max(1, min(PIECE, PIECE_BYTES // self.nbytes))
         length = min(piece, len(self.last))
         pieces = [slice(i, i + piece) for i in range(0, len(self.last), piece)]
-        helpers = workers.helpers(
-            math.prod(map(len, self.starts), start=len(pieces)), cost * length
-        )
-        height = 1 if helpers else max(1, min(piece, BLOCK_BYTES // self.nbytes) // length)
+        rows = math.prod(map(len, self.starts))
+        shared = workers.helpers(rows * len(pieces), cost * length)
+        height = 1 if shared else max(1, min(piece, BLOCK_BYTES // self.nbytes) // length)
         heights = [1] * len(self.starts)
         heights[-1:] = [height] * len(heights[-1:])
         slices = [
             [slice(i, i + n) for i in range(0, len(chunks), n)]
             for chunks, n in zip(self.starts, heights, strict=True)
         ]
-        blocks = list(product(*slices, pieces))
-        if helpers:
-            workers.run(function, blocks, helpers)
-            return
-        for block in blocks:
-            function(block)
+        return list(product(*slices, pieces)), cost * length * height
 
 
 def find_rows(
@@ -264,30 +262,34 @@ def row_writer(space: ChunkSpace, rows: Rows) -> Callable[[Block], None]:
     encode = chain.encode_bytes
     store = space.store
     lock = _no_lock if space.lock_key is None else space.lock
-    set_each: Any = getattr(store, "set_each", None) if chain.raw else None
+    set_each: Any = getattr(store, "set_each", None)
     fill = None if space.write_empty_chunks else space.empty_chunk(()).tobytes()
 
     def write_block(block: Block) -> None:
         tiles = rows.tiles[block].astype(rows.dtype, copy=False)
         keys = rows.keys(block, space)
+        pieces: list[Any]
         if nbytes <= JOIN_BYTES:
             joined = tiles.tobytes()
-            pieces = [joined[start : start + nbytes] for start in range(0, len(joined), nbytes)]
+            whole = joined if chain.raw else memoryview(joined)  # encoders need no copy
+            pieces = [whole[start : start + nbytes] for start in range(0, len(joined), nbytes)]
         else:
             pieces = [tiles[at].tobytes() for at in np.ndindex(tiles.shape[: len(block)])]
-        if set_each is not None and fill not in pieces:
+        if not chain.raw or fill in pieces:
+            for number, data in enumerate(pieces):
+                try:
+                    pieces[number] = None if data == fill else encode(data)
+                except Exception as error:
+                    raise space.encode_error(rows.coords(block)[number], error) from error
+        if set_each is not None and None not in pieces:
             assert space.lock_key is not None
             joint = workers.joint_key_lock(map(space.lock_key, keys))
             if joint is not None:
                 with joint:
-                    set_each(keys, pieces)
+                    set_each(keys, list(map(bytes, pieces)))
                 return
-        for number, (name, data) in enumerate(zip(keys, pieces, strict=True)):
+        for number, (name, encoded) in enumerate(zip(keys, pieces, strict=True)):
             with lock(name):
-                try:
-                    encoded = None if data == fill else encode(data)
-                except Exception as error:
-                    raise space.encode_error(rows.coords(block)[number], error) from error
                 try:
                     if encoded is None:
                         store.delete(name)
