@@ -1,8 +1,13 @@
-"""What all tests share: hypothesis profiles, and no display."""
+"""What all tests share: hypothesis profiles, Ctrl-C, and no display."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is in what a shell runs in the background; tests of Ctrl-C need Python's own handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `ci` finds the same cases on every run, so a red run is the change's fault. `thorough` searches:
 # HYPOTHESIS_PROFILE=thorough python -m pytest tests/test_array.py
