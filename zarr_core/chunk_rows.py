@@ -65,10 +65,10 @@ class Rows(NamedTuple):
         return [(*start, k) for start in self.beginnings(block) for k in last]
 
     def blocks(self, cost: float) -> tuple[list[Block], float]:
-        """Return all chunks in blocks to read or write at once, and what one costs.
+        """Return all chunks in blocks to read or write at once, and what one leaves to other threads.
 
         `cost` is that of a chunk, in µs without the GIL. Where threads are worth it there are blocks
-        for all of them.
+        for all of them; where they are not, larger blocks do not make them so.
         """
         piece = max(1, min(PIECE, PIECE_BYTES // self.nbytes))
         length = min(piece, len(self.last))
@@ -82,7 +82,7 @@ class Rows(NamedTuple):
             [slice(i, i + n) for i in range(0, len(chunks), n)]
             for chunks, n in zip(self.starts, heights, strict=True)
         ]
-        return list(product(*slices, pieces)), cost * length * height
+        return list(product(*slices, pieces)), cost * length if shared else 0.0
 
 
 def find_rows(

@@ -96,7 +96,7 @@ def deflater(level: int, *, gzip: bool) -> Callable[[Any], Buffer]:
     """Return the function that compresses.
 
     From level 4 on libdeflate, where it is installed, takes a third of zlib's time and makes streams
-    of the same size or smaller ones; below, often larger ones.
+    of about the same size (0.54 to 1.14 of it over eleven kinds of data); below, often larger ones.
     """
     wbits = _GZIP if gzip else _ZLIB
 

@@ -50,9 +50,10 @@ class MemoryStore(Store):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "get" in cls.__dict__:  # which is meant for all keys
+        # Whoever overrides the method for one key, here or in a mixin, means all keys.
+        if cls.get is not MemoryStore.get and cls.get_each is MemoryStore.get_each:
             cls.get_each = None  # type: ignore[assignment]
-        if "set" in cls.__dict__:
+        if cls.set is not MemoryStore.set and cls.set_each is MemoryStore.set_each:
             cls.set_each = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
