@@ -278,7 +278,7 @@ def test_resizing_with_a_lock() -> None:
 
 
 def test_rivals_that_never_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarr_core.chunk_io.WRITE_ATTEMPTS", 3)
+    monkeypatch.setattr("zarr_core.chunks.loop.WRITE_ATTEMPTS", 3)
     store, array, other = with_rival(**LAYOUTS["chunk"])
     array[:] = 1
     store.rival, store.times = lambda: other.__setitem__(7, 10 + store.times), 3

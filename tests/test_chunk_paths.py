@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from strategies import slices
 
 import zarr_core as zarr
-from zarr_core import chunk_io, chunk_rows, codecs, workers
+from zarr_core import codecs, workers
+from zarr_core.chunks import loop
+from zarr_core.chunks import rows as chunk_rows
 from zarr_core.config import config
 from zarr_core.errors import ChunkDecodeError, ChunkNotFoundError
 from zarr_core.storage import LatencyStore, LoggingStore, MemoryStore
@@ -122,24 +124,24 @@ def calls_of(module: Any, name: str, do: Callable[[], object]) -> int:
 
 def test_rows_of_small_whole_chunks_are_read_and_written_at_once() -> None:
     a = small()
-    assert calls_of(chunk_io, "row_reader", lambda: a[...]) == 1
-    assert calls_of(chunk_io, "row_reader", lambda: a[1:, 3:49]) == 1
-    assert calls_of(chunk_io, "row_reader", lambda: a[::-1, ::-1]) == 1
+    assert calls_of(loop, "row_reader", lambda: a[...]) == 1
+    assert calls_of(loop, "row_reader", lambda: a[1:, 3:49]) == 1
+    assert calls_of(loop, "row_reader", lambda: a[::-1, ::-1]) == 1
     plain = small(compressors=None)
-    assert calls_of(chunk_io, "row_writer", lambda: plain.__setitem__(..., np.ones((6, 50)))) == 1
+    assert calls_of(loop, "row_writer", lambda: plain.__setitem__(..., np.ones((6, 50)))) == 1
     for index in (
         (slice(0, 1),),
         (slice(None), slice(0, 15)),
         ([0, 2],),
         (slice(None), slice(None, None, 2)),
     ):
-        assert calls_of(chunk_io, "row_reader", lambda i=index: a[i]) == 0
+        assert calls_of(loop, "row_reader", lambda i=index: a[i]) == 0
     for other in (
         small(filters=[codecs.TransposeCodec(order=(1, 0))]),
         small(serializer=codecs.BytesCodec(endian="big")),
         small("overlapped"),
     ):
-        assert calls_of(chunk_io, "row_reader", lambda o=other: o[...]) == 0
+        assert calls_of(loop, "row_reader", lambda o=other: o[...]) == 0
 
 
 def test_costly_chunks_are_decoded_and_encoded_on_threads() -> None:
@@ -189,7 +191,7 @@ def test_requests_to_a_slow_store_overlap() -> None:
 
 def test_a_selection_of_one_small_chunk_makes_no_plan() -> None:
     a = small()
-    with patch.object(chunk_io, "read", side_effect=AssertionError):
+    with patch.object(loop, "read", side_effect=AssertionError):
         assert a[0, 0] == 0
         assert a[0:2, 1:4].shape == (2, 3)
         assert a[5, 49] == 299
@@ -367,7 +369,7 @@ def test_parts_of_chunks_are_decoded_in_batches(index: Any) -> None:
     a = small()
     value = np.arange(300).reshape(6, 50)
     batches = []
-    real = chunk_io.decode_all
+    real = loop.decode_all
 
     def counting(space: Any, coords: Any, found: list[Any]) -> Any:
         batches.append(len(found))
@@ -375,7 +377,7 @@ def test_parts_of_chunks_are_decoded_in_batches(index: Any) -> None:
 
     a.store.delete("c/0/1")
     value[0:2, 5:10] = 0
-    with patch.object(chunk_io, "decode_all", counting), config.set({"threading.max_workers": 1}):
+    with patch.object(loop, "decode_all", counting), config.set({"threading.max_workers": 1}):
         np.testing.assert_array_equal(a.oindex[index], value[index])
     assert max(batches) > 1
     a.store.set("c/1/1", b"damaged")
@@ -435,5 +437,5 @@ def test_threads_that_write_start_in_different_places(count: int, threads: int) 
     written: list[int] = []
     store = SimpleNamespace(set_threads=threads)
     with config.set({"threading.max_workers": 2}):
-        chunk_io._run(written.append, range(count), count, 1000.0, store)
+        loop._run(written.append, range(count), count, 1000.0, store)
     assert sorted(written) == list(range(count))

@@ -32,14 +32,14 @@ from zarr_core.codecs import (
 )
 from zarr_core.codecs import numcodecs as ours
 from zarr_core.codecs.checks import load_numcodecs
-from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import (
     CodecError,
     MetadataValidationError,
     PickleCodecDisabledError,
     UnknownCodecError,
 )
-from zarr_core.metadata import NamedConfig
+from zarr_core.metadata.data_types import parse_dtype
+from zarr_core.metadata.nodes import NamedConfig
 
 numcodecs = load_numcodecs()
 

@@ -36,13 +36,13 @@ from zarr_core.codecs import (
 from zarr_core.codecs import numcodecs as ours
 from zarr_core.codecs.base import BytesStage, SerialStage
 from zarr_core.codecs.checks import load_numcodecs
-from zarr_core.documents import NamedConfig, make_v2_codecs
 from zarr_core.errors import (
     CodecError,
     MetadataValidationError,
     PickleCodecDisabledError,
     UnknownCodecError,
 )
+from zarr_core.metadata.documents import NamedConfig, make_v2_codecs
 
 
 def v2_chain(shape, dtype, *, filters=(), compressor=None, order="C"):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarr_core.dtypes import MAX_DEPTH, DataType, parse_dtype, parse_v2, parse_v3
 from zarr_core.errors import DataTypeValidationError, describe
+from zarr_core.metadata.data_types import MAX_DEPTH, DataType, parse_dtype, parse_v2, parse_v3
 
 STRING = np.dtypes.StringDType()
 NATIVE = "<" if sys.byteorder == "little" else ">"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import count, rectilinear_edges, regular_edges, shapes
 
 from zarr_core.errors import MetadataValidationError
-from zarr_core.grid import (
+from zarr_core.metadata.chunk_grids import (
     MAX_LISTED_EDGES,
     ChunkGrid,
     ChunkKeyEncoding,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import zarr_core as zarr
-from zarr_core.documents import DOCUMENTS
+from zarr_core.metadata.documents import DOCUMENTS
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
 
 NAMES = st.sampled_from(["a", "A", "b", "c.d"])

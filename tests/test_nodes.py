@@ -20,8 +20,7 @@ from zarr_core.errors import (
     NodeNotFoundError,
     ZarrUserWarning,
 )
-from zarr_core.metadata import ArrayMetadata, GroupMetadata
-from zarr_core.nodes import (
+from zarr_core.hierarchy.nodes import (
     check_absent,
     create_ancestors,
     delete_keys,
@@ -35,6 +34,7 @@ from zarr_core.nodes import (
     update_node,
     write_node,
 )
+from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata
 from zarr_core.storage import (
     LatencyStore,
     LocalStore,

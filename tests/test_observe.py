@@ -306,6 +306,6 @@ def test_after_ctrl_c_no_request_begins_and_none_runs(
 
 def test_an_unobserved_call_makes_no_object_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     array = array_of(3)
-    monkeypatch.setattr("zarr_core.chunk_space._WatchedBytes", None)
+    monkeypatch.setattr("zarr_core.chunks.space._WatchedBytes", None)
     np.testing.assert_array_equal(array[...], np.arange(30))
     array[5] = 1

@@ -25,9 +25,8 @@ from zarr_core.errors import (
     BoundsCheckError,
     VindexInvalidSelectionError,
 )
-from zarr_core.grid import ChunkGrid, RectilinearAxis, RegularAxis
-from zarr_core.plan import FULL, PARTIAL, WHOLE, OuterPlan, Plan, selected_shape
-from zarr_core.selection import (
+from zarr_core.indexing.plan import FULL, PARTIAL, WHOLE, OuterPlan, Plan, selected_shape
+from zarr_core.indexing.selection import (
     basic_items,
     plan_blocks,
     plan_coordinates,
@@ -37,6 +36,7 @@ from zarr_core.selection import (
     single_part,
     split_fields,
 )
+from zarr_core.metadata.chunk_grids import ChunkGrid, RectilinearAxis, RegularAxis
 
 
 def plan_of(selection: Selection, grid: ChunkGrid) -> Plan:

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from strategies import basic, picked, selections
 
 import zarr_core
-from zarr_core import chunk_rows, workers
+from zarr_core import workers
+from zarr_core.chunks import rows as chunk_rows
+from zarr_core.chunks.inner_chunks import merge_ranges
+from zarr_core.chunks.sharding import morton_order
 from zarr_core.codecs import (
     BytesCodec,
     Crc32cCodec,
@@ -30,8 +33,6 @@ from zarr_core.codecs import (
 )
 from zarr_core.codecs.base import BytesBytesCodec, BytesStage
 from zarr_core.errors import ChunkDecodeError, ChunkEncodeError, MetadataValidationError
-from zarr_core.shard_chunks import merge_ranges
-from zarr_core.sharding import morton_order
 from zarr_core.storage import LocalStore, MemoryStore, local
 from zarr_core.storage.base import RangeByteRequest, SuffixByteRequest, ValueSnapshot
 

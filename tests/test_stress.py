@@ -15,8 +15,8 @@ import pytest
 
 import zarr_core as zarr
 from zarr_core import codecs, workers
+from zarr_core.chunks.sharding import IndexCache
 from zarr_core.config import config
-from zarr_core.sharding import IndexCache
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
 from zarr_core.storage.base import ValueSnapshot, content_version
 

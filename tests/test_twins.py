@@ -13,10 +13,11 @@ import pytest
 import trio
 
 import zarr_core as zarr
-from zarr_core import state
-from zarr_core.attributes import Attributes
-from zarr_core.batch import Batch
+from zarr_core.array import state
+from zarr_core.array.batch import Batch
+from zarr_core.array.views import BlockIndex, OIndex, VIndex
 from zarr_core.codecs import CodecChain
+from zarr_core.hierarchy.attributes import Attributes
 from zarr_core.storage import (
     ByteRequest,
     LatencyStore,
@@ -26,7 +27,6 @@ from zarr_core.storage import (
     WrapperStore,
     Writable,
 )
-from zarr_core.views import BlockIndex, OIndex, VIndex
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 

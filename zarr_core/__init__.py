@@ -72,11 +72,11 @@ from zarr_core.api import (
     zeros_like,
     zeros_like_async,
 )
-from zarr_core.array import Array
-from zarr_core.asynchronous import AsyncArray, AsyncGroup
+from zarr_core.array.array import Array
+from zarr_core.array.asynchronous import AsyncArray, AsyncGroup
+from zarr_core.array.many import read_many, read_many_async, write_many, write_many_async
 from zarr_core.config import config
 from zarr_core.group import Group
-from zarr_core.many import read_many, read_many_async, write_many, write_many_async
 from zarr_core.observe import on_chunk, progress, timeout
 from zarr_core.twins import limit
 

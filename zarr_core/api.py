@@ -9,9 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.array import Array
-from zarr_core.config import ArrayConfigLike
-from zarr_core.constructors import (
+from zarr_core.array.array import Array
+from zarr_core.array.create import (
     array,
     array_async,
     asarray,
@@ -45,6 +44,7 @@ from zarr_core.constructors import (
     zeros_like,
     zeros_like_async,
 )
+from zarr_core.config import ArrayConfigLike
 from zarr_core.copying import (
     copy,
     copy_all,
@@ -53,13 +53,13 @@ from zarr_core.copying import (
     copy_store,
     copy_store_async,
 )
-from zarr_core.create import create_node
-from zarr_core.documents import JSON, ZarrFormat
 from zarr_core.errors import ContainsGroupError, NodeNotFoundError
 from zarr_core.group import Group
-from zarr_core.hierarchy import consolidate, create_nodes
-from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
-from zarr_core.nodes import read_node
+from zarr_core.hierarchy.create import create_node
+from zarr_core.hierarchy.members import consolidate, create_nodes
+from zarr_core.hierarchy.nodes import read_node
+from zarr_core.metadata.documents import JSON, ZarrFormat
+from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.storage.base import Store
 from zarr_core.twins import async_twin

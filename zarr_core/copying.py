@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
-from zarr_core.array import Array
-from zarr_core.constructors import from_array
+from zarr_core.array.array import Array
+from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError
 from zarr_core.group import Group
 from zarr_core.overlap import overlap

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 
-from zarr_core import dtypes
-from zarr_core.documents import ZarrFormat
-from zarr_core.dtypes import DataType
 from zarr_core.errors import DataTypeValidationError, describe
+from zarr_core.metadata import data_types
+from zarr_core.metadata.data_types import DataType
+from zarr_core.metadata.documents import ZarrFormat
 
 __all__ = [
     "Bool",
@@ -134,7 +134,7 @@ def _time(code: str) -> Callable[..., np.dtype[Any]]:
 
 def _struct(*, fields: Any) -> np.dtype[Any]:
     """Several named fields: pairs of name and data type."""
-    return np.dtype([(name, dtypes.parse_dtype(field, 2).dtype) for name, field in fields])
+    return np.dtype([(name, data_types.parse_dtype(field, 2).dtype) for name, field in fields])
 
 
 def _strings() -> np.dtype[Any]:
@@ -171,7 +171,7 @@ def parse_dtype(dtype_spec: Any, *, zarr_format: ZarrFormat) -> DataType:
 
     Raises `DataTypeValidationError`.
     """
-    return dtypes.parse_dtype(dtype_spec, zarr_format)
+    return data_types.parse_dtype(dtype_spec, zarr_format)
 
 
 @final
@@ -219,10 +219,10 @@ class DataTypeRegistry(Mapping[str, _Name]):
     def match_json(self, data: Any, *, zarr_format: ZarrFormat) -> DataType:
         """Return the data type of a document; raise `DataTypeValidationError`."""
         if zarr_format == 3:
-            return dtypes.parse_v3(data)
+            return data_types.parse_v3(data)
         if isinstance(data, Mapping):
-            return dtypes.parse_v2(data.get("name"), data.get("object_codec_id"))
-        return dtypes.parse_v2(data)
+            return data_types.parse_v2(data.get("name"), data.get("object_codec_id"))
+        return data_types.parse_v2(data)
 
 
 data_type_registry = DataTypeRegistry()

@@ -6,15 +6,11 @@ from typing import Any, TypeVar, final
 
 import numpy as np
 
-from zarr_core import constructors
-from zarr_core.array import Array
-from zarr_core.attributes import Attributes
+from zarr_core.array import create
+from zarr_core.array.array import Array
+from zarr_core.array.create import make_array
+from zarr_core.array.properties import Placed
 from zarr_core.config import ArrayConfigLike
-from zarr_core.constructors import make_array
-from zarr_core.create import DEFAULT_FILL_VALUE, as_shape, create_node
-from zarr_core.description import Placed
-from zarr_core.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
-from zarr_core.dtypes import parse_dtype
 from zarr_core.errors import (
     ArrayNotFoundError,
     ContainsArrayError,
@@ -22,7 +18,10 @@ from zarr_core.errors import (
     NodeNotFoundError,
     ReadOnlyError,
 )
-from zarr_core.hierarchy import (
+from zarr_core.hierarchy.attributes import Attributes
+from zarr_core.hierarchy.create import DEFAULT_FILL_VALUE, as_shape, create_node
+from zarr_core.hierarchy.info import GroupInfo, Tree
+from zarr_core.hierarchy.members import (
     Consolidation,
     WriteThrough,
     child_names,
@@ -32,9 +31,10 @@ from zarr_core.hierarchy import (
     walk,
     walk_documents,
 )
-from zarr_core.info import GroupInfo, Tree
-from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
-from zarr_core.nodes import erase_node, find_documents, read_group, read_node, update_node
+from zarr_core.hierarchy.nodes import erase_node, find_documents, read_group, read_node, update_node
+from zarr_core.metadata.data_types import parse_dtype
+from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
+from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
 from zarr_core.twins import async_tuple_twin, async_twin
@@ -573,35 +573,35 @@ class Group(Placed):
 
     def empty(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array; see `zarr_core.empty`."""
-        return self._api(constructors.empty, name, shape, **kwargs)
+        return self._api(create.empty, name, shape, **kwargs)
 
     def zeros(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array of zeros; see `zarr_core.zeros`."""
-        return self._api(constructors.zeros, name, shape, **kwargs)
+        return self._api(create.zeros, name, shape, **kwargs)
 
     def ones(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
         """Create an array of ones; see `zarr_core.ones`."""
-        return self._api(constructors.ones, name, shape, **kwargs)
+        return self._api(create.ones, name, shape, **kwargs)
 
     def full(self, *, name: str, shape: Any, fill_value: Any, **kwargs: Any) -> Array:
         """Create an array full of a value; see `zarr_core.full`."""
-        return self._api(constructors.full, name, shape, fill_value, **kwargs)
+        return self._api(create.full, name, shape, fill_value, **kwargs)
 
     def empty_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array like another one; see `zarr_core.empty_like`."""
-        return self._api(constructors.empty_like, name, data, **kwargs)
+        return self._api(create.empty_like, name, data, **kwargs)
 
     def zeros_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array of zeros like another one; see `zarr_core.zeros_like`."""
-        return self._api(constructors.zeros_like, name, data, **kwargs)
+        return self._api(create.zeros_like, name, data, **kwargs)
 
     def ones_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array of ones like another one; see `zarr_core.ones_like`."""
-        return self._api(constructors.ones_like, name, data, **kwargs)
+        return self._api(create.ones_like, name, data, **kwargs)
 
     def full_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
         """Create an array full of a value like another one; see `zarr_core.full_like`."""
-        return self._api(constructors.full_like, name, data, **kwargs)
+        return self._api(create.full_like, name, data, **kwargs)
 
     # --- as a Python object ------------------------------------------------------------------------
 

@@ -1,13 +1,18 @@
 """Names for annotations of programs that use arrays and groups."""
 
-from zarr_core.array import Array
+from zarr_core.array.array import Array
 from zarr_core.config import ArrayConfigLike, MemoryOrder
 from zarr_core.copying import IfExists
-from zarr_core.create import ChunksLike, CodecLike, ShapeLike
-from zarr_core.documents import JSON, ZarrFormat
-from zarr_core.dtypes import DataTypeLike
 from zarr_core.group import Group
-from zarr_core.metadata import ArrayMetadata, ConsolidatedMetadata, GroupMetadata, NodeMetadata
+from zarr_core.hierarchy.create import ChunksLike, CodecLike, ShapeLike
+from zarr_core.metadata.data_types import DataTypeLike
+from zarr_core.metadata.documents import JSON, ZarrFormat
+from zarr_core.metadata.nodes import (
+    ArrayMetadata,
+    ConsolidatedMetadata,
+    GroupMetadata,
+    NodeMetadata,
+)
 from zarr_core.storage import AccessMode, StoreLike
 
 AnyArray = Array

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.dtypes import DataType
+from zarr_core.metadata.data_types import DataType
 
 NDArray: TypeAlias = npt.NDArray[Any]
 

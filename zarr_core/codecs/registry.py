@@ -12,8 +12,8 @@ from typing import Any
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
 from zarr_core.codecs.numcodecs_codecs import PREFIX, fast_codec, numcodecs_object
 from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
-from zarr_core.documents import NamedConfig
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
+from zarr_core.metadata.documents import NamedConfig
 
 __all__ = [
     "codec_from_dict",
@@ -35,7 +35,7 @@ _codecs: dict[str, type[Codec] | str] = {
     "endian": f"{_HERE}.layout:BytesCodec",  # what `bytes` was called in drafts of format 3
     "gzip": f"{_HERE}.deflate:GzipCodec",
     "scale_offset": f"{_HERE}.scale_offset:ScaleOffset",
-    "sharding_indexed": "zarr_core.sharding:ShardingCodec",
+    "sharding_indexed": "zarr_core.chunks.sharding:ShardingCodec",
     "transpose": f"{_HERE}.layout:TransposeCodec",
     "vlen-bytes": f"{_HERE}.vlen:VLenBytesCodec",
     "vlen-utf8": f"{_HERE}.vlen:VLenUTF8Codec",

@@ -12,8 +12,8 @@ import numpy as np
 
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayStage, ChunkSpec, NDArray
 from zarr_core.codecs.checks import check_fields
-from zarr_core.dtypes import DataType
 from zarr_core.errors import CodecError, DataTypeValidationError, MetadataValidationError, describe
+from zarr_core.metadata.data_types import DataType
 
 NAME = "scale_offset"
 

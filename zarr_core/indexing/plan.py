@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.grid import Axis, ChunkGrid, Coords, RegularAxis, Shape
+from zarr_core.metadata.chunk_grids import Axis, ChunkGrid, Coords, RegularAxis, Shape
 
 IntArray: TypeAlias = npt.NDArray[np.intp]
 Item: TypeAlias = int | range | IntArray

@@ -1,6 +1,6 @@
 """`sharding_indexed`: a shard is a small array inside one key.
 
-The inner chunks are read and written by `chunk_io`, the same as the chunks of an array; here is only
+The inner chunks are read and written by `loop`, the same as the chunks of an array; here is only
 what a shard adds: the index, which ranges to fetch, and how a changed shard is put together.
 
 Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
@@ -14,24 +14,8 @@ from typing import Any, Literal, Self, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import chunk_io
-from zarr_core.chunk_space import ChunkSpace
-from zarr_core.codecs import (
-    BytesCodec,
-    CodecChain,
-    Crc32cCodec,
-    codec_from_dict,
-    resolve_codecs,
-)
-from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
-from zarr_core.codecs.checks import check_choice, check_fields, check_int, flat_bytes
-from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOrder
-from zarr_core.dtypes import parse_dtype
-from zarr_core.errors import CodecError, MetadataValidationError
-from zarr_core.grid import ChunkGrid, Coords, Shape
-from zarr_core.plan import OuterPlan, Part, Plan, sub_plan
-from zarr_core.selection import single_part
-from zarr_core.shard_chunks import (
+from zarr_core.chunks import loop
+from zarr_core.chunks.inner_chunks import (
     MISSING,
     Changes,
     Fetched,
@@ -48,6 +32,22 @@ from zarr_core.shard_chunks import (
     merge_ranges,
     read_runs,
 )
+from zarr_core.chunks.space import ChunkSpace
+from zarr_core.codecs import (
+    BytesCodec,
+    CodecChain,
+    Crc32cCodec,
+    codec_from_dict,
+    resolve_codecs,
+)
+from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
+from zarr_core.codecs.checks import check_choice, check_fields, check_int, flat_bytes
+from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOrder
+from zarr_core.errors import CodecError, MetadataValidationError
+from zarr_core.indexing.plan import OuterPlan, Part, Plan, sub_plan
+from zarr_core.indexing.selection import single_part
+from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
+from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.storage.base import (
     OpenValue,
     RangeByteRequest,
@@ -234,7 +234,7 @@ class Shards:
         part = None if pointwise else self._single(inside)
         if part is not None:
             one = self._one(reader, self._index(reader, key), self.space.key(part.coords))
-            out[...] = chunk_io.read_one(self.space.over(Fetched(one)), part)
+            out[...] = loop.read_one(self.space.over(Fetched(one)), part)
             return
         plan, numbers = self._plan(inside, pointwise)
         if not plan.nparts:
@@ -245,7 +245,7 @@ class Shards:
             chunks = Windows(self.is_stored, reader, index)
         else:
             chunks = self._fetch(reader, index, numbers, high_latency)
-        chunk_io.read(self.space.over(chunks), plan, out)
+        loop.read(self.space.over(chunks), plan, out)
 
     def _plan(self, inside: tuple[Any, ...], pointwise: bool) -> tuple[Plan, Numbers]:
         """Return the plan of a selection and the inner chunks in it.
@@ -423,9 +423,9 @@ class Shards:
         """
         part = None if pointwise or fields is not None else self._single(inside)
         if part is not None:
-            return self.change(old, lambda inner: chunk_io.write_one(inner, part, value))
+            return self.change(old, lambda inner: loop.write_one(inner, part, value))
         plan, _ = self._plan(inside, pointwise)
-        return self.change(old, lambda inner: chunk_io.write(inner, plan, value, fields))
+        return self.change(old, lambda inner: loop.write(inner, plan, value, fields))
 
     def change(self, old: Value | None, make: Callable[[ChunkSpace], None]) -> Buffer | None:
         """Return a shard in which `make` changed inner chunks; see `write`."""

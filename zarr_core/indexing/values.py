@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core.errors import ArrayIndexError, describe
-from zarr_core.grid import Shape
-from zarr_core.plan import Plan
-from zarr_core.selection import Fields, split_fields
+from zarr_core.indexing.plan import Plan
+from zarr_core.indexing.selection import Fields, split_fields
+from zarr_core.metadata.chunk_grids import Shape
 
 NDArray: TypeAlias = npt.NDArray[Any]
 

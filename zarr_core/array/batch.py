@@ -14,17 +14,18 @@ from typing import Any, Generic, Protocol, Self, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import chunk_io, workers
-from zarr_core.chunk_space import ChunkSpace, NDArray
+from zarr_core import workers
+from zarr_core.array.state import State
+from zarr_core.array.views import BlockIndex, OIndex, VIndex
+from zarr_core.chunks import loop
+from zarr_core.chunks.space import ChunkSpace, NDArray
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import CodecError
-from zarr_core.grid import ChunkGrid, Coords
+from zarr_core.indexing.plan import Part, Plan, Selector, sub_plan
+from zarr_core.indexing.selection import Fields
+from zarr_core.metadata.chunk_grids import ChunkGrid, Coords
 from zarr_core.overlap import overlap
-from zarr_core.plan import Part, Plan, Selector, sub_plan
-from zarr_core.selection import Fields
-from zarr_core.state import State
 from zarr_core.twins import async_twin
-from zarr_core.views import BlockIndex, OIndex, VIndex
 
 TILE_BYTES = 512
 """What a tile costs beside its elements, roughly."""
@@ -237,11 +238,11 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
             )
         except CodecError as error:
             raise space.inside_error(coords, error) from error
-        chunk_io._put(space, key, encoded)
+        loop._put(space, key, encoded)
 
     with space.lock(key), space.noting(coords):
         if space.lock_processes:
-            chunk_io.change_between_processes(space, coords, key, change)
+            loop.change_between_processes(space, coords, key, change)
         else:
             change(space)
 
@@ -256,7 +257,7 @@ def _merge_all(
         _merge(inner, at, patches, coords, extent, axes)
 
     tiles = list(patches.tiles)
-    chunk_io._run(merge, tiles, len(tiles), 0.0 if inner.chain is None else inner.chain.encode_cost)
+    loop._run(merge, tiles, len(tiles), 0.0 if inner.chain is None else inner.chain.encode_cost)
 
 
 def _merge(
@@ -271,7 +272,7 @@ def _merge(
     key = space.key(at)
 
     def stored() -> NDArray:
-        chunk = chunk_io._stored(space, at, key)
+        chunk = loop._stored(space, at, key)
         return chunk if axes is None else chunk.transpose(inverse_permutation(axes))
 
     chunk = patches.merged(coords, extent, stored)
@@ -279,7 +280,7 @@ def _merge(
         return
     if axes is not None:
         chunk = chunk.transpose(axes)
-    chunk_io._put(space, key, chunk_io._encoded(space, at, chunk))
+    loop._put(space, key, loop._encoded(space, at, chunk))
 
 
 # --- the batch -------------------------------------------------------------------------------------
@@ -374,29 +375,29 @@ class Batch(Generic[A]):
 
         try:
             if space.store.high_latency and len(chosen) > 1:
-                chunk_io._finish(overlap(store, chosen))
+                loop._finish(overlap(store, chosen))
             else:
                 chain = space.chain
                 cost = 0.0 if chain is None or chain.partial is not None else chain.encode_cost
-                chunk_io._run(store, chosen, len(chosen), cost)
+                loop._run(store, chosen, len(chosen), cost)
         finally:
             self._bytes = sum(patches.nbytes for patches in chunks.values())
 
     # --- called by the array -----------------------------------------------------------------------
 
     def write(self, space: ChunkSpace, plan: Plan, value: NDArray, fields: Fields) -> None:
-        """Keep what `chunk_io.write` would store."""
+        """Keep what `loop.write` would store."""
         with workers.key_lock(self._lock_key):
             if not self._open:
                 raise RuntimeError("a batch is written to in its `with` block")
             if math.prod(plan.shape) * space.dtype.itemsize > self._limit:
                 # It would not stay; written at once, it needs no memory.
                 self._store(list(self._chunks))
-                chunk_io.write(space, plan, value, fields)
+                loop.write(space, plan, value, fields)
                 self.early_flushes += plan.nparts
                 return
             if value.ndim:
-                value = chunk_io._flipped(value, plan)
+                value = loop._flipped(value, plan)
             for part in plan.parts():
                 patches = self._chunks.get(part.coords)
                 if patches is None:
@@ -404,7 +405,7 @@ class Batch(Generic[A]):
                 else:
                     self._chunks.move_to_end(part.coords)
                 if value.ndim:
-                    inside, piece, _ = chunk_io._kept(part, plan, value)
+                    inside, piece, _ = loop._kept(part, plan, value)
                 else:
                     inside, piece = _without_ints(part.chunk), value
                 self._bytes -= patches.nbytes
@@ -427,10 +428,10 @@ class Batch(Generic[A]):
         self.early_flushes += len(chosen)
 
     def read(self, space: ChunkSpace, plan: Plan, out: NDArray, fields: Fields) -> None:
-        """Read what `chunk_io.read` reads, with what was written to the batch over it."""
+        """Read what `loop.read` reads, with what was written to the batch over it."""
         chunks = self._chunks
         if not chunks:
-            chunk_io.read(space, plan, out, fields)
+            loop.read(space, plan, out, fields)
             return
         # Looked up before reading: what is stored meanwhile must not be missed here and there.
         parts = [(part, chunks.get(part.coords)) for part in plan.parts()]
@@ -439,12 +440,12 @@ class Batch(Generic[A]):
             for part, patches in parts
             if patches is None or not patches.whole(_extent(space.grid, part.coords))
         ]
-        chunk_io.read(space, _Some(plan, rest), out, fields)  # type: ignore[arg-type]
-        out = chunk_io._flipped(out, plan)
+        loop.read(space, _Some(plan, rest), out, fields)  # type: ignore[arg-type]
+        out = loop._flipped(out, plan)
         for part, patches in parts:
             if patches is None:
                 continue
-            inside, target, is_view = chunk_io._kept(part, plan, out)
+            inside, target, is_view = loop._kept(part, plan, out)
             patches.read(inside, plan.pointwise, target, fields)
             if not is_view:
                 where = plan.index(part.out)

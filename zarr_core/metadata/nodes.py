@@ -16,7 +16,17 @@ from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 
-from zarr_core.documents import (
+from zarr_core.errors import MetadataValidationError, describe
+from zarr_core.metadata.chunk_grids import (
+    ChunkGrid,
+    ChunkKeyEncoding,
+    Coords,
+    Shape,
+    known_key_encoding,
+    parse_grid,
+)
+from zarr_core.metadata.data_types import DataType, parse_v2, parse_v3
+from zarr_core.metadata.documents import (
     JSON,
     V2_ARRAY,
     V2_ATTRIBUTES,
@@ -40,16 +50,6 @@ from zarr_core.documents import (
     shape_of,
     v2_codecs_in,
     without_empty_chunks,
-)
-from zarr_core.dtypes import DataType, parse_v2, parse_v3
-from zarr_core.errors import MetadataValidationError, describe
-from zarr_core.grid import (
-    ChunkGrid,
-    ChunkKeyEncoding,
-    Coords,
-    Shape,
-    known_key_encoding,
-    parse_grid,
 )
 
 _ARRAY_FIELDS = frozenset(

@@ -6,11 +6,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.array import Array
+from zarr_core.array.array import Array
 from zarr_core.codecs import codec_from_dict
 from zarr_core.codecs.base import ArrayArrayCodec, BytesBytesCodec, Codec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, MemoryOrder, array_config, config
-from zarr_core.create import (
+from zarr_core.errors import NodeNotFoundError
+from zarr_core.hierarchy.create import (
     DEFAULT_FILL_VALUE,
     ChunksLike,
     ShapeLike,
@@ -18,12 +19,11 @@ from zarr_core.create import (
     build_metadata,
     create_node,
 )
-from zarr_core.documents import JSON, ZarrFormat
-from zarr_core.dtypes import parse_dtype
-from zarr_core.errors import NodeNotFoundError
-from zarr_core.grid import RectilinearAxis
-from zarr_core.metadata import ArrayMetadata
-from zarr_core.nodes import read_array
+from zarr_core.hierarchy.nodes import read_array
+from zarr_core.metadata.chunk_grids import RectilinearAxis
+from zarr_core.metadata.data_types import parse_dtype
+from zarr_core.metadata.documents import JSON, ZarrFormat
+from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
 from zarr_core.warn import warn_ignored

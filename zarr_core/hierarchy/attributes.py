@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Protocol, final
 
-from zarr_core.documents import check_attributes
+from zarr_core.metadata.documents import check_attributes
 from zarr_core.twins import async_twin
 
 

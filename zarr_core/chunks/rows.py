@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from zarr_core import workers
-from zarr_core.chunk_space import ChunkSpace, NDArray
-from zarr_core.grid import Coords
-from zarr_core.plan import OuterPlan, Part, Plan
+from zarr_core.chunks.space import ChunkSpace, NDArray
+from zarr_core.indexing.plan import OuterPlan, Part, Plan
+from zarr_core.metadata.chunk_grids import Coords
 
 JOIN_BYTES = 32 << 10
 """Chunks up to this size are handled by the row; above, the extra copy costs more than it saves."""

@@ -14,10 +14,15 @@ import numpy as np
 from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import Codec
 from zarr_core.config import config
-from zarr_core.documents import JSON, NamedConfig, ZarrFormat, check_attributes, make_v2_codecs
-from zarr_core.dtypes import DataType, parse_dtype
 from zarr_core.errors import describe
-from zarr_core.grid import (
+from zarr_core.hierarchy.nodes import (
+    check_absent,
+    create_ancestors,
+    erase_node,
+    missing_ancestors,
+    write_node,
+)
+from zarr_core.metadata.chunk_grids import (
     ChunkGrid,
     ChunkKeyEncoding,
     RectilinearAxis,
@@ -26,14 +31,15 @@ from zarr_core.grid import (
     expand_edges,
     parse_key_encoding,
 )
-from zarr_core.metadata import ArrayMetadata, NodeMetadata
-from zarr_core.nodes import (
-    check_absent,
-    create_ancestors,
-    erase_node,
-    missing_ancestors,
-    write_node,
+from zarr_core.metadata.data_types import DataType, parse_dtype
+from zarr_core.metadata.documents import (
+    JSON,
+    NamedConfig,
+    ZarrFormat,
+    check_attributes,
+    make_v2_codecs,
 )
+from zarr_core.metadata.nodes import ArrayMetadata, NodeMetadata
 from zarr_core.storage import StorePath
 from zarr_core.warn import warn
 

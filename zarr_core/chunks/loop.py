@@ -21,7 +21,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from zarr_core import workers
-from zarr_core.chunk_rows import (
+from zarr_core.chunks.rows import (
     BATCH,
     JOIN_BYTES,
     decode_all,
@@ -30,16 +30,16 @@ from zarr_core.chunk_rows import (
     row_reader,
     row_writer,
 )
-from zarr_core.chunk_space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
+from zarr_core.chunks.space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
 from zarr_core.codecs.base import Buffer
 from zarr_core.errors import (
     CodecError,
     ConflictError,
     ValueChangedError,
 )
-from zarr_core.grid import Coords
+from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Part, Plan, selected_shape
+from zarr_core.metadata.chunk_grids import Coords
 from zarr_core.overlap import overlap
-from zarr_core.plan import FULL, PARTIAL, OuterPlan, Part, Plan, selected_shape
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 
 DECODE_INTO_BYTES = 1 << 20

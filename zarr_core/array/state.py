@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zarr_core.chunk_space import ChunkSpace
+from zarr_core.chunks.sharding import ShardingCodec
+from zarr_core.chunks.space import ChunkSpace
 from zarr_core.codecs import CodecChain, codecs_from_configs
 from zarr_core.codecs.base import ChunkSpec
 from zarr_core.codecs.registry import registered_codecs
 from zarr_core.config import ArrayConfig
-from zarr_core.grid import Coords, Shape
-from zarr_core.metadata import ArrayMetadata
-from zarr_core.sharding import ShardingCodec
+from zarr_core.metadata.chunk_grids import Coords, Shape
+from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
 
 

@@ -13,8 +13,7 @@ from zarr_core.errors import (
     VindexInvalidSelectionError,
     describe,
 )
-from zarr_core.grid import ChunkGrid, Shape
-from zarr_core.plan import (
+from zarr_core.indexing.plan import (
     FULL,
     PARTIAL,
     WHOLE,
@@ -27,6 +26,7 @@ from zarr_core.plan import (
     new_part,
     point_plan,
 )
+from zarr_core.metadata.chunk_grids import ChunkGrid, Shape
 
 Fields: TypeAlias = str | list[str] | None
 

@@ -5,35 +5,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, TypeVar, final
 
-from zarr_core.documents import (
-    DOCUMENTS,
-    JSON,
-    V2_ARRAY,
-    V2_ATTRIBUTES,
-    V2_CONSOLIDATED,
-    V2_GROUP,
-    V3_DOCUMENT,
-    Where,
-    ZarrFormat,
-    load_json,
-)
 from zarr_core.errors import (
     ConflictError,
     ContainsArrayError,
     ContainsGroupError,
     NodeNotFoundError,
 )
-from zarr_core.metadata import (
-    ArrayMetadata,
-    ConsolidatedMetadata,
-    GroupMetadata,
-    NodeMetadata,
-    parse_group_v3,
-    parse_node,
-    parse_zmetadata,
-    zmetadata,
-)
-from zarr_core.nodes import (
+from zarr_core.hierarchy.nodes import (
     check_absent,
     create_ancestors,
     delete_keys,
@@ -47,6 +25,28 @@ from zarr_core.nodes import (
     read_node,
     store_document,
     update_node,
+)
+from zarr_core.metadata.documents import (
+    DOCUMENTS,
+    JSON,
+    V2_ARRAY,
+    V2_ATTRIBUTES,
+    V2_CONSOLIDATED,
+    V2_GROUP,
+    V3_DOCUMENT,
+    Where,
+    ZarrFormat,
+    load_json,
+)
+from zarr_core.metadata.nodes import (
+    ArrayMetadata,
+    ConsolidatedMetadata,
+    GroupMetadata,
+    NodeMetadata,
+    parse_group_v3,
+    parse_node,
+    parse_zmetadata,
+    zmetadata,
 )
 from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Store, Value

@@ -11,23 +11,21 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import chunk_io
-from zarr_core.asynchronous import AsyncArray
-from zarr_core.attributes import Attributes
-from zarr_core.batch import Batch
+from zarr_core.array.asynchronous import AsyncArray
+from zarr_core.array.batch import Batch
+from zarr_core.array.chunk_parts import ChunkPart, chunk_parts, count_stored
+from zarr_core.array.properties import ArrayDescription
+from zarr_core.array.resizing import append, resize
+from zarr_core.array.state import Node, State, make_state
+from zarr_core.array.views import BlockIndex, OIndex, VIndex
+from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
-from zarr_core.description import ArrayDescription
-from zarr_core.documents import ZarrFormat
 from zarr_core.errors import ArrayIndexError, ReadOnlyError
-from zarr_core.grid import ChunkGrid, Coords, Shape
-from zarr_core.info import ArrayInfo
-from zarr_core.metadata import ArrayMetadata
-from zarr_core.nodes import delete_keys, read_array, update_node
-from zarr_core.observe import timeout
-from zarr_core.parts import ChunkPart, chunk_parts, count_stored
-from zarr_core.plan import OuterPlan, Plan, selected_shape
-from zarr_core.resizing import append, resize
-from zarr_core.selection import (
+from zarr_core.hierarchy.attributes import Attributes
+from zarr_core.hierarchy.info import ArrayInfo
+from zarr_core.hierarchy.nodes import delete_keys, read_array, update_node
+from zarr_core.indexing.plan import OuterPlan, Plan, selected_shape
+from zarr_core.indexing.selection import (
     Fields,
     basic_items,
     plan_basic,
@@ -39,11 +37,20 @@ from zarr_core.selection import (
     single_part,
     split_fields,
 )
-from zarr_core.state import Node, State, make_state
+from zarr_core.indexing.values import (
+    destination,
+    field_dtype,
+    fitted,
+    fitted_to,
+    only_ints,
+    with_fields,
+)
+from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
+from zarr_core.metadata.documents import ZarrFormat
+from zarr_core.metadata.nodes import ArrayMetadata
+from zarr_core.observe import timeout
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
-from zarr_core.values import destination, field_dtype, fitted, fitted_to, only_ints, with_fields
-from zarr_core.views import BlockIndex, OIndex, VIndex
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
@@ -231,7 +238,7 @@ class Array(ArrayDescription):
         sizes = state.space.one_chunk
         part = None if sizes is None else single_part(selection, state.shape, sizes)
         if part is not None:
-            result = chunk_io.read_one(state.space, part)
+            result = loop.read_one(state.space, part)
         else:
             items = basic_items(selection, state.shape)
             if items is None:
@@ -386,7 +393,7 @@ class Array(ArrayDescription):
         else:
             returned, target = destination(out, prototype, shape, dtype, self.order)
         view = target if plan.shape == plan.result_shape else target.reshape(plan.shape + inner)
-        read = chunk_io.read if self._batch is None else self._batch.read
+        read = loop.read if self._batch is None else self._batch.read
         read(state.space, plan, view, fields)
         if view.size and not np.may_share_memory(view, target):
             target[...] = view.reshape(target.shape)
@@ -427,7 +434,7 @@ class Array(ArrayDescription):
             self._write(state, plan, value, None)
             return
         self._check_writable()
-        chunk_io.write_one(space, part, fitted(value, space.dtype, selected_shape(part.chunk)))
+        loop.write_one(space, part, fitted(value, space.dtype, selected_shape(part.chunk)))
 
     def setitem(
         self,
@@ -528,7 +535,7 @@ class Array(ArrayDescription):
         self._check_writable()
         space = state.space
         checked = fitted_to(plan, value, space.dtype, fields)
-        write = chunk_io.write if self._batch is None else self._batch.write
+        write = loop.write if self._batch is None else self._batch.write
         write(space, plan, checked, fields)
 
     def batch(self) -> "Batch[Array]":
@@ -596,7 +603,7 @@ class Array(ArrayDescription):
 
     def read_chunk(self, coords: Sequence[int]) -> NDArray:
         """Return one stored chunk (a whole shard) at its full shape, beyond the array's end too."""
-        return chunk_io.read_whole(self._current().space, self._chunk_key(coords)[0])
+        return loop.read_whole(self._current().space, self._chunk_key(coords)[0])
 
     def write_chunk(self, coords: Sequence[int], value: npt.ArrayLike) -> None:
         """Store one chunk (a whole shard); `value` has its full shape or is broadcast to it."""
@@ -605,7 +612,7 @@ class Array(ArrayDescription):
         space = self._current().space
         chunk = np.empty(space.grid.stored_shape(at), space.dtype)
         chunk[...] = fitted(value, space.dtype, chunk.shape)
-        chunk_io.write_whole(space, at, chunk)
+        loop.write_whole(space, at, chunk)
 
     def read_encoded_chunk(self, coords: Sequence[int]) -> bytes | None:
         """Return the stored bytes of one chunk, or None when it is not stored."""

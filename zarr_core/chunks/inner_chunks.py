@@ -88,7 +88,7 @@ def read_runs(
 
 
 class Inside:
-    """What `chunk_io` needs of a store, for the inside of a shard."""
+    """What `loop` needs of a store, for the inside of a shard."""
 
     high_latency = False
 

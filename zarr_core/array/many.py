@@ -13,16 +13,17 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import chunk_io, workers
-from zarr_core.array import Array
-from zarr_core.chunk_space import ChunkSpace
+from zarr_core import workers
+from zarr_core.array.array import Array
+from zarr_core.chunks import loop
+from zarr_core.chunks.space import ChunkSpace
+from zarr_core.indexing.plan import PARTIAL, Part, Plan
+from zarr_core.indexing.selection import Fields, plan_selection
+from zarr_core.indexing.values import field_dtype, fitted_to, only_ints, with_fields
 from zarr_core.observe import timeout as time_limit
 from zarr_core.overlap import overlap
-from zarr_core.plan import PARTIAL, Part, Plan
-from zarr_core.selection import Fields, plan_selection
 from zarr_core.storage.base import Request, Value
 from zarr_core.twins import async_twin
-from zarr_core.values import field_dtype, fitted_to, only_ints, with_fields
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
@@ -59,7 +60,7 @@ class _Job(NamedTuple):
     fields: Fields
 
 
-J = TypeVar("J", _Job, chunk_io._Writer)
+J = TypeVar("J", _Job, loop._Writer)
 _Group: TypeAlias = list[tuple[J, Part]]
 """What is read from, or written to, one stored chunk."""
 
@@ -89,9 +90,9 @@ def read_many(items: Iterable[tuple[Array, Any]], *, timeout: float | None = Non
         for read in reads.values():
             space, plan = read.space, read.plan
             if _is_better_alone(space, plan, space.read_cost):
-                chunk_io.read(space, plan, read.view, read.fields)
+                loop.read(space, plan, read.view, read.fields)
             else:
-                view = chunk_io._flipped(read.view, plan)
+                view = loop._flipped(read.view, plan)
                 shared.append(_Job(space, plan, view, read.fields))
         _read_groups(_by_chunk(shared))
     for number, read in reads.items():
@@ -117,7 +118,7 @@ def write_many(items: Iterable[tuple[Array, Any, Any]], *, timeout: float | None
     triples = list(items)
     jobs = [_write_of(array, selection, value) for array, selection, value in triples]
     with time_limit(timeout):
-        shared: list[chunk_io._Writer] = []
+        shared: list[loop._Writer] = []
         for (array, _, _), job in zip(triples, jobs, strict=True):
             space, plan, values, fields = job
             if array._batch is not None:
@@ -125,10 +126,10 @@ def write_many(items: Iterable[tuple[Array, Any, Any]], *, timeout: float | None
             elif _is_better_alone(space, plan, space.write_cost):
                 _write_groups(_by_chunk(shared))  # in the order that was asked for
                 shared = []
-                chunk_io.write(*job)
+                loop.write(*job)
             else:
-                piece = chunk_io._flipped(values, plan) if values.ndim else values
-                shared.append(chunk_io._Writer(space.watched("write", 0), piece, fields, plan))
+                piece = loop._flipped(values, plan) if values.ndim else values
+                shared.append(loop._Writer(space.watched("write", 0), piece, fields, plan))
         _write_groups(_by_chunk(shared))
 
 
@@ -199,7 +200,7 @@ def _read_groups(groups: list[_Group[_Job]]) -> None:
     _at_once(streams)
     if quick:
         cost = sum(group[0][0].space.read_cost for group in quick) / len(quick)
-        chunk_io._run(_read_group, quick, len(quick), cost)
+        loop._run(_read_group, quick, len(quick), cost)
 
 
 def _read_stream(groups: list[_Group[_Job]]) -> None:
@@ -226,7 +227,7 @@ def _read_group(group: _Group[_Job]) -> None:
         return
     for job, part in group:
         inside = job.space.over(space.store)
-        chunk_io._read_inside(inside, job.plan, job.array, job.fields, part)
+        loop._read_inside(inside, job.plan, job.array, job.fields, part)
 
 
 def _place(group: _Group[_Job], data: Value | None) -> None:
@@ -236,7 +237,7 @@ def _place(group: _Group[_Job], data: Value | None) -> None:
         space, plan, out, fields = job
         chain = space.chain_for(part.coords)
         if data is None or len(group) == 1:
-            chunk_io._place(space, plan, out, fields, part, data)
+            loop._place(space, plan, out, fields, part, data)
             continue
         chunk = decoded.get(id(chain))
         if chunk is None:
@@ -244,13 +245,13 @@ def _place(group: _Group[_Job], data: Value | None) -> None:
                 chunk = decoded[id(chain)] = chain.decode(data)
             except Exception as error:
                 raise space.decode_error(part.coords, data, error) from error
-        chunk_io._put_in(plan, out, fields, part, chunk)
+        loop._put_in(plan, out, fields, part, chunk)
 
 
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def _write_groups(groups: list[_Group[chunk_io._Writer]]) -> None:
+def _write_groups(groups: list[_Group[loop._Writer]]) -> None:
     """Write chunks, on threads where that pays."""
     _expect(groups)
     slow = [group for group in groups if group[0][0].space.store.high_latency]
@@ -259,10 +260,10 @@ def _write_groups(groups: list[_Group[chunk_io._Writer]]) -> None:
         _overlapped(_write_group, slow)
     if quick:
         cost = sum(group[0][0].space.write_cost for group in quick) / len(quick)
-        chunk_io._run(_write_group, quick, len(quick), cost, quick[0][0][0].space.store)
+        loop._run(_write_group, quick, len(quick), cost, quick[0][0][0].space.store)
 
 
-def _write_group(group: _Group[chunk_io._Writer]) -> None:
+def _write_group(group: _Group[loop._Writer]) -> None:
     """Change one stored chunk: at most one read, one set."""
     writer, part = group[0]
     if len(group) == 1:
@@ -277,17 +278,17 @@ def _write_group(group: _Group[chunk_io._Writer]) -> None:
 
     with space.lock(key), space.noting(part.coords):
         if space.lock_processes:
-            chunk_io.change_between_processes(space, part.coords, key, change)
+            loop.change_between_processes(space, part.coords, key, change)
         else:
             whole = part.cover != PARTIAL and writer.fields is None
-            chunk_io.change_together(space, key, change, whole=whole)
+            loop.change_together(space, key, change, whole=whole)
 
 
 # --- slow stores -----------------------------------------------------------------------------------
 
 
 def _overlapped(function: Callable[[Any], None], groups: Sequence[Any]) -> None:
-    chunk_io._finish(overlap(function, groups))
+    loop._finish(overlap(function, groups))
 
 
 def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
@@ -295,7 +296,7 @@ def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
     if len(jobs) == 1:
         jobs[0]()
     elif jobs:
-        chunk_io._finish(overlap(lambda job: job(), jobs))
+        loop._finish(overlap(lambda job: job(), jobs))
 
 
 read_many_async = async_twin(read_many, private=True)

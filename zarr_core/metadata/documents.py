@@ -15,7 +15,7 @@ import numpy as np
 
 from zarr_core.config import config
 from zarr_core.errors import MetadataValidationError, NodeTypeValidationError, describe
-from zarr_core.grid import Shape
+from zarr_core.metadata.chunk_grids import Shape
 from zarr_core.warn import warn
 
 ZarrFormat: TypeAlias = Literal[2, 3]

@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol, final
 
+from zarr_core.indexing.values import is_mask
 from zarr_core.twins import async_twin
-from zarr_core.values import is_mask
 
 
 class Indexable(Protocol):

@@ -7,17 +7,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import chunk_io
+from zarr_core.array.state import State, make_state
+from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig
 from zarr_core.errors import ArrayIndexError, ConflictError
-from zarr_core.grid import Shape
-from zarr_core.metadata import ArrayMetadata
-from zarr_core.nodes import delete_keys, stored_chunks
-from zarr_core.plan import FULL, PARTIAL, OuterPlan, Plan
-from zarr_core.selection import Fields
-from zarr_core.state import State, make_state
+from zarr_core.hierarchy.nodes import delete_keys, stored_chunks
+from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Plan
+from zarr_core.indexing.selection import Fields
+from zarr_core.indexing.values import fitted
+from zarr_core.metadata.chunk_grids import Shape
+from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import Store, StorePath
-from zarr_core.values import fitted
 
 
 class Resizable(Protocol):
@@ -116,10 +116,10 @@ def _cut(array: Resizable, old: ArrayMetadata, new: ArrayMetadata) -> None:
             if part.stop > n:
                 items = list(rest)
                 items[dim] = range(n, part.stop)
-                chunk_io.fill_parts(space, OuterPlan(items, before))
+                loop.fill_parts(space, OuterPlan(items, before))
                 rest[dim] = range(part.start, n)
 
-    chunk_io.for_each(space, fill_outside, cut)
+    loop.for_each(space, fill_outside, cut)
 
 
 def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:

@@ -20,7 +20,7 @@ from zarr_core.errors import (
     OperationTimeoutError,
     StoppedError,
 )
-from zarr_core.grid import ChunkGrid, Coords, Shape
+from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
 from zarr_core.storage.base import ByteRequest, OpenValue, Request, Value, ValueSnapshot
 
 NDArray: TypeAlias = npt.NDArray[Any]

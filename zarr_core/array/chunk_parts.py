@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from zarr_core.grid import Coords
-from zarr_core.metadata import ArrayMetadata
-from zarr_core.nodes import stored_chunks
-from zarr_core.plan import place_in_result
-from zarr_core.selection import plan_selection
-from zarr_core.state import State
+from zarr_core.array.state import State
+from zarr_core.hierarchy.nodes import stored_chunks
+from zarr_core.indexing.plan import place_in_result
+from zarr_core.indexing.selection import plan_selection
+from zarr_core.metadata.chunk_grids import Coords
+from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
 
 

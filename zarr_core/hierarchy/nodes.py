@@ -5,18 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TypeVar
 
-from zarr_core.documents import (
-    DOCUMENTS,
-    JSON,
-    V2_ARRAY,
-    V2_ATTRIBUTES,
-    V2_CONSOLIDATED,
-    V2_GROUP,
-    V3_DOCUMENT,
-    Where,
-    ZarrFormat,
-    load_json,
-)
 from zarr_core.errors import (
     ArrayNotFoundError,
     BaseZarrError,
@@ -31,7 +19,19 @@ from zarr_core.errors import (
     NotAnArrayError,
     StoreError,
 )
-from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
+from zarr_core.metadata.documents import (
+    DOCUMENTS,
+    JSON,
+    V2_ARRAY,
+    V2_ATTRIBUTES,
+    V2_CONSOLIDATED,
+    V2_GROUP,
+    V3_DOCUMENT,
+    Where,
+    ZarrFormat,
+    load_json,
+)
+from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath
 from zarr_core.warn import warn

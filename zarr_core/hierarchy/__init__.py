@@ -1,0 +1,1 @@
+"""Nodes in a store: found, created, changed, erased, consolidated."""

@@ -1,0 +1,10 @@
+"""What the documents of a node say: data types, chunk grids and keys, JSON, array and group metadata."""
+
+from zarr_core.metadata.nodes import (
+    ArrayMetadata,
+    ConsolidatedMetadata,
+    GroupMetadata,
+    NodeMetadata,
+)
+
+__all__ = ["ArrayMetadata", "ConsolidatedMetadata", "GroupMetadata", "NodeMetadata"]
