@@ -6,76 +6,16 @@ awaitable twin whose name ends in `_async`.
 
 from typing import Any
 
-from zarr_core import codecs, errors, storage
-from zarr_core.api import (
-    array,
-    array_async,
-    asarray,
-    asarray_async,
-    consolidate_metadata,
-    consolidate_metadata_async,
-    copy,
-    copy_all,
-    copy_all_async,
-    copy_async,
-    copy_store,
-    copy_store_async,
-    create,
-    create_array,
-    create_array_async,
-    create_async,
-    create_group,
-    create_group_async,
-    create_hierarchy,
-    create_hierarchy_async,
-    empty,
-    empty_async,
-    empty_like,
-    empty_like_async,
-    from_array,
-    from_array_async,
-    full,
-    full_async,
-    full_like,
-    full_like_async,
-    group,
-    group_async,
-    load,
-    load_async,
-    ones,
-    ones_async,
-    ones_like,
-    ones_like_async,
-    open,
-    open_array,
-    open_array_async,
-    open_async,
-    open_consolidated,
-    open_consolidated_async,
-    open_group,
-    open_group_async,
-    open_like,
-    open_like_async,
-    print_debug_info,
-    save,
-    save_array,
-    save_array_async,
-    save_async,
-    save_group,
-    save_group_async,
-    set_format,
-    set_log_level,
-    tree,
-    tree_async,
-    zeros,
-    zeros_async,
-    zeros_like,
-    zeros_like_async,
-)
+from zarr_core import api, codecs, copying, errors, storage
+from zarr_core.api import *
+from zarr_core.array import create as creation
+from zarr_core.array import many
 from zarr_core.array.array import Array
 from zarr_core.array.asynchronous import AsyncArray, AsyncGroup
-from zarr_core.array.many import read_many, read_many_async, write_many, write_many_async
+from zarr_core.array.create import *
+from zarr_core.array.many import *
 from zarr_core.config import config
+from zarr_core.copying import *
 from zarr_core.group import Group
 from zarr_core.observe import on_chunk, progress, timeout
 from zarr_core.twins import limit
@@ -88,85 +28,22 @@ __all__ = [
     "AsyncGroup",
     "Group",
     "__version__",
-    "array",
-    "array_async",
-    "asarray",
-    "asarray_async",
     "codecs",
     "config",
-    "consolidate_metadata",
-    "consolidate_metadata_async",
-    "copy",
-    "copy_all",
-    "copy_all_async",
-    "copy_async",
-    "copy_store",
-    "copy_store_async",
-    "create",
-    "create_array",
-    "create_array_async",
-    "create_async",
-    "create_group",
-    "create_group_async",
-    "create_hierarchy",
-    "create_hierarchy_async",
     "dtype",
-    "empty",
-    "empty_async",
-    "empty_like",
-    "empty_like_async",
     "errors",
-    "from_array",
-    "from_array_async",
-    "full",
-    "full_async",
-    "full_like",
-    "full_like_async",
-    "group",
-    "group_async",
     "limit",
-    "load",
-    "load_async",
     "on_chunk",
-    "ones",
-    "ones_async",
-    "ones_like",
-    "ones_like_async",
-    "open",
-    "open_array",
-    "open_array_async",
-    "open_async",
-    "open_consolidated",
-    "open_consolidated_async",
-    "open_group",
-    "open_group_async",
-    "open_like",
-    "open_like_async",
-    "print_debug_info",
     "progress",
-    "read_many",
-    "read_many_async",
     "registry",
-    "save",
-    "save_array",
-    "save_array_async",
-    "save_async",
-    "save_group",
-    "save_group_async",
-    "set_format",
-    "set_log_level",
     "storage",
     "timeout",
-    "tree",
-    "tree_async",
     "types",
-    "write_many",
-    "write_many_async",
-    "zeros",
-    "zeros_async",
-    "zeros_like",
-    "zeros_like_async",
 ]
+__all__ += api.__all__
+__all__ += copying.__all__
+__all__ += creation.__all__
+__all__ += many.__all__
 
 
 def __getattr__(name: str) -> Any:
@@ -175,3 +52,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,6 +16,15 @@ from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.twins import async_twin
 from zarr_core.workers import key_lock
 
+__all__ = [
+    "copy",
+    "copy_all",
+    "copy_all_async",
+    "copy_async",
+    "copy_store",
+    "copy_store_async",
+]
+
 IfExists: TypeAlias = Literal["raise", "replace", "skip", "skip_initialized"]
 Log: TypeAlias = Callable[[str], Any] | str | PathLike[str] | Any | None
 """A function, the path of a file, or something with `write`, that gets a line for each step."""

@@ -28,6 +28,39 @@ from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
 from zarr_core.warn import warn_ignored
 
+__all__ = [
+    "array",
+    "array_async",
+    "asarray",
+    "asarray_async",
+    "create",
+    "create_array",
+    "create_array_async",
+    "create_async",
+    "empty",
+    "empty_async",
+    "empty_like",
+    "empty_like_async",
+    "from_array",
+    "from_array_async",
+    "full",
+    "full_async",
+    "full_like",
+    "full_like_async",
+    "ones",
+    "ones_async",
+    "ones_like",
+    "ones_like_async",
+    "open_array",
+    "open_array_async",
+    "open_like",
+    "open_like_async",
+    "zeros",
+    "zeros_async",
+    "zeros_like",
+    "zeros_like_async",
+]
+
 
 def place_and_mode(
     store: StoreLike,

@@ -25,6 +25,13 @@ from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Value
 from zarr_core.twins import async_twin
 
+__all__ = [
+    "read_many",
+    "read_many_async",
+    "write_many",
+    "write_many_async",
+]
+
 NDArray: TypeAlias = npt.NDArray[Any]
 
 CHEAP_CHUNKS = 16
