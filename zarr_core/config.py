@@ -17,8 +17,6 @@ from typing import Any, Literal, Self, TypeAlias, final, get_args
 
 from zarr_core.errors import ZarrUserWarning
 
-__all__ = ["ArrayConfig", "ArrayConfigLike", "BadConfigError", "Config", "MemoryOrder", "config"]
-
 MemoryOrder: TypeAlias = Literal["C", "F"]
 SubchunkWriteOrder: TypeAlias = Literal["morton", "unordered", "lexicographic", "colexicographic"]
 SUBCHUNK_WRITE_ORDERS: tuple[SubchunkWriteOrder, ...] = get_args(SubchunkWriteOrder)

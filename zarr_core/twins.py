@@ -30,8 +30,6 @@ from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import StoppedError, ZarrRuntimeWarning
 
-__all__ = ["async_tuple_twin", "async_twin", "limit"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")

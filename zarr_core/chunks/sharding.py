@@ -580,6 +580,3 @@ def morton_order(counts: Shape) -> npt.NDArray[np.intp]:
                 codes |= (column << np.uint64(position)).reshape(shape)
                 position += 1
     return np.argsort(codes.reshape(-1), kind="stable")
-
-
-__all__ = ["ShardingCodec"]

@@ -24,8 +24,6 @@ from zarr_core.codecs.checks import (
 )
 from zarr_core.errors import CodecError, UnknownCodecError
 
-__all__ = ["BloscCname", "BloscCodec", "BloscShuffle"]
-
 BloscCname: TypeAlias = Literal["lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd"]
 """The compressors inside Blosc."""
 

@@ -22,8 +22,6 @@ from zarr_core.codecs.checks import VARIABLE_LIMIT, encoded_limit, flat_bytes, s
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import MetadataValidationError, describe
 
-__all__ = ["CodecChain", "resolve_codecs"]
-
 _VARIABLE_ITEM_BYTES = 16
 """A guess at the size of an element of variable length, for estimates of time."""
 

@@ -11,21 +11,6 @@ import numpy as np
 
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
-__all__ = [
-    "VARIABLE_LIMIT",
-    "check_bool",
-    "check_choice",
-    "check_fields",
-    "check_int",
-    "check_size",
-    "element_size",
-    "encoded_limit",
-    "flat_bytes",
-    "limit_error",
-    "load_numcodecs",
-    "size_error",
-]
-
 # --- configuration -------------------------------------------------------------------------------
 
 

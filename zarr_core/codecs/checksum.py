@@ -13,8 +13,6 @@ from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage
 from zarr_core.codecs.checks import check_fields, flat_bytes, limit_error, size_error
 from zarr_core.errors import CodecError
 
-__all__ = ["Crc32cCodec"]
-
 
 @dataclass(frozen=True)
 class Crc32cCodec(BytesBytesCodec):

@@ -17,8 +17,6 @@ from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage
 from zarr_core.codecs.checks import check_fields, check_int, limit_error, size_error
 from zarr_core.errors import CodecError
 
-__all__ = ["GzipCodec", "deflate_stage"]
-
 _GZIP, _ZLIB = 31, 15  # `wbits` of zlib
 LIBDEFLATE_LEVEL = 4
 """The lowest level at which libdeflate is at least as good as zlib."""

@@ -25,8 +25,6 @@ from zarr_core.codecs.base import (
 from zarr_core.codecs.checks import check_choice, check_fields, flat_bytes, size_error
 from zarr_core.errors import MetadataValidationError, describe
 
-__all__ = ["BytesCodec", "Endian", "TransposeCodec", "inverse_permutation", "raw_stage"]
-
 Endian: TypeAlias = Literal["little", "big"]
 """Byte orders by the names that documents use."""
 

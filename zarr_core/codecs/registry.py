@@ -15,14 +15,6 @@ from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
 from zarr_core.metadata.documents import NamedConfig
 
-__all__ = [
-    "codec_from_dict",
-    "codec_from_numcodecs",
-    "codecs_from_configs",
-    "get_codec_class",
-    "register_codec",
-]
-
 ENTRY_POINTS = "zarr_core.codecs"
 """The group of entry points."""
 

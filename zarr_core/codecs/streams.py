@@ -17,8 +17,6 @@ from zarr_core.codecs.checks import (
 )
 from zarr_core.errors import CodecError, MetadataValidationError
 
-__all__ = ["base64_stage", "bz2_stage", "lz4_stage", "lzma_stage"]
-
 
 def bz2_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> BytesStage:
     """Return the stage for a `bz2` configuration of numcodecs."""

@@ -34,8 +34,6 @@ from zarr_core.codecs.numcodecs_codecs import ByValue, as_json, bind_bytes, call
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
-__all__ = ["V2CompressorCodec", "V2FilterCodec", "is_bytes_codec", "v2_compressor"]
-
 Config: TypeAlias = Mapping[str, Any]
 """A configuration of numcodecs, with its `id`."""
 

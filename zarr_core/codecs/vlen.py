@@ -19,8 +19,6 @@ from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, NDArray, S
 from zarr_core.codecs.checks import check_fields, flat_bytes
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
-__all__ = ["VLenBytesCodec", "VLenUTF8Codec"]
-
 _SIZE = struct.Struct("<I")
 
 

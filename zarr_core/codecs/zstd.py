@@ -29,8 +29,6 @@ from zarr_core.codecs.checks import (
 )
 from zarr_core.errors import CodecError
 
-__all__ = ["ZstdCodec"]
-
 MIN_LEVEL, MAX_LEVEL = -131072, 22
 
 # Below, keeping a context and decoding in batches is what counts; above, numcodecs' build of the

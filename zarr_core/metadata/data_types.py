@@ -24,8 +24,6 @@ import numpy.typing as npt
 
 from zarr_core.errors import DataTypeValidationError, describe
 
-__all__ = ["DataType", "DataTypeLike", "parse_dtype", "parse_v2", "parse_v3"]
-
 Dtype: TypeAlias = np.dtype[Any]
 
 Field: TypeAlias = tuple[Any, Dtype, tuple[Any, ...]]

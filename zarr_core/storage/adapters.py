@@ -32,9 +32,6 @@ from zarr_core.storage.base import (
     check_prefix,
 )
 
-__all__ = ["FromZarrStore", "ToZarrStore", "from_zarr_store"]
-
-
 # --- zarr-python's stores here -------------------------------------------------------------------
 
 

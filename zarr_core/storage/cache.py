@@ -25,8 +25,6 @@ from zarr_core.storage.locks import ForkLock
 from zarr_core.storage.memory import MemoryStore
 from zarr_core.storage.wrappers import WrapperStore
 
-__all__ = ["CacheStore"]
-
 S = TypeVar("S", bound=Store)
 R = TypeVar("R")
 

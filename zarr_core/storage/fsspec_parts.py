@@ -17,8 +17,6 @@ from zarr_core.storage.base import (
 )
 from zarr_core.storage.retry import ShortBodyError, http_status
 
-__all__ = ["TAIL_BYTES", "FsspecValue", "Part", "Source", "fetch_part", "fetch_tail", "is_refused"]
-
 TAIL_BYTES = 64 << 10
 """Read when a value is opened."""
 

@@ -52,8 +52,6 @@ from zarr_core.storage.retry import (
     translated,
 )
 
-__all__ = ["FsspecStore"]
-
 _LOCAL = frozenset({"file", "local"})
 _QUICK = frozenset({"file", "local", "memory"})
 _S3_URLS = ("s3://", "s3a://")

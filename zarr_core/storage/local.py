@@ -32,8 +32,6 @@ from zarr_core.storage.base import (
     check_prefix,
 )
 
-__all__ = ["TEMP_SUFFIX", "LocalStore"]
-
 TEMP_SUFFIX = ".zarr-tmp~"
 """Ends the names of files that are being written; such names are never keys."""
 

@@ -11,8 +11,6 @@ from types import TracebackType
 from typing import final
 from weakref import WeakSet
 
-__all__ = ["ForkLock"]
-
 
 @final
 class ForkLock:

@@ -23,8 +23,6 @@ from zarr_core.config import config
 from zarr_core.errors import StoreError
 from zarr_core.workers import POLL_SECONDS, current_call
 
-__all__ = ["overlap_on", "own_loop", "run_on"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -19,9 +19,6 @@ from zarr_core.storage.base import (
 )
 from zarr_core.storage.locks import ForkLock
 
-__all__ = ["ManagedMemoryStore", "MemoryStore"]
-
-
 _conditional = ForkLock()
 """Held by conditional writes, which compare and set in two steps."""
 

@@ -29,8 +29,6 @@ from zarr_core.storage.base import (
     content_version,
 )
 
-__all__ = ["ObjectStore"]
-
 T = TypeVar("T")
 
 TAIL_BYTES = 64 << 10

@@ -12,8 +12,6 @@ from zarr_core.storage.base import ByteRequest, Store, Value, Writable
 from zarr_core.storage.local import LocalStore
 from zarr_core.storage.memory import ManagedMemoryStore, MemoryStore
 
-__all__ = ["AccessMode", "StoreLike", "StorePath", "normalize_path", "store_from"]
-
 AccessMode: TypeAlias = Literal["r", "r+", "a", "w", "w-"]
 """How something is opened: `"r"` reads, all others may write."""
 

@@ -18,8 +18,6 @@ from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value, Writabl
 from zarr_core.storage.wrappers import WrapperStore
 from zarr_core.workers import POLL_SECONDS, current_call
 
-__all__ = ["NO_RETRIES", "RetryPolicy", "RetryStore", "http_status", "is_transient"]
-
 S = TypeVar("S", bound=Store)
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")

@@ -23,8 +23,6 @@ from zarr_core.storage.base import (
 )
 from zarr_core.storage.locks import ForkLock
 
-__all__ = ["LatencyStore", "LoggingStore", "PrefixStore", "WrapperStore"]
-
 S = TypeVar("S", bound=Store)
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")

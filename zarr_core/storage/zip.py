@@ -23,8 +23,6 @@ from zarr_core.storage.base import (
 )
 from zarr_core.storage.zip_archive import Member, Session, ZipMode
 
-__all__ = ["ZipStore"]
-
 BOMB_BYTES = 64 << 20
 BOMB_RATIO = 100
 """A value that is larger, and shrank more than this, is taken for an attack unless allowed."""
