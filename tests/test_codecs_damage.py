@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_codecs import BYTES_CODECS, assert_same, make_chain, numcodecs
 
-import zarr_core.codecs.zstd as zstd_module
 from zarr_core.codecs import (
     BloscCodec,
     BytesCodec,
@@ -264,15 +263,8 @@ def test_the_limit_holds_between_two_codecs():
 SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 
-@pytest.fixture(params=["zstandard", "numcodecs"])
-def zstd_library(request, monkeypatch):
-    if request.param == "numcodecs":
-        monkeypatch.setattr(zstd_module, "_has_zstandard", lambda: False)
-    return request.param
-
-
 @pytest.mark.parametrize("nbytes", [600, None])
-def test_all_forms_of_zstd_data(zstd_library, nbytes):
+def test_all_forms_of_zstd_data(nbytes):
     data = np.random.default_rng(0).integers(0, 4, 600).astype("u1").tobytes()
     compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
     streamed = zstandard.ZstdCompressor(write_content_size=False).compress

@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "codecs": (
         *("checks", "base", "streams", "layout", "checksum", "deflate", "blosc", "zstd", "vlen"),
-        *("scale_offset", "chain", "numcodecs_codecs", "numcodecs", "v2", "registry"),
+        *("scale_offset", "chain", "numcodecs", "v2", "registry"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
     "hierarchy": ("attributes", "info", "nodes", "create", "members"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_core.codecs import codecs_from_configs
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec
-from zarr_core.codecs.numcodecs_codecs import numcodecs_object
+from zarr_core.codecs.numcodecs import numcodecs_object
 from zarr_core.config import ArrayConfig
 from zarr_core.metadata.chunk_grids import Shape
 from zarr_core.metadata.nodes import ArrayMetadata

@@ -38,6 +38,7 @@ from zarr_core.codecs import (
     CodecChain,
     Crc32cCodec,
     codec_from_dict,
+    register_codec,
     resolve_codecs,
 )
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
@@ -580,3 +581,6 @@ def morton_order(counts: Shape) -> npt.NDArray[np.intp]:
                 codes |= (column << np.uint64(position)).reshape(shape)
                 position += 1
     return np.argsort(codes.reshape(-1), kind="stable")
+
+
+register_codec(NAME, ShardingCodec)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from zarr_core.codecs.checks import check_fields
 from zarr_core.metadata.data_types import DataType
 
 NDArray: TypeAlias = npt.NDArray[Any]
@@ -79,8 +80,12 @@ class Codec(ABC):
     """The codec's name in metadata documents."""
 
     def configuration(self) -> Mapping[str, Any]:
-        """Return the configuration as JSON."""
-        return {}
+        """Return the configuration as JSON: by default the fields of the dataclass."""
+        return {name: getattr(self, name) for name in self._fields()}
+
+    @classmethod
+    def _fields(cls) -> list[str]:
+        return list(getattr(cls, "__dataclass_fields__", {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the codec as it stands in a metadata document."""
@@ -89,9 +94,9 @@ class Codec(ABC):
         return {**data, "configuration": configuration} if configuration else data
 
     @classmethod
-    @abstractmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
         """Return the codec for a document's `configuration`; raise `MetadataValidationError`."""
+        return cls(**check_fields(cls.name, configuration, cls._fields()))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -14,7 +14,6 @@ import numpy as np
 from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage, NDArray
 from zarr_core.codecs.checks import (
     check_choice,
-    check_fields,
     check_int,
     element_size,
     flat_bytes,
@@ -36,7 +35,6 @@ SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")  # the index is the number in 
 _MOST = 2**31 - 1 - 16
 """Blosc counts bytes with signed 32-bit numbers."""
 _HEADER = struct.Struct("<4xIII")  # decoded size, block size, encoded size
-_FIELDS = ("typesize", "cname", "clevel", "shuffle", "blocksize")
 
 # Nanoseconds per byte, roughly: decoding, and encoding at a medium level.
 _COSTS = {"lz4": (0.1, 0.3), "blosclz": (0.15, 0.6), "lz4hc": (0.1, 5.0), "snappy": (0.2, 0.5)}
@@ -71,18 +69,8 @@ class BloscCodec(BytesBytesCodec):
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the configuration as JSON; what is not resolved is written as for bytes."""
-        return {
-            "typesize": 1 if self.typesize is None else self.typesize,
-            "cname": self.cname,
-            "clevel": self.clevel,
-            "shuffle": "bitshuffle" if self.shuffle is None else self.shuffle,
-            "blocksize": self.blocksize,
-        }
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`."""
-        return cls(**check_fields(cls.name, configuration, _FIELDS))
+        unresolved = {"typesize": self.typesize or 1, "shuffle": self.shuffle or "bitshuffle"}
+        return {**super().configuration(), **unresolved}
 
     def resolve(self, dtype: np.dtype[Any]) -> Self:
         """Return the codec as it is to be stored with elements of `dtype`."""

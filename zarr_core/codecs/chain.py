@@ -135,101 +135,50 @@ def resolve_codecs(codecs: Sequence[Codec], spec: ChunkSpec) -> tuple[Codec, ...
 class CodecChain:
     """The codecs of an array, bound: what turns a chunk into stored bytes and back.
 
-    Immutable, may be used by any number of threads, not to be pickled: it is made of functions.
-
-    Attributes:
-        spec: What is known of every decoded chunk.
-        nbytes: Size of a decoded chunk in memory; None for elements of variable length.
-        native: Whether serialised bytes are the C-contiguous memory of the chunk.
-        raw: Whether encoded data is that, too: nothing compresses or checks it.
-        fixed_nbytes: Size of an encoded chunk when all have the same.
-        decode: Encoded data -> array of the spec's shape and dtype, perhaps a read-only view.
-        encode: Array -> encoded data, perhaps a view of the array.
-        decode_bytes: Encoded data -> exactly the serialised bytes.
-        encode_bytes: Serialised bytes -> encoded data.
-        decode_into: Encoded data and a flat, writable array of uint8 to decode into, or None.
-        decode_many: A batch of encoded data -> the serialised bytes of each, or None.
-        decode_cost: Microseconds of decoding a chunk without the GIL, roughly.
-        encode_cost: The same for encoding.
-        partial: The object that reads and writes parts of a chunk through a store, or None.
-        axes: How the axes are permuted before they are serialised; None if they are not, or if
-            there are other array-to-array codecs.
+    It does not change, may be used by any number of threads, and is not to be pickled: it is made
+    of functions.
 
     Functions raise `CodecError` for data that they cannot decode or encode.
     """
 
-    __slots__ = (
-        "_bound",
-        "axes",
-        "codecs",
-        "decode",
-        "decode_bytes",
-        "decode_cost",
-        "decode_into",
-        "decode_many",
-        "encode",
-        "encode_bytes",
-        "encode_cost",
-        "fixed_nbytes",
-        "native",
-        "nbytes",
-        "partial",
-        "raw",
-        "spec",
-    )
-
-    codecs: tuple[Codec, ...]
-    spec: ChunkSpec
-    nbytes: int | None
-    native: bool
-    raw: bool
-    fixed_nbytes: int | None
-    decode: Callable[[Buffer], NDArray]
-    encode: Callable[[NDArray], Buffer]
-    decode_bytes: Callable[[Buffer], Buffer]
-    encode_bytes: Callable[[Buffer], Buffer]
-    decode_into: Callable[[Buffer, NDArray], None] | None
-    decode_many: Callable[[Sequence[Buffer]], Sequence[Buffer]] | None
-    decode_cost: float
-    encode_cost: float
-    partial: Any
-    axes: tuple[int, ...] | None
-    _bound: _Bound
-
     def __init__(self, codecs: Sequence[Codec], spec: ChunkSpec) -> None:
         """Bind `codecs`; raise `MetadataValidationError` or `UnknownCodecError`."""
-        bound = _bind(codecs, spec)
+        self.codecs = tuple(codecs)
+        self.spec = spec
+        """What is known of every decoded chunk."""
+        self._bound = bound = _bind(codecs, spec)
         arrays = tuple(stage for _, stage in bound.arrays)
         serial = bound.serial[1]
         filters = tuple(stage for _, stage in bound.bytes)
-        axes = _compose_axes(arrays)
-        native = serial.native and not arrays
-        decode_bytes, encode_bytes = _compose_bytes(filters, serial.nbytes)
-        decode, encode = _compose(bound, axes, decode_bytes, encode_bytes)
-        values = {
-            "codecs": tuple(codecs),
-            "spec": spec,
-            "nbytes": _memory_bytes(spec),
-            "native": native,
-            "raw": native and not filters,
-            "fixed_nbytes": filters[-1].nbytes if filters else serial.nbytes,
-            "decode": decode,
-            "encode": encode,
-            "decode_bytes": decode_bytes,
-            "encode_bytes": encode_bytes,
-            "decode_into": _compose_into(filters, decode_bytes) if native else None,
-            "decode_many": filters[0].decode_many if len(filters) == 1 else None,
-            "decode_cost": bound.decode_cost,
-            "encode_cost": bound.encode_cost,
-            "partial": serial.partial if not filters and (axes or not arrays) else None,
-            "axes": axes,
-            "_bound": bound,
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        self.nbytes = _memory_bytes(spec)
+        """Size of a decoded chunk in memory; None for elements of variable length."""
+        self.native = serial.native and not arrays
+        """Whether serialised bytes are the C-contiguous memory of the chunk."""
+        self.raw = self.native and not filters
+        """Whether encoded data is that, too: nothing compresses or checks it."""
+        self.fixed_nbytes = filters[-1].nbytes if filters else serial.nbytes
+        """Size of an encoded chunk when all have the same."""
+        self.axes = _compose_axes(arrays)
+        """How the axes are permuted before they are serialised; None if they are not, or if there
+        are other array-to-array codecs."""
+        self.decode_bytes, self.encode_bytes = _compose_bytes(filters, serial.nbytes)
+        """Encoded data -> exactly the serialised bytes, and back."""
+        self.decode, self.encode = _compose(bound, self.axes, self.decode_bytes, self.encode_bytes)
+        """Encoded data -> array of the spec's shape and dtype, perhaps a read-only view; and array
+        -> encoded data, perhaps a view of the array."""
+        self.decode_into = _compose_into(filters, self.decode_bytes) if self.native else None
+        """Encoded data and a flat, writable array of uint8 to decode into, or None."""
+        self.decode_many = filters[0].decode_many if len(filters) == 1 else None
+        """A batch of encoded data -> the serialised bytes of each, or None."""
+        self.decode_cost, self.encode_cost = bound.decode_cost, bound.encode_cost
+        """Microseconds of a chunk without the GIL, roughly."""
+        self.partial: Any = serial.partial if not filters and (self.axes or not arrays) else None
+        """The object that reads and writes parts of a chunk through a store, or None."""
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a codec chain does not change")
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "partial"):  # what is set last
+            raise AttributeError("a codec chain does not change")
+        super().__setattr__(name, value)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a codec chain cannot be pickled; make a new one from its codecs and spec")

@@ -3,14 +3,13 @@
 Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/crc32c/index.html
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage
-from zarr_core.codecs.checks import check_fields, flat_bytes, limit_error, size_error
+from zarr_core.codecs.checks import flat_bytes, limit_error, size_error
 from zarr_core.errors import CodecError
 
 
@@ -19,12 +18,6 @@ class Crc32cCodec(BytesBytesCodec):
     """The CRC-32C (Castagnoli) of the data, as four little-endian bytes at its end."""
 
     name = "crc32c"
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`, which has no fields."""
-        check_fields(cls.name, configuration, ())
-        return cls()
 
     def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> BytesStage:
         """Return the codec bound to its decoded side."""

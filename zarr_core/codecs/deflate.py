@@ -5,16 +5,16 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/gzip/index.
 
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage
-from zarr_core.codecs.checks import check_fields, check_int, limit_error, size_error
+from zarr_core.codecs.checks import check_int, limit_error, size_error
 from zarr_core.errors import CodecError
 
 _GZIP, _ZLIB = 31, 15  # `wbits` of zlib
@@ -32,15 +32,6 @@ class GzipCodec(BytesBytesCodec):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level", check_int(self.name, "level", self.level, 0, 9))
-
-    def configuration(self) -> Mapping[str, Any]:
-        """Return the configuration as JSON."""
-        return {"level": self.level}
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`."""
-        return cls(**check_fields(cls.name, configuration, ("level",)))
 
     def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> BytesStage:
         """Return the codec bound to its decoded side."""

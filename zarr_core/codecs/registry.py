@@ -4,57 +4,37 @@ Other packages add codecs with `register_codec`, or with an entry point of the g
 `zarr_core.codecs` whose name is that of the codec.
 """
 
-import importlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
-from zarr_core.codecs.numcodecs_codecs import PREFIX, fast_codec, numcodecs_object
+from zarr_core.codecs.blosc import BloscCodec
+from zarr_core.codecs.checksum import Crc32cCodec
+from zarr_core.codecs.deflate import GzipCodec
+from zarr_core.codecs.layout import BytesCodec, TransposeCodec
+from zarr_core.codecs.numcodecs import BY_NAME as NUMCODECS
+from zarr_core.codecs.numcodecs import PREFIX, fast_codec, numcodecs_object
+from zarr_core.codecs.scale_offset import ScaleOffset
 from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
+from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
+from zarr_core.codecs.zstd import ZstdCodec
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
 from zarr_core.metadata.documents import NamedConfig
 
 ENTRY_POINTS = "zarr_core.codecs"
 """The group of entry points."""
 
-_HERE = "zarr_core.codecs"
-
-_codecs: dict[str, type[Codec] | str] = {
-    "blosc": f"{_HERE}.blosc:BloscCodec",
-    "bytes": f"{_HERE}.layout:BytesCodec",
-    "crc32c": f"{_HERE}.checksum:Crc32cCodec",
-    "endian": f"{_HERE}.layout:BytesCodec",  # what `bytes` was called in drafts of format 3
-    "gzip": f"{_HERE}.deflate:GzipCodec",
-    "scale_offset": f"{_HERE}.scale_offset:ScaleOffset",
-    "sharding_indexed": "zarr_core.chunks.sharding:ShardingCodec",
-    "transpose": f"{_HERE}.layout:TransposeCodec",
-    "vlen-bytes": f"{_HERE}.vlen:VLenBytesCodec",
-    "vlen-utf8": f"{_HERE}.vlen:VLenUTF8Codec",
-    "zstd": f"{_HERE}.zstd:ZstdCodec",
-    "numcodecs.adler32": f"{_HERE}.numcodecs:Adler32",
-    "numcodecs.astype": f"{_HERE}.numcodecs:AsType",
-    "numcodecs.bitround": f"{_HERE}.numcodecs:BitRound",
-    "numcodecs.blosc": f"{_HERE}.numcodecs:Blosc",
-    "numcodecs.bz2": f"{_HERE}.numcodecs:BZ2",
-    "numcodecs.crc32": f"{_HERE}.numcodecs:CRC32",
-    "numcodecs.crc32c": f"{_HERE}.numcodecs:CRC32C",
-    "numcodecs.delta": f"{_HERE}.numcodecs:Delta",
-    "numcodecs.fixedscaleoffset": f"{_HERE}.numcodecs:FixedScaleOffset",
-    "numcodecs.fletcher32": f"{_HERE}.numcodecs:Fletcher32",
-    "numcodecs.gzip": f"{_HERE}.numcodecs:GZip",
-    "numcodecs.jenkins_lookup3": f"{_HERE}.numcodecs:JenkinsLookup3",
-    "numcodecs.lz4": f"{_HERE}.numcodecs:LZ4",
-    "numcodecs.lzma": f"{_HERE}.numcodecs:LZMA",
-    "numcodecs.packbits": f"{_HERE}.numcodecs:PackBits",
-    "numcodecs.pcodec": f"{_HERE}.numcodecs:PCodec",
-    "numcodecs.quantize": f"{_HERE}.numcodecs:Quantize",
-    "numcodecs.shuffle": f"{_HERE}.numcodecs:Shuffle",
-    "numcodecs.zfpy": f"{_HERE}.numcodecs:ZFPY",
-    "numcodecs.zlib": f"{_HERE}.numcodecs:Zlib",
-    "numcodecs.zstd": f"{_HERE}.numcodecs:Zstd",
-    "v2.compressor": f"{_HERE}.v2:V2CompressorCodec",
-    "v2.filters": f"{_HERE}.v2:V2FilterCodec",
+_codecs: dict[str, type[Codec]] = {
+    **{
+        codec.name: codec
+        for codec in (
+            *(BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ScaleOffset, TransposeCodec),
+            *(V2CompressorCodec, V2FilterCodec, VLenBytesCodec, VLenUTF8Codec, ZstdCodec),
+        )
+    },
+    **NUMCODECS,
+    "endian": BytesCodec,  # what `bytes` was called in drafts of format 3
 }
 
 _registered: list[str] = []
@@ -78,13 +58,7 @@ def registered_codecs() -> int:
 
 def get_codec_class(name: str) -> type[Codec]:
     """Return the class for a codec's name; raise `UnknownCodecError` if there is none."""
-    found = _codecs[name] if name in _codecs else _find_entry_point(name)
-    if not isinstance(found, str):
-        return found
-    module, _, attribute = found.partition(":")
-    cls: type[Codec] = getattr(importlib.import_module(module), attribute)
-    _codecs[name] = cls
-    return cls
+    return _codecs[name] if name in _codecs else _find_entry_point(name)
 
 
 def _find_entry_point(name: str) -> type[Codec]:

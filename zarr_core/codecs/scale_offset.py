@@ -6,12 +6,11 @@ data type; a value that it cannot express is an error, never wrapped or rounded 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayStage, ChunkSpec, NDArray
-from zarr_core.codecs.checks import check_fields
 from zarr_core.errors import CodecError, DataTypeValidationError, MetadataValidationError, describe
 from zarr_core.metadata.data_types import DataType
 
@@ -32,11 +31,6 @@ class ScaleOffset(ArrayArrayCodec):
 
     offset: Any = 0
     scale: Any = 1
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`."""
-        return cls(**check_fields(NAME, configuration, ("offset", "scale")))
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the configuration as JSON: what differs from doing nothing."""

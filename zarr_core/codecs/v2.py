@@ -30,7 +30,7 @@ from zarr_core.codecs.checks import (
     flat_bytes,
 )
 from zarr_core.codecs.layout import raw_stage
-from zarr_core.codecs.numcodecs_codecs import ByValue, as_json, bind_bytes, call, numcodecs_object
+from zarr_core.codecs.numcodecs import ByValue, as_json, bind_bytes, call, numcodecs_object
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 

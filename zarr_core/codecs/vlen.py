@@ -9,14 +9,14 @@ Specification: https://github.com/zarr-developers/zarr-extensions/tree/main/code
 import math
 import struct
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, NDArray, SerialStage
-from zarr_core.codecs.checks import check_fields, flat_bytes
+from zarr_core.codecs.checks import flat_bytes
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
 _SIZE = struct.Struct("<I")
@@ -28,12 +28,6 @@ class _VLenCodec(ArrayBytesCodec):
         """Return the codec as it stands in a metadata document."""
         # Other implementations write the empty configuration, and some want to read it.
         return {"name": self.name, "configuration": {}}
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`, which has no fields."""
-        check_fields(cls.name, configuration, ())
-        return cls()
 
     def bind(self, spec: ChunkSpec) -> SerialStage:
         """Return the codec bound to chunks of `spec`."""

@@ -10,17 +10,16 @@ decoding a small chunk: every thread keeps its own.
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zarr_core.codecs.base import Buffer, BytesBytesCodec, BytesStage, NDArray
 from zarr_core.codecs.checks import (
     check_bool,
-    check_fields,
     check_int,
     flat_bytes,
     limit_error,
@@ -55,22 +54,10 @@ class ZstdCodec(BytesBytesCodec):
         object.__setattr__(self, "level", level)
         check_bool(self.name, "checksum", self.checksum)
 
-    def configuration(self) -> Mapping[str, Any]:
-        """Return the configuration as JSON; not all readers can do without `checksum`."""
-        return {"level": self.level, "checksum": self.checksum}
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`."""
-        return cls(**check_fields(cls.name, configuration, ("level", "checksum")))
-
     def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> BytesStage:
         """Return the codec bound to its decoded side."""
         encode_cost = 2.0 + 0.1 * max(self.level, 0) ** 2
         limit = min(limit, sys.maxsize)
-        if not _has_zstandard():
-            decode, encode = _numcodecs_decoder(nbytes, limit), _numcodecs_encoder(self)
-            return BytesStage(None, encode, decode, decode_cost=0.5, encode_cost=encode_cost)
         decode = _decoder(nbytes, limit)
         return BytesStage(
             None,
@@ -218,15 +205,6 @@ def _plain_frame_test(nbytes: int) -> Callable[[Buffer], bool]:
 
 
 @cache
-def _has_zstandard() -> bool:
-    try:
-        import zstandard  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-@cache
 def _has_batches() -> bool:
     import zstandard
 
@@ -363,9 +341,6 @@ def _new_compressor(codec: ZstdCodec) -> Any:
     return compress
 
 
-# --- with numcodecs ------------------------------------------------------------------------------
-
-
 def _numcodecs_encoder(codec: ZstdCodec) -> Callable[[Buffer], Buffer]:
     level, checksum = codec.level, codec.checksum
 
@@ -377,23 +352,3 @@ def _numcodecs_encoder(codec: ZstdCodec) -> Callable[[Buffer], Buffer]:
             raise CodecError(str(error)) from error
 
     return encode
-
-
-def _numcodecs_decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
-    def decode(data: Buffer) -> Buffer:
-        return _decode_frames(data, nbytes, limit, _decode_frame_numcodecs)
-
-    return decode
-
-
-def _decode_frame_numcodecs(data: memoryview, frame: _Frame, room: int) -> Buffer:
-    if frame.content_size == 0:
-        return b""  # an error to numcodecs
-    decompress = load_numcodecs("numcodecs.zstd").decompress
-    try:
-        if frame.content_size is None and frame.bound > room:
-            # A size that is not stored must be right; without one, memory would grow unbounded.
-            return decompress(data, np.empty(room, np.uint8))  # type: ignore[no-any-return]
-        return decompress(data)  # type: ignore[no-any-return]
-    except (RuntimeError, ValueError) as error:
-        raise CodecError(str(error)) from error
