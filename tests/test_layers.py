@@ -32,9 +32,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("scale_offset", "chain", "numcodecs", "v2", "registry"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
-    "hierarchy": ("attributes", "info", "nodes", "create", "members"),
+    "hierarchy": ("info", "nodes", "node", "create", "members"),
     "array": (
-        *("asynchronous", "state", "properties", "views", "chunk_parts", "resizing", "batch"),
+        *("asynchronous", "views", "state", "chunk_parts", "handle", "resizing", "batch"),
         *("array", "many", "create"),
     ),
     "group": (),

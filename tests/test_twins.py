@@ -15,9 +15,9 @@ import trio
 import zarr_core as zarr
 from zarr_core.array import state
 from zarr_core.array.batch import Batch
-from zarr_core.array.views import BlockIndex, OIndex, VIndex
+from zarr_core.array.views import IndexView
 from zarr_core.codecs import CodecChain
-from zarr_core.hierarchy.attributes import Attributes
+from zarr_core.hierarchy.node import Attributes
 from zarr_core.storage import (
     ByteRequest,
     LatencyStore,
@@ -65,9 +65,7 @@ WITHOUT_IO = {"batch", "blocks", "chunk_parts", "from_dict", "oindex", "vindex",
 """What arrays have that does not touch the store, properties apart."""
 
 ITEMS = {
-    OIndex: ["getitem", "setitem"],
-    VIndex: ["getitem", "setitem"],
-    BlockIndex: ["getitem", "setitem"],
+    IndexView: ["getitem", "setitem"],
 }
 ATTRIBUTES = ["delitem", "put", "setitem", "update"]
 

@@ -9,16 +9,13 @@ import numpy as np
 from zarr_core.array import create
 from zarr_core.array.array import Array
 from zarr_core.array.create import make_array
-from zarr_core.array.properties import Placed
 from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import (
     ArrayNotFoundError,
     ContainsArrayError,
     GroupNotFoundError,
     NodeNotFoundError,
-    ReadOnlyError,
 )
-from zarr_core.hierarchy.attributes import Attributes
 from zarr_core.hierarchy.create import DEFAULT_FILL_VALUE, as_shape, create_node
 from zarr_core.hierarchy.info import GroupInfo, Tree
 from zarr_core.hierarchy.members import (
@@ -31,6 +28,7 @@ from zarr_core.hierarchy.members import (
     walk,
     walk_documents,
 )
+from zarr_core.hierarchy.node import Node
 from zarr_core.hierarchy.nodes import erase_node, find_documents, read_group, read_node, update_node
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
@@ -44,7 +42,7 @@ D = TypeVar("D")
 
 
 @final
-class Group(Placed):
+class Group(Node):
     """A Zarr group.
 
     Parameters
@@ -159,11 +157,6 @@ class Group(Placed):
     """Writes of one process are synchronised without one."""
 
     @property
-    def attrs(self) -> Attributes:
-        """User attributes; every change is stored."""
-        return Attributes(self)
-
-    @property
     def _current_attributes(self) -> Mapping[str, Any]:
         return self._metadata.attributes
 
@@ -223,10 +216,6 @@ class Group(Placed):
             _count_groups=None if members is None or arrays is None else members - arrays,
         )
 
-    def _check_writable(self) -> None:
-        if self.read_only:
-            raise ReadOnlyError(f"{self!r} is read-only")
-
     def _twin_lane(self) -> tuple[bool, int | None, object]:
         return bool(self.store.high_latency), None, self
 
@@ -246,7 +235,7 @@ class Group(Placed):
     def _through(self, path: str, array: Array) -> Array:
         """Return an array whose changes are recorded in the consolidated metadata in use."""
         if self._consolidation is not None:
-            array._node.on_change = WriteThrough(self._consolidation, self._prefix + path)
+            array._shared.on_change = WriteThrough(self._consolidation, self._prefix + path)
         return array
 
     def _find(self, path: str) -> NodeMetadata | None:

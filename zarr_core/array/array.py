@@ -14,20 +14,17 @@ import numpy.typing as npt
 from zarr_core.array.asynchronous import AsyncArray
 from zarr_core.array.batch import Batch
 from zarr_core.array.chunk_parts import ChunkPart, chunk_parts, count_stored
-from zarr_core.array.properties import ArrayDescription
+from zarr_core.array.handle import Handle
 from zarr_core.array.resizing import append, resize
-from zarr_core.array.state import Node, State, make_state
-from zarr_core.array.views import BlockIndex, OIndex, VIndex
+from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
-from zarr_core.errors import ArrayIndexError, ReadOnlyError
-from zarr_core.hierarchy.attributes import Attributes
+from zarr_core.errors import ArrayIndexError
 from zarr_core.hierarchy.info import ArrayInfo
-from zarr_core.hierarchy.nodes import delete_keys, read_array, update_node
-from zarr_core.indexing.plan import OuterPlan, Plan, selected_shape
+from zarr_core.hierarchy.nodes import delete_keys, read_array
+from zarr_core.indexing.plan import selected_shape
 from zarr_core.indexing.selection import (
     Fields,
-    basic_items,
     plan_basic,
     plan_blocks,
     plan_coordinates,
@@ -38,25 +35,20 @@ from zarr_core.indexing.selection import (
     split_fields,
 )
 from zarr_core.indexing.values import (
-    destination,
-    field_dtype,
     fitted,
-    fitted_to,
     only_ints,
-    with_fields,
 )
-from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
+from zarr_core.metadata.chunk_grids import Coords, Shape
 from zarr_core.metadata.documents import ZarrFormat
 from zarr_core.metadata.nodes import ArrayMetadata
-from zarr_core.observe import timeout
-from zarr_core.storage import Store, StoreLike, StorePath, store_from
+from zarr_core.storage import StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
 
 @final
-class Array(ArrayDescription):
+class Array(Indexable, Handle):
     """A Zarr array.
 
     Parameters
@@ -71,23 +63,7 @@ class Array(ArrayDescription):
     Usually made by `create_array`, `open_array` and the like. This constructor does no I/O.
     """
 
-    __slots__ = ("_batch", "_config", "_node", "_state", "store_path")
-
-    def __init__(
-        self,
-        metadata: ArrayMetadata | Mapping[str, Any],
-        store_path: StorePath | Store,
-        config: ArrayConfigLike | None = None,
-    ) -> None:
-        if not isinstance(metadata, ArrayMetadata):
-            metadata = ArrayMetadata.from_dict(metadata)
-        self.store_path = (
-            store_path if isinstance(store_path, StorePath) else store_from(store_path)
-        )
-        self._config = array_config(config)
-        self._node = Node(metadata)
-        self._state: State | None = None
-        self._batch: Batch[Array] | None = None
+    __slots__ = ()
 
     @staticmethod
     def open(
@@ -109,46 +85,16 @@ class Array(ArrayDescription):
 
     # --- state -------------------------------------------------------------------------------------
 
-    def _current(self) -> State:
-        """Return the state that belongs to the metadata shared by the handles of this node."""
-        state = self._state
-        metadata = self._node.metadata
-        if state is None or state.metadata is not metadata:
-            state = make_state(self.store_path, metadata, self._config)
-            if self._batch is not None:
-                state = state._replace(plain=False)  # the short ways do not look at the batch
-            self._state = state
-        return state
-
     def refresh(self) -> "Array":
         """Read the metadata again, for a node that others may have changed; return this array."""
-        self._node.metadata = read_array(self.store_path, self.metadata.zarr_format)
+        self._shared.metadata = read_array(self.store_path, self.metadata.zarr_format)
         return self
-
-    def _publish(self, metadata: ArrayMetadata) -> None:
-        self._node.metadata = metadata
-        if self._node.on_change is not None:
-            self._node.on_change(metadata)
-
-    def _update(self, change: Callable[[ArrayMetadata], ArrayMetadata]) -> ArrayMetadata:
-        """Store changed metadata; return what was stored."""
-        self._check_writable()
-        metadata = update_node(self.store_path, self.metadata, change)
-        self._publish(metadata)
-        return metadata
-
-    def _check_writable(self) -> None:
-        if self.store_path.store.read_only:
-            raise ReadOnlyError(f"{self!r} is read-only")
 
     def with_config(self, config: ArrayConfigLike) -> "Array":
         """Return a handle with other options; it shares this one's metadata, now and later."""
         other = Array(self.metadata, self.store_path, array_config(config, self._config))
-        other._node = self._node
+        other._shared = self._shared
         return other
-
-    def _twin_lane(self) -> tuple[bool, int | None, object]:
-        return bool(self.store.high_latency), self._config.async_limit, self._node
 
     # --- what it is --------------------------------------------------------------------------------
 
@@ -160,50 +106,13 @@ class Array(ArrayDescription):
     _async_array = async_array
 
     @property
-    def metadata(self) -> ArrayMetadata:
-        """What the array's documents say."""
-        return self._node.metadata
-
-    @property
-    def config(self) -> ArrayConfig:
-        """How this handle reads and writes."""
-        return self._config
-
-    @property
     def shape(self) -> Shape:
         """Shape; assigning resizes the array."""
-        return self._node.metadata.shape
+        return self._shared.metadata.shape
 
     @shape.setter
     def shape(self, shape: Sequence[int]) -> None:
         self.resize(shape)
-
-    @property
-    def attrs(self) -> Attributes:
-        """User attributes; every change is stored."""
-        return Attributes(self)
-
-    @property
-    def _current_attributes(self) -> Mapping[str, Any]:
-        return self.metadata.attributes
-
-    def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._update(lambda old: old.update_attributes(change(dict(old.attributes))))
-
-    @property
-    def oindex(self) -> OIndex:
-        """Orthogonal indexing."""
-        return OIndex(self)
-
-    @property
-    def vindex(self) -> VIndex:
-        """Pointwise indexing."""
-        return VIndex(self)
-
-    @property
-    def blocks(self) -> BlockIndex:
-        """Indexing by whole chunks."""
-        return BlockIndex(self)
 
     @property
     def info(self) -> ArrayInfo:
@@ -231,22 +140,15 @@ class Array(ArrayDescription):
     def __getitem__(self, selection: Any) -> Any:
         """Return the selected elements as a new NumPy array; see `getitem`."""
         state = self._state
-        if state is None or state.metadata is not self._node.metadata:
+        if state is None or state.metadata is not self._shared.metadata:
             state = self._current()
-        if not state.plain:
-            return self.getitem(selection)
-        sizes = state.space.one_chunk
+        sizes = state.one_chunk
         part = None if sizes is None else single_part(selection, state.shape, sizes)
         if part is not None:
-            result = loop.read_one(state.space, part)
+            result = loop.read_one(state.space, part, state.order)
         else:
-            items = basic_items(selection, state.shape)
-            if items is None:
-                return self._read(state, plan_selection(selection, state.metadata.chunk_grid))
-            result = self._read(state, OuterPlan(items, state.metadata.chunk_grid))
-        if result.ndim or only_ints(selection):
-            return result
-        return result[()]
+            result = self._get(plan_selection, selection)
+        return result if result.ndim or only_ints(selection) else result[()]
 
     def getitem(
         self,
@@ -279,6 +181,8 @@ class Array(ArrayDescription):
         Raises `ArrayIndexError` or `BoundsCheckError` (both `IndexError`) for a selection that does
         not fit, `ValueError` for an `out` that does not, `ChunkDecodeError` for damaged chunks.
         """
+        if out is None and fields is None and prototype is None and timeout is None:
+            return self[selection]
         result = self._get(plan_selection, selection, out, fields, prototype, timeout)
         if out is None and prototype is None and not result.ndim and not only_ints(selection):
             return result[()]
@@ -360,45 +264,6 @@ class Array(ArrayDescription):
         """
         return self._get(plan_blocks, selection, out, fields, prototype, timeout)
 
-    def _get(
-        self,
-        make_plan: Callable[[Any, ChunkGrid], Plan],
-        selection: Any,
-        out: Any,
-        fields: Fields,
-        prototype: Any,
-        seconds: float | None,
-    ) -> Any:
-        state = self._current()
-        selection, fields = with_fields(selection, fields)
-        plan = make_plan(selection, state.metadata.chunk_grid)
-        if seconds is None:
-            return self._read(state, plan, out, fields, prototype)
-        with timeout(seconds):
-            return self._read(state, plan, out, fields, prototype)
-
-    def _read(
-        self,
-        state: State,
-        plan: Plan,
-        out: Any = None,
-        fields: Fields = None,
-        prototype: Any = None,
-    ) -> Any:
-        """Run a plan; the result has the plan's result shape."""
-        dtype, inner = field_dtype(state.space.dtype, fields)
-        shape = plan.result_shape + inner
-        if out is None and prototype is None:
-            returned = target = np.empty(shape, dtype, self.order)
-        else:
-            returned, target = destination(out, prototype, shape, dtype, self.order)
-        view = target if plan.shape == plan.result_shape else target.reshape(plan.shape + inner)
-        read = loop.read if self._batch is None else self._batch.read
-        read(state.space, plan, view, fields)
-        if view.size and not np.may_share_memory(view, target):
-            target[...] = view.reshape(target.shape)
-        return returned
-
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> NDArray:
         """Return the whole array; `copy=False` raises, as data is always read."""
         if copy is False:
@@ -422,16 +287,12 @@ class Array(ArrayDescription):
     def __setitem__(self, selection: Any, value: Any) -> None:
         """Set the selected elements; see `setitem`."""
         state = self._state
-        if state is None or state.metadata is not self._node.metadata:
+        if state is None or state.metadata is not self._shared.metadata:
             state = self._current()
-        if not state.plain:
-            self.setitem(selection, value)
-            return
-        space, sizes = state.space, state.space.one_chunk
+        space, sizes = state.space, state.one_chunk
         part = None if sizes is None else single_part(selection, state.shape, sizes)
         if part is None:
-            plan = plan_selection(selection, state.metadata.chunk_grid)
-            self._write(state, plan, value, None)
+            self._set(plan_selection, selection, value)
             return
         self._check_writable()
         loop.write_one(space, part, fitted(value, space.dtype, selected_shape(part.chunk)))
@@ -455,7 +316,10 @@ class Array(ArrayDescription):
         not fit. The awaited twin copies values up to 1 MB; a larger one must not be changed before
         the await returns.
         """
-        self._set(plan_selection, selection, value, fields, timeout)
+        if fields is None and timeout is None:
+            self[selection] = value
+        else:
+            self._set(plan_selection, selection, value, fields, timeout)
 
     def set_basic_selection(
         self,
@@ -517,27 +381,6 @@ class Array(ArrayDescription):
         """Set whole chunks; see `get_block_selection` and `setitem`."""
         self._set(plan_blocks, selection, value, fields, timeout)
 
-    def _set(
-        self,
-        make_plan: Callable[[Any, ChunkGrid], Plan],
-        selection: Any,
-        value: Any,
-        fields: Fields,
-        seconds: float | None,
-    ) -> None:
-        state = self._current()
-        selection, fields = with_fields(selection, fields)
-        plan = make_plan(selection, state.metadata.chunk_grid)
-        with timeout(seconds):
-            self._write(state, plan, value, fields)
-
-    def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
-        self._check_writable()
-        space = state.space
-        checked = fitted_to(plan, value, space.dtype, fields)
-        write = loop.write if self._batch is None else self._batch.write
-        write(space, plan, checked, fields)
-
     def batch(self) -> "Batch[Array]":
         """Return a batch: what is written through it in its `with` block is stored at the end.
 
@@ -551,7 +394,7 @@ class Array(ArrayDescription):
         """
         batch = Batch(self.with_config(self._config), self._config.batch_bytes)
         batch.array._batch = batch
-        batch.array._state = self._current()._replace(plain=False)
+        batch.array._state = self._current()._replace(one_chunk=None)
         return batch
 
     # --- changing shape and attributes ---------------------------------------------------------------
@@ -587,11 +430,6 @@ class Array(ArrayDescription):
     def chunk_parts(self, selection: Any = ...) -> Iterator[ChunkPart]:
         """Yield the stored chunks (or shards) that `array[selection]` touches, without I/O."""
         return chunk_parts(self._current(), split_fields(selection)[0])
-
-    def _flush(self) -> None:
-        """Store what a batch holds, before stored chunks are looked at or removed."""
-        if self._batch is not None:
-            self._batch.flush()
 
     def _chunk_key(self, coords: Sequence[int]) -> tuple[Coords, str]:
         counts = self.metadata.chunk_grid.counts
@@ -630,9 +468,6 @@ class Array(ArrayDescription):
 
     # --- as a Python object ------------------------------------------------------------------------
 
-    def _split_fields(self, selection: Any) -> tuple[Any, Fields]:
-        return split_fields(selection) if self.dtype.names else (selection, None)
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Array):
             return NotImplemented
@@ -645,7 +480,7 @@ class Array(ArrayDescription):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.metadata, self.store_path, self._config, self._node.on_change)
+        return _restore, (self.metadata, self.store_path, self._config, self._shared.on_change)
 
     def __dask_tokenize__(self) -> Hashable:
         return (
@@ -694,5 +529,5 @@ def _restore(
 ) -> Array:
     """Return an unpickled array."""
     array = Array(metadata, place, config)
-    array._node.on_change = on_change
+    array._shared.on_change = on_change
     return array

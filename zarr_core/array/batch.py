@@ -9,14 +9,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, final
+from typing import Any, Generic, Self, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 
 from zarr_core import workers
-from zarr_core.array.state import State
-from zarr_core.array.views import BlockIndex, OIndex, VIndex
+from zarr_core.array.handle import Handle
+from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
 from zarr_core.chunks.space import ChunkSpace, NDArray
 from zarr_core.codecs.layout import inverse_permutation
@@ -32,39 +32,6 @@ TILE_BYTES = 512
 
 VARIABLE_BYTES = 64
 """A guess at the memory of an element of variable length."""
-
-
-class Handle(Protocol):
-    """What a batch needs of an array."""
-
-    @property
-    def oindex(self) -> OIndex:
-        """Orthogonal indexing."""
-        ...
-
-    @property
-    def vindex(self) -> VIndex:
-        """Pointwise indexing."""
-        ...
-
-    @property
-    def blocks(self) -> BlockIndex:
-        """Indexing by whole chunks."""
-        ...
-
-    def _current(self) -> State: ...
-
-    def _twin_lane(self) -> tuple[bool, int | None, object]: ...
-
-    def __getitem__(self, selection: Any) -> Any: ...
-
-    def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any:
-        """Read."""
-        ...
-
-    def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None:
-        """Write."""
-        ...
 
 
 A = TypeVar("A", bound=Handle)
@@ -287,7 +254,7 @@ def _merge(
 
 
 @final
-class Batch(Generic[A]):
+class Batch(Indexable, Generic[A]):
     """Writes to an array that are stored together, at the end of a `with` block.
 
     `batch[...]` and `batch[...] = value` index the handle `batch.array`, which has all the methods
@@ -300,10 +267,20 @@ class Batch(Generic[A]):
         early_flushes: How many chunks or shards were stored before the end to save memory.
     """
 
-    __slots__ = ("_bytes", "_chunks", "_limit", "_lock_key", "_open", "array", "early_flushes")
+    __slots__ = (
+        "_bytes",
+        "_chunks",
+        "_handle",
+        "_limit",
+        "_lock_key",
+        "_open",
+        "array",
+        "early_flushes",
+    )
 
     def __init__(self, array: A, limit: int) -> None:
         self.array = array
+        self._handle: Any = array  # with all that `Array`, above here, has
         self.early_flushes = 0
         self._limit = limit
         self._open = False
@@ -366,7 +343,7 @@ class Batch(Generic[A]):
 
     def _store(self, chosen: list[Coords]) -> None:
         """Store the patches of some chunks; the lock of the batch is held."""
-        space = self.array._current().space
+        space = self._handle._current().space
         chunks = self._chunks
 
         def store(coords: Coords) -> None:
@@ -455,34 +432,22 @@ class Batch(Generic[A]):
 
     def __getitem__(self, selection: Any) -> Any:
         """Return the selected elements; see `Array.getitem`."""
-        return self.array[selection]
+        return self._handle[selection]
 
     def __setitem__(self, selection: Any, value: Any) -> None:
         """Set the selected elements; see `Array.setitem`."""
-        self.array.setitem(selection, value)
+        self._handle.setitem(selection, value)
 
     def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any:
         """Return the selected elements; see `Array.getitem`."""
-        return self.array.getitem(selection, out=out, fields=fields)
+        return self._handle.getitem(selection, out=out, fields=fields)
 
     def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None:
         """Set the selected elements; see `Array.setitem`."""
-        self.array.setitem(selection, value, fields=fields)
+        self._handle.setitem(selection, value, fields=fields)
 
-    @property
-    def oindex(self) -> OIndex:
-        """Orthogonal indexing."""
-        return self.array.oindex
-
-    @property
-    def vindex(self) -> VIndex:
-        """Pointwise indexing."""
-        return self.array.vindex
-
-    @property
-    def blocks(self) -> BlockIndex:
-        """Indexing by whole chunks."""
-        return self.array.blocks
+    def _indexed(self) -> Any:
+        return self._handle
 
     def _twin_lane(self) -> tuple[bool, int | None, object]:
         return self.array._twin_lane()

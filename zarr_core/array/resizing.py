@@ -1,71 +1,23 @@
 """Changing the shape of an array: what is cut off is gone, what is appended is not lost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import index as to_index
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.array.state import State, make_state
+from zarr_core.array.handle import Handle
+from zarr_core.array.state import make_state
 from zarr_core.chunks import loop
-from zarr_core.config import ArrayConfig
 from zarr_core.errors import ArrayIndexError, ConflictError
 from zarr_core.hierarchy.nodes import delete_keys, stored_chunks
-from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Plan
-from zarr_core.indexing.selection import Fields
+from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan
 from zarr_core.indexing.values import fitted
 from zarr_core.metadata.chunk_grids import Shape
 from zarr_core.metadata.nodes import ArrayMetadata
-from zarr_core.storage import Store, StorePath
 
 
-class Resizable(Protocol):
-    """What is needed of an array here."""
-
-    store_path: StorePath
-
-    @property
-    def store(self) -> Store:
-        """See `Array.store`."""
-        ...
-
-    @property
-    def config(self) -> ArrayConfig:
-        """See `Array.config`."""
-        ...
-
-    @property
-    def shape(self) -> Shape:
-        """See `Array.shape`."""
-        ...
-
-    @property
-    def ndim(self) -> int:
-        """See `Array.ndim`."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """See `Array.dtype`."""
-        ...
-
-    def _current(self) -> State:
-        """See `Array._current`."""
-        ...
-
-    def _write(self, state: State, plan: Plan, value: Any, fields: Fields) -> None:
-        """See `Array._write`."""
-        ...
-
-    def _update(self, change: Callable[[ArrayMetadata], ArrayMetadata]) -> ArrayMetadata:
-        """See `Array._update`."""
-        ...
-
-
-def resize(
-    array: Resizable, new_shape: int | Sequence[int], *, delete_outside_chunks: bool
-) -> None:
+def resize(array: Handle, new_shape: int | Sequence[int], *, delete_outside_chunks: bool) -> None:
     """Change the shape of an array; see `Array.resize`."""
     shape = _checked_shape(new_shape, array.ndim)
     known = array.shape
@@ -85,7 +37,7 @@ def resize(
         _cut(array, old[0], new)
 
 
-def _resized(array: Resizable, metadata: ArrayMetadata, shape: Sequence[int]) -> ArrayMetadata:
+def _resized(array: Handle, metadata: ArrayMetadata, shape: Sequence[int]) -> ArrayMetadata:
     """Return metadata with another shape; raise if codecs do not take the chunks that it adds."""
     new = metadata.update_shape(shape)
     if new.chunk_grid.chunk_shape is None and new.chunk_grid.nchunks:
@@ -94,7 +46,7 @@ def _resized(array: Resizable, metadata: ArrayMetadata, shape: Sequence[int]) ->
     return new
 
 
-def _cut(array: Resizable, old: ArrayMetadata, new: ArrayMetadata) -> None:
+def _cut(array: Handle, old: ArrayMetadata, new: ArrayMetadata) -> None:
     """Remove what lies outside the new shape from the chunks that are stored."""
     if all(n >= o for n, o in zip(new.shape, old.shape, strict=True)):
         return
@@ -122,7 +74,7 @@ def _cut(array: Resizable, old: ArrayMetadata, new: ArrayMetadata) -> None:
     loop.for_each(space, fill_outside, cut)
 
 
-def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:
+def append(array: Handle, data: npt.ArrayLike, axis: int) -> Shape:
     """Add data at the end of a dimension of an array; see `Array.append`."""
     values = fitted(data, array.dtype, None)
     if not -array.ndim <= axis < array.ndim:
@@ -155,7 +107,7 @@ def append(array: Resizable, data: npt.ArrayLike, axis: int) -> Shape:
         entry if entry.cover == FULL else entry._replace(cover=PARTIAL)
         for entry in plan.entries[axis]
     ]
-    array._write(array._current(), plan, values, None)
+    array._set(lambda _selection, _grid: plan, ..., values)
     return new.shape
 
 

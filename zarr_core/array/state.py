@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
 
 
-class Node:
+class SharedMetadata:
     """What all handles made from one share: the metadata they last saw, swapped whole."""
 
     __slots__ = ("__weakref__", "metadata", "on_change")
@@ -34,7 +34,8 @@ class State(NamedTuple):
     metadata: ArrayMetadata
     space: ChunkSpace
     shape: Shape
-    plain: bool  # no fields to look for, C order
+    order: Literal["C", "F"]  # of what is read
+    one_chunk: Shape | None  # of a chunk, if a selection in one may take the short way
 
 
 def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> CodecChain:
@@ -119,4 +120,5 @@ def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -
         lock_processes=config.lock,
     )
     order = metadata.order if metadata.zarr_format == 2 else config.order
-    return State(metadata, space, metadata.shape, metadata.dtype.names is None and order == "C")
+    one_chunk = space.one_chunk if metadata.dtype.names is None else None  # no fields to look for
+    return State(metadata, space, metadata.shape, order, one_chunk)

@@ -1,137 +1,71 @@
-"""`array.oindex`, `array.vindex` and `array.blocks`: ways of indexing, each with its twins."""
+"""`array.oindex`, `array.vindex` and `array.blocks`: other meanings of what is in the brackets."""
 
-from typing import Any, Protocol, final
+from collections.abc import Callable
+from typing import Any, final
 
+from zarr_core.indexing.plan import Plan
+from zarr_core.indexing.selection import plan_blocks, plan_coordinates, plan_mask, plan_orthogonal
 from zarr_core.indexing.values import is_mask
+from zarr_core.metadata.chunk_grids import ChunkGrid
 from zarr_core.twins import async_twin
 
 
-class Indexable(Protocol):
-    """What the views need of an array."""
+@final
+class IndexView:
+    """An array, indexed in one of three ways.
 
-    def get_orthogonal_selection(self, selection: Any, *, fields: Any = None) -> Any:
-        """See `Array.get_orthogonal_selection`."""
-        ...
+    `oindex` selects in every dimension on its own, `vindex` points (index arrays for all
+    dimensions), `blocks` whole chunks: `array.blocks[0, 1]` is the data of one. The first two also
+    take a mask of the array's shape.
+    """
 
-    def set_orthogonal_selection(self, selection: Any, value: Any, *, fields: Any = None) -> None:
-        """See `Array.set_orthogonal_selection`."""
-        ...
+    __slots__ = ("_make_plan", "array")
 
-    def get_coordinate_selection(self, selection: Any, *, fields: Any = None) -> Any:
-        """See `Array.get_coordinate_selection`."""
-        ...
+    def __init__(self, array: Any, make_plan: Callable[[Any, ChunkGrid], Plan]) -> None:
+        self.array = array  # an `Array`, which is made of this
+        self._make_plan = make_plan
 
-    def set_coordinate_selection(self, selection: Any, value: Any, *, fields: Any = None) -> None:
-        """See `Array.set_coordinate_selection`."""
-        ...
+    def __getitem__(self, selection: Any) -> Any:
+        return self.array._get(self._make_plan, selection)
 
-    def get_mask_selection(self, mask: Any, *, fields: Any = None) -> Any:
-        """See `Array.get_mask_selection`."""
-        ...
+    def __setitem__(self, selection: Any, value: Any) -> None:
+        self.array._set(self._make_plan, selection, value)
 
-    def set_mask_selection(self, mask: Any, value: Any, *, fields: Any = None) -> None:
-        """See `Array.set_mask_selection`."""
-        ...
+    def _twin_lane(self) -> tuple[bool, int | None, object]:
+        lane: tuple[bool, int | None, object] = self.array._twin_lane()
+        return lane
 
-    def get_block_selection(self, selection: Any, *, fields: Any = None) -> Any:
-        """See `Array.get_block_selection`."""
-        ...
+    getitem_async = async_twin(__getitem__, private=True)
+    setitem_async = async_twin(__setitem__, snapshot="value")
 
-    def set_block_selection(self, selection: Any, value: Any, *, fields: Any = None) -> None:
-        """See `Array.set_block_selection`."""
-        ...
 
-    def _split_fields(self, selection: Any) -> tuple[Any, Any]:
-        """See `Array._split_fields`."""
-        ...
+def _orthogonal(selection: Any, grid: ChunkGrid) -> Plan:
+    return (plan_mask if is_mask(selection, grid.shape) else plan_orthogonal)(selection, grid)
+
+
+def _pointwise(selection: Any, grid: ChunkGrid) -> Plan:
+    return (plan_mask if is_mask(selection, grid.shape) else plan_coordinates)(selection, grid)
+
+
+class Indexable:
+    """`oindex`, `vindex` and `blocks`."""
+
+    __slots__ = ()
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        ...
+    def oindex(self) -> IndexView:
+        """Orthogonal indexing."""
+        return IndexView(self._indexed(), _orthogonal)
 
-    def _twin_lane(self) -> tuple[bool, int | None, object]:
-        """See `Array._twin_lane`."""
-        ...
+    @property
+    def vindex(self) -> IndexView:
+        """Pointwise indexing."""
+        return IndexView(self._indexed(), _pointwise)
 
+    @property
+    def blocks(self) -> IndexView:
+        """Indexing by whole chunks."""
+        return IndexView(self._indexed(), plan_blocks)
 
-@final
-class OIndex:
-    """Orthogonal indexing: every dimension is selected on its own."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: Indexable) -> None:
-        self.array = array
-
-    def __getitem__(self, selection: Any) -> Any:
-        selection, fields = self.array._split_fields(selection)
-        if is_mask(selection, self.array.shape):
-            return self.array.get_mask_selection(selection, fields=fields)
-        return self.array.get_orthogonal_selection(selection, fields=fields)
-
-    def __setitem__(self, selection: Any, value: Any) -> None:
-        selection, fields = self.array._split_fields(selection)
-        if is_mask(selection, self.array.shape):
-            self.array.set_mask_selection(selection, value, fields=fields)
-        else:
-            self.array.set_orthogonal_selection(selection, value, fields=fields)
-
-    def _twin_lane(self) -> tuple[bool, int | None, object]:
-        return self.array._twin_lane()
-
-    getitem_async = async_twin(__getitem__, private=True)
-    setitem_async = async_twin(__setitem__, snapshot="value")
-
-
-@final
-class VIndex:
-    """Pointwise indexing: index arrays for all dimensions, or a mask of the array's shape."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: Indexable) -> None:
-        self.array = array
-
-    def __getitem__(self, selection: Any) -> Any:
-        selection, fields = self.array._split_fields(selection)
-        if is_mask(selection, self.array.shape):
-            return self.array.get_mask_selection(selection, fields=fields)
-        return self.array.get_coordinate_selection(selection, fields=fields)
-
-    def __setitem__(self, selection: Any, value: Any) -> None:
-        selection, fields = self.array._split_fields(selection)
-        if is_mask(selection, self.array.shape):
-            self.array.set_mask_selection(selection, value, fields=fields)
-        else:
-            self.array.set_coordinate_selection(selection, value, fields=fields)
-
-    def _twin_lane(self) -> tuple[bool, int | None, object]:
-        return self.array._twin_lane()
-
-    getitem_async = async_twin(__getitem__, private=True)
-    setitem_async = async_twin(__setitem__, snapshot="value")
-
-
-@final
-class BlockIndex:
-    """Indexing by whole chunks: `array.blocks[0, 1]` is the data of one chunk."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: Indexable) -> None:
-        self.array = array
-
-    def __getitem__(self, selection: Any) -> Any:
-        selection, fields = self.array._split_fields(selection)
-        return self.array.get_block_selection(selection, fields=fields)
-
-    def __setitem__(self, selection: Any, value: Any) -> None:
-        selection, fields = self.array._split_fields(selection)
-        self.array.set_block_selection(selection, value, fields=fields)
-
-    def _twin_lane(self) -> tuple[bool, int | None, object]:
-        return self.array._twin_lane()
-
-    getitem_async = async_twin(__getitem__, private=True)
-    setitem_async = async_twin(__setitem__, snapshot="value")
+    def _indexed(self) -> Any:
+        return self

@@ -1,0 +1,129 @@
+"""A handle on a node: where it is, and its user attributes."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, final
+
+from zarr_core.errors import ReadOnlyError
+from zarr_core.metadata.documents import check_attributes
+from zarr_core.storage import Store, StorePath
+from zarr_core.twins import async_twin
+
+
+@final
+class Attributes(MutableMapping[str, Any]):
+    """Attributes of an array or group.
+
+    Reading shows what this handle knows; a change is made to what is stored at that time, so that
+    two handles do not lose each other's attributes. Values are JSON. A nested value is a copy:
+    assign it again to store a change in it.
+    """
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def __getitem__(self, key: str) -> Any:
+        return self._node._current_attributes[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update({key: value})
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._node._current_attributes:
+            raise KeyError(key)
+        self._node._change_attributes(lambda old: {k: v for k, v in old.items() if k != key})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._node._current_attributes)
+
+    def __len__(self) -> int:
+        return len(self._node._current_attributes)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._node._current_attributes
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Set several attributes at once; raise `MetadataValidationError` if they are not JSON."""
+        new = check_attributes(dict(*args, **kwargs))
+        self._node._change_attributes(lambda old: {**old, **new})
+
+    def put(self, attributes: Mapping[str, Any]) -> None:
+        """Replace all attributes."""
+        new = check_attributes(attributes)
+        self._node._change_attributes(lambda _: new)
+
+    def clear(self) -> None:
+        """Remove all attributes."""
+        self.put({})
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the attributes as a dictionary."""
+        return dict(self._node._current_attributes)
+
+    def _twin_lane(self) -> tuple[bool, int | None, object]:
+        return self._node._twin_lane()
+
+    def __repr__(self) -> str:
+        return repr(self.asdict())
+
+    put_async = async_twin(put)
+    clear_async = async_twin(clear)
+    update_async = async_twin(update)
+    setitem_async = async_twin(__setitem__)
+    delitem_async = async_twin(__delitem__)
+
+
+class Node:
+    """What arrays and groups have in common."""
+
+    __slots__ = ()
+
+    store_path: StorePath
+    """Where the node is."""
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the node."""
+        return self.store_path.store
+
+    @property
+    def path(self) -> str:
+        """Path of the node in its store; `""` is the root."""
+        return self.store_path.path
+
+    @property
+    def name(self) -> str:
+        """Path with a leading slash."""
+        return f"/{self.path}"
+
+    @property
+    def basename(self) -> str:
+        """Last segment of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether changing anything raises `ReadOnlyError`."""
+        return self.store_path.read_only
+
+    def _check_writable(self) -> None:
+        if self.store_path.store.read_only:
+            raise ReadOnlyError(f"{self!r} is read-only")
+
+    @property
+    def attrs(self) -> Attributes:
+        """User attributes; every change is stored."""
+        return Attributes(self)
+
+    @property
+    def _current_attributes(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Store what `change` makes of the attributes that are stored."""
+        raise NotImplementedError
+
+    def _twin_lane(self) -> tuple[bool, int | None, object]:
+        """Return what a twin needs to know to find a thread."""
+        raise NotImplementedError
