@@ -101,7 +101,8 @@ class Handle(Node):
             with timeout(seconds):
                 return self._get(make_plan, selection, out, fields, prototype)
         state = self._current()
-        selection, fields = with_fields(selection, fields)
+        if fields is not None or state.space.dtype.names is not None:
+            selection, fields = with_fields(selection, fields)
         plan = make_plan(selection, state.metadata.chunk_grid)
         dtype, inner = field_dtype(state.space.dtype, fields)
         shape = plan.result_shape + inner
@@ -130,7 +131,8 @@ class Handle(Node):
             return
         self._check_writable()
         state = self._current()
-        selection, fields = with_fields(selection, fields)
+        if fields is not None or state.space.dtype.names is not None:
+            selection, fields = with_fields(selection, fields)
         plan = make_plan(selection, state.metadata.chunk_grid)
         checked = fitted_to(plan, value, state.space.dtype, fields)
         write = loop.write if self._batch is None else self._batch.write
