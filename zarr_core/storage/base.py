@@ -154,13 +154,23 @@ class ValueSnapshot:
         """Do nothing: there is nothing to give up."""
 
 
+_MADE_OF = {
+    "get": ("get_each", "get_many", "get_versioned", "open_value"),
+    "set": ("set_each", "set_if_not_exists", "set_if_version", "set_many"),
+    "delete": ("delete_dir", "delete_many"),
+}
+"""What the contract makes of a method, where nothing does it better."""
+
+
 class Store(ABC):
     """A mapping from keys to bytes.
 
     To write a store, implement `get`, `set`, `delete`, `list_prefix`, `list_dir` and, when two
     objects can mean the same place, `lock_key` and `__eq__`; override the rest where the backend
     does better. Stores hold no event loop, pickle as location plus options, and are safe to use
-    from many threads.
+    from many threads. A subclass that overrides `get`, `set` or `delete`, itself or with a mixin,
+    means everything that reads, stores or deletes: what it inherits for that, and does not
+    override, is made from its method then.
     """
 
     high_latency: bool = False
@@ -182,8 +192,21 @@ class Store(ABC):
     supports_conditional_writes: bool = False
     """Is `set_if_version` atomic, whoever else writes to the same place with it?"""
 
+    get_each: Any = None
+    """`get_each(keys)` returns what `get` does for valid keys, where even a call each is too much."""
+    set_each: Any = None
+    """`set_each(keys, values)` stores immutable values under valid keys, all or none."""
+
     def __init__(self, *, read_only: bool = False) -> None:
         self._read_only = read_only
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for method, others in _MADE_OF.items():
+            above = cls.__mro__.index(_definer(cls, method))
+            for name in others:
+                if cls.__mro__.index(_definer(cls, name)) > above:
+                    setattr(cls, name, vars(Store)[name])
 
     # --- one key ---------------------------------------------------------------------------------
 
@@ -367,6 +390,10 @@ class Store(ABC):
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def _definer(cls: type[Store], name: str) -> type:
+    return next(kind for kind in cls.__mro__ if name in vars(kind))
 
 
 def _one_by_one(call: Callable[[Any], Any], items: Iterable[Any]) -> Generator[Result, None, None]:

@@ -45,14 +45,6 @@ class MemoryStore(Store):
         if type(self._store_dict).__setitem__ is not dict.__setitem__:
             self.set_each = None  # type: ignore[assignment]
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        # Whoever overrides the method for one key, here or in a mixin, means all keys.
-        if cls.get is not MemoryStore.get and cls.get_each is MemoryStore.get_each:
-            cls.get_each = None  # type: ignore[assignment]
-        if cls.set is not MemoryStore.set and cls.set_each is MemoryStore.set_each:
-            cls.set_each = None  # type: ignore[assignment]
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle_memory, (type(self), self._store_dict, self._read_only)
 

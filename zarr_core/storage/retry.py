@@ -6,16 +6,15 @@ conditional write may have succeeded although its answer was lost; then what is 
 """
 
 import asyncio
-import functools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast, final
+from typing import Any, Self, TypeVar, final
 
 from zarr_core.errors import ReadOnlyError, StoreError
-from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value, Writable
-from zarr_core.storage.wrappers import WrapperStore
+from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value
+from zarr_core.storage.wrappers import OneByOneStore
 from zarr_core.workers import POLL_SECONDS, current_call
 
 S = TypeVar("S", bound=Store)
@@ -137,17 +136,7 @@ def _sleep(seconds: float) -> None:
         time.sleep(left if call is None else min(left, POLL_SECONDS))
 
 
-def _retried(method: F) -> F:
-    """Return `method`, tried again as the policy of the store says."""
-
-    @functools.wraps(method)
-    def retried(self: "RetryStore[Any]", *args: Any, **kwargs: Any) -> Any:
-        return self.policy.run(lambda: method(self, *args, **kwargs))
-
-    return cast("F", retried)
-
-
-class RetryStore(WrapperStore[S]):
+class RetryStore(OneByOneStore[S]):
     """A store that tries again what a network or a busy server made fail.
 
     Args:
@@ -164,58 +153,22 @@ class RetryStore(WrapperStore[S]):
     def _with_store(self, store: S) -> Self:
         return type(self)(store, self.policy)
 
-    def _open_value(self, key: str) -> OpenValue | None:
-        opened = self._store.open_value(key)
-        return None if opened is None else _RetriedValue(opened, self.policy)
-
-    def _list_prefix(self, prefix: str) -> Iterator[str]:
-        return iter(tuple(self._store.list_prefix(prefix)))  # an error may come with any page
-
-    def _list_dir(self, prefix: str) -> Iterator[str]:
-        return iter(tuple(self._store.list_dir(prefix)))
-
-    get = _retried(WrapperStore.get)
-    exists = _retried(WrapperStore.exists)
-    getsize = _retried(WrapperStore.getsize)
-    get_versioned = _retried(WrapperStore.get_versioned)
-    open_value = _retried(_open_value)
-    list_prefix = _retried(_list_prefix)
-    list_dir = _retried(_list_dir)
-    is_empty = _retried(WrapperStore.is_empty)
-    set = _retried(WrapperStore.set)
-    delete = _retried(WrapperStore.delete)
-
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; True also if an earlier try had stored it."""
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         tried = False
 
-        def attempt() -> bool:
+        def attempt() -> Any:
             nonlocal tried
             again, tried = tried, True
-            stored = self._store.set_if_not_exists(key, value)
-            return stored or (again and self._store.get(key) == value)
+            result = super(RetryStore, self)._do(method, *args, **kwargs)
+            if method in ("list_prefix", "list_dir"):
+                return iter(tuple(result))  # an error may come with any page
+            if method in ("set_if_not_exists", "set_if_version"):
+                # An earlier try may have stored it, and its answer was lost.
+                return result or (again and self._store.get(args[0]) == args[1])
+            return result
 
-        return self.policy.run(attempt)
-
-    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
-        """Store `value` if the value still has `version`; True also if an earlier try did."""
-        tried = False
-
-        def attempt() -> bool:
-            nonlocal tried
-            again, tried = tried, True
-            stored = self._store.set_if_version(key, value, version)
-            return stored or (again and self._store.get(key) == value)
-
-        return self.policy.run(attempt)
-
-    # the contract's own ways, which repeat single requests
-    get_many = Store.get_many
-    set_many = Store.set_many
-    delete_many = Store.delete_many
-    getsize_prefix = Store.getsize_prefix
-    delete_dir = Store.delete_dir
-    clear = Store.clear
+        result = self.policy.run(attempt)
+        return _RetriedValue(result, self.policy) if method == "open_value" and result else result
 
 
 class _RetriedValue:

@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from zarr_core.storage.base import (
@@ -13,11 +13,9 @@ from zarr_core.storage.base import (
     OpenValue,
     RangeByteRequest,
     Request,
-    Result,
     Store,
     SuffixByteRequest,
     Value,
-    Writable,
     check_key,
     check_prefix,
 )
@@ -28,32 +26,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
-_BUILT_ON = {
-    "get": ("get_many", "open_value", "get_versioned"),
-    "set": ("set_many", "set_if_not_exists", "set_if_version"),
-    "delete": ("delete_many", "delete_dir"),
-}
-"""What the contract builds on a method, where nothing does it better."""
+def _passed_on(method: F) -> F:
+    """Return a method of the contract that hands its call to `WrapperStore._do`."""
+    name = method.__name__
+    parameters = method.__code__.co_varnames[1:2]  # a key, a path or an iterable, if there is any
+
+    @functools.wraps(method)
+    def pass_on(self: "WrapperStore[Any]", *args: Any, **kwargs: Any) -> Any:
+        if not args:
+            args = tuple(kwargs.pop(parameter) for parameter in parameters if parameter in kwargs)
+        return self._do(name, *args, **kwargs)
+
+    pass_on.__dict__.pop("__isabstractmethod__", None)
+    return cast("F", pass_on)
 
 
 class WrapperStore(Store, Generic[S]):
     """A store that passes everything on to another; the base of stores that change a little.
 
-    A subclass that overrides `get`, `set` or `delete` need not override what else reads, stores or
-    deletes values: that is made from these methods then, instead of passed on.
+    Every call goes through `_do`. A subclass overrides that, or single methods (see `Store`).
 
     Args:
         store: The store that does the work. It says whether it is read-only.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # Passed on, a batched call would go around what the subclass does (decrypt, say).
-        for method, others in _BUILT_ON.items():
-            if method in vars(cls):
-                for name in others:
-                    if name not in vars(cls):
-                        setattr(cls, name, getattr(Store, name))
 
     def __init__(self, store: S) -> None:
         super().__init__(read_only=store.read_only)
@@ -75,81 +70,29 @@ class WrapperStore(Store, Generic[S]):
         """The store that does the work."""
         return self._store
 
-    def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
-        """Return the value of `key` (or part of it), or None when there is no such key."""
-        return self._store.get(key, byte_range)
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the store that does the work."""
+        return getattr(self._store, method)(*args, **kwargs)
 
-    def set(self, key: str, value: Writable) -> None:
-        """Store a copy of `value` under `key`."""
-        self._store.set(key, value)
-
-    def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it does not exist."""
-        self._store.delete(key)
-
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; return whether it was stored."""
-        return self._store.set_if_not_exists(key, value)
-
-    def open_value(self, key: str) -> OpenValue | None:
-        """Return a snapshot of a value to read parts from, or None when there is no such key."""
-        return self._store.open_value(key)
-
-    def exists(self, key: str) -> bool:
-        """Return whether `key` has a value."""
-        return self._store.exists(key)
-
-    def getsize(self, key: str) -> int:
-        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
-        return self._store.getsize(key)
-
-    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
-        """Return a value and a token that changes whenever the value does."""
-        return self._store.get_versioned(key)
-
-    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
-        """Store `value` if the value still has `version`; say whether."""
-        return self._store.set_if_version(key, value, version)
-
-    def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
-        """Yield a `Result` per request, as they complete."""
-        return self._store.get_many(requests)
-
-    def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
-        """Store values; yield a `Result` per item as they complete."""
-        return self._store.set_many(items)
-
-    def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
-        """Remove keys; yield a `Result` per key as they complete."""
-        return self._store.delete_many(keys)
-
-    def list_prefix(self, prefix: str) -> Iterator[str]:
-        """Yield every key below the path `prefix`, in no particular order."""
-        return self._store.list_prefix(prefix)
-
-    def list_dir(self, prefix: str) -> Iterator[str]:
-        """Yield the names directly below `prefix`."""
-        return self._store.list_dir(prefix)
-
-    def getsize_prefix(self, prefix: str) -> int:
-        """Return the total size in bytes of the values below `prefix`."""
-        return self._store.getsize_prefix(prefix)
-
-    def is_empty(self, prefix: str = "") -> bool:
-        """Return whether there is no key below `prefix`."""
-        return self._store.is_empty(prefix)
-
-    def delete_dir(self, prefix: str) -> None:
-        """Remove every key below `prefix`."""
-        self._store.delete_dir(prefix)
-
-    def prune(self, prefix: str) -> None:
-        """Remove what deleted keys have left below `prefix`."""
-        self._store.prune(prefix)
-
-    def clear(self) -> None:
-        """Remove every key of the store."""
-        self._store.clear()
+    get = _passed_on(Store.get)
+    set = _passed_on(Store.set)
+    delete = _passed_on(Store.delete)
+    set_if_not_exists = _passed_on(Store.set_if_not_exists)
+    open_value = _passed_on(Store.open_value)
+    exists = _passed_on(Store.exists)
+    getsize = _passed_on(Store.getsize)
+    get_versioned = _passed_on(Store.get_versioned)
+    set_if_version = _passed_on(Store.set_if_version)
+    get_many = _passed_on(Store.get_many)
+    set_many = _passed_on(Store.set_many)
+    delete_many = _passed_on(Store.delete_many)
+    list_prefix = _passed_on(Store.list_prefix)
+    list_dir = _passed_on(Store.list_dir)
+    getsize_prefix = _passed_on(Store.getsize_prefix)
+    is_empty = _passed_on(Store.is_empty)
+    delete_dir = _passed_on(Store.delete_dir)
+    prune = _passed_on(Store.prune)
+    clear = _passed_on(Store.clear)
 
     @property
     def read_only(self) -> bool:
@@ -185,6 +128,12 @@ class WrapperStore(Store, Generic[S]):
         return hash((type(self), self._store))
 
 
+_OF_MANY = frozenset({"get_many", "set_many", "delete_many"})
+_OF_PATHS = frozenset(
+    {"list_prefix", "list_dir", "getsize_prefix", "is_empty", "delete_dir", "prune"}
+)
+
+
 class PrefixStore(WrapperStore[S]):
     """The part of a store below a prefix, as a store of its own.
 
@@ -213,87 +162,27 @@ class PrefixStore(WrapperStore[S]):
         prefix = check_prefix(prefix)
         return self._start + prefix if prefix else self._prefix
 
-    def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
-        """Return the value of `key` (or part of it), or None when there is no such key."""
-        return self._store.get(self._full(key), byte_range)
-
-    def set(self, key: str, value: Writable) -> None:
-        """Store a copy of `value` under `key`."""
-        self._store.set(self._full(key), value)
-
-    def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it does not exist."""
-        self._store.delete(self._full(key))
-
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; return whether it was stored."""
-        return self._store.set_if_not_exists(self._full(key), value)
-
-    def open_value(self, key: str) -> OpenValue | None:
-        """Return a snapshot of a value to read parts from, or None when there is no such key."""
-        return self._store.open_value(self._full(key))
-
-    def exists(self, key: str) -> bool:
-        """Return whether `key` has a value."""
-        return self._store.exists(self._full(key))
-
-    def getsize(self, key: str) -> int:
-        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
-        return self._store.getsize(self._full(key))
-
-    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
-        """Return a value and a token that changes whenever the value does."""
-        return self._store.get_versioned(self._full(key))
-
-    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
-        """Store `value` if the value still has `version`; say whether."""
-        return self._store.set_if_version(self._full(key), value, version)
-
-    # An invalid key must be the error of its own item, so the store that does the work checks it.
-
-    def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
-        """Yield a `Result` per request, as they complete."""
-        return self._store.get_many(Request(self._item(key), part) for key, part in requests)
-
-    def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
-        """Store values; yield a `Result` per item as they complete."""
-        return self._store.set_many((self._item(key), value) for key, value in items)
-
-    def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
-        """Remove keys; yield a `Result` per key as they complete."""
-        return self._store.delete_many(self._item(key) for key in keys)
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method == "clear":
+            return self._store.delete_dir(self._prefix)
+        first, *rest = args or ("",)
+        if method in _OF_PATHS:
+            first = self._below(first)
+        elif method not in _OF_MANY:
+            first = self._full(first)
+        elif method == "delete_many":
+            first = map(self._item, first)
+        else:
+            kind = Request._make if method == "get_many" else tuple
+            first = (kind((self._item(key), *what)) for key, *what in first)
+        result = super()._do(method, first, *rest, **kwargs)
+        if method == "list_prefix":
+            return (key[len(self._start) :] for key in result)
+        return result
 
     def _item(self, key: str) -> str:
+        # An invalid key must be the error of its own item: the store that does the work checks it.
         return self._start + key if key else "/"
-
-    def list_prefix(self, prefix: str) -> Iterator[str]:
-        """Yield every key below the path `prefix`, in no particular order."""
-        cut = len(self._start)
-        return (key[cut:] for key in self._store.list_prefix(self._below(prefix)))
-
-    def list_dir(self, prefix: str) -> Iterator[str]:
-        """Yield the names directly below `prefix`."""
-        return self._store.list_dir(self._below(prefix))
-
-    def getsize_prefix(self, prefix: str) -> int:
-        """Return the total size in bytes of the values below `prefix`."""
-        return self._store.getsize_prefix(self._below(prefix))
-
-    def is_empty(self, prefix: str = "") -> bool:
-        """Return whether there is no key below `prefix`."""
-        return self._store.is_empty(self._below(prefix))
-
-    def delete_dir(self, prefix: str) -> None:
-        """Remove every key below `prefix`."""
-        self._store.delete_dir(self._below(prefix))
-
-    def prune(self, prefix: str) -> None:
-        """Remove what deleted keys have left below `prefix`."""
-        self._store.prune(self._below(prefix))
-
-    def clear(self) -> None:
-        """Remove every key below the prefix of this store."""
-        self._store.delete_dir(self._prefix)
 
     def lock_key(self, key: str) -> Hashable:
         """Return the identity of the key in the whole store."""
@@ -311,25 +200,6 @@ class PrefixStore(WrapperStore[S]):
 
 
 # --- logging -------------------------------------------------------------------------------------
-
-
-def _logged(method: F) -> F:
-    """Return `method`, counted and logged."""
-    name = method.__name__.lstrip("_")
-
-    @functools.wraps(method)
-    def logged(self: "LoggingStore[Any]", *args: Any, **kwargs: Any) -> Any:
-        hint = args[0] if args and isinstance(args[0], str) else ""
-        with self._lock:
-            self.counter[name] += 1
-        start = time.perf_counter()
-        try:
-            return method(self, *args, **kwargs)
-        finally:
-            taken = time.perf_counter() - start
-            self.logger.log(self.log_level, "%s.%s(%s) %.6f s", self._store, name, hint, taken)
-
-    return cast("F", logged)
 
 
 class LoggingStore(WrapperStore[S]):
@@ -380,39 +250,24 @@ class LoggingStore(WrapperStore[S]):
         other.counter, other.items, other._lock = self.counter, self.items, self._lock
         return other
 
-    def _counted(self, name: str, items: Iterable[R]) -> Iterator[R]:
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        hint = args[0] if args and isinstance(args[0], str) else ""
+        with self._lock:
+            self.counter[method] += 1
+        if method in _OF_MANY:
+            args = (self._counted(method, args[0]),)
+        start = time.perf_counter()
+        try:
+            return super()._do(method, *args, **kwargs)
+        finally:
+            taken = time.perf_counter() - start
+            self.logger.log(self.log_level, "%s.%s(%s) %.6f s", self._store, method, hint, taken)
+
+    def _counted(self, method: str, items: Iterable[R]) -> Iterator[R]:
         for item in items:
             with self._lock:
-                self.items[name] += 1
+                self.items[method] += 1
             yield item
-
-    def _get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
-        return self._store.get_many(self._counted("get_many", requests))
-
-    def _set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
-        return self._store.set_many(self._counted("set_many", items))
-
-    def _delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
-        return self._store.delete_many(self._counted("delete_many", keys))
-
-    get = _logged(WrapperStore.get)
-    set = _logged(WrapperStore.set)
-    delete = _logged(WrapperStore.delete)
-    set_if_not_exists = _logged(WrapperStore.set_if_not_exists)
-    open_value = _logged(WrapperStore.open_value)
-    exists = _logged(WrapperStore.exists)
-    getsize = _logged(WrapperStore.getsize)
-    get_versioned = _logged(WrapperStore.get_versioned)
-    set_if_version = _logged(WrapperStore.set_if_version)
-    get_many = _logged(_get_many)
-    set_many = _logged(_set_many)
-    delete_many = _logged(_delete_many)
-    list_prefix = _logged(WrapperStore.list_prefix)
-    list_dir = _logged(WrapperStore.list_dir)
-    getsize_prefix = _logged(WrapperStore.getsize_prefix)
-    is_empty = _logged(WrapperStore.is_empty)
-    delete_dir = _logged(WrapperStore.delete_dir)
-    clear = _logged(WrapperStore.clear)
 
 
 # --- latency -------------------------------------------------------------------------------------
@@ -424,19 +279,21 @@ Seconds: TypeAlias = float | Callable[[], float]
 """A time in seconds, or what is called to get one each time."""
 
 
-def _delayed(method: F, attribute: str) -> F:
-    """Return `method`, called after the time that `attribute` of the store says."""
-
-    @functools.wraps(method)
-    def delayed(self: "LatencyStore[Any]", *args: Any, **kwargs: Any) -> Any:
-        seconds: Seconds = getattr(self, attribute)
-        time.sleep(seconds() if callable(seconds) else seconds)
-        return method(self, *args, **kwargs)
-
-    return cast("F", delayed)
+_WRITING = frozenset({"set", "delete", "set_if_not_exists", "set_if_version"})
 
 
-class LatencyStore(WrapperStore[S]):
+class OneByOneStore(WrapperStore[S]):
+    """A wrapper in which batched calls are the contract's own: overlapped calls of single keys."""
+
+    get_many = Store.get_many
+    set_many = Store.set_many
+    delete_many = Store.delete_many
+    getsize_prefix = Store.getsize_prefix
+    delete_dir = Store.delete_dir
+    clear = Store.clear
+
+
+class LatencyStore(OneByOneStore[S]):
     """A store that takes its time, as one on the other side of a network does; for tests.
 
     Args:
@@ -454,30 +311,12 @@ class LatencyStore(WrapperStore[S]):
     def _with_store(self, store: S) -> Self:
         return type(self)(store, get_latency=self.get_latency, set_latency=self.set_latency)
 
-    def _open_value(self, key: str) -> OpenValue | None:
-        opened = self._store.open_value(key)
-        return None if opened is None else _SlowValue(opened, self)
-
-    get = _delayed(WrapperStore.get, "get_latency")
-    exists = _delayed(WrapperStore.exists, "get_latency")
-    getsize = _delayed(WrapperStore.getsize, "get_latency")
-    open_value = _delayed(_open_value, "get_latency")
-    get_versioned = _delayed(WrapperStore.get_versioned, "get_latency")
-    list_prefix = _delayed(WrapperStore.list_prefix, "get_latency")
-    list_dir = _delayed(WrapperStore.list_dir, "get_latency")
-    is_empty = _delayed(WrapperStore.is_empty, "get_latency")
-    set = _delayed(WrapperStore.set, "set_latency")
-    delete = _delayed(WrapperStore.delete, "set_latency")
-    set_if_not_exists = _delayed(WrapperStore.set_if_not_exists, "set_latency")
-    set_if_version = _delayed(WrapperStore.set_if_version, "set_latency")
-
-    # the contract's own ways, which overlap calls of the slow methods above
-    get_many = Store.get_many
-    set_many = Store.set_many
-    delete_many = Store.delete_many
-    getsize_prefix = Store.getsize_prefix
-    delete_dir = Store.delete_dir
-    clear = Store.clear
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method != "prune":
+            seconds = self.set_latency if method in _WRITING else self.get_latency
+            time.sleep(seconds() if callable(seconds) else seconds)
+        result = super()._do(method, *args, **kwargs)
+        return _SlowValue(result, self) if method == "open_value" and result else result
 
 
 class _SlowValue:
