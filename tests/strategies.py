@@ -113,7 +113,9 @@ def _arrays(length: int) -> list[st.SearchStrategy[Any]]:
 
 
 @st.composite
-def basic(draw: st.DrawFn, shape: tuple[int, ...], *, steps: bool = True) -> Any:
+def basic(
+    draw: st.DrawFn, shape: tuple[int, ...], *, steps: bool = True, new_axes: bool = False
+) -> Any:
     items: list[Any] = [draw(st.one_of(*_ints(n), slices(n, steps))) for n in shape]
     how = draw(st.sampled_from(["all", "ellipsis", "fewer"]))
     if how == "ellipsis":
@@ -122,6 +124,8 @@ def basic(draw: st.DrawFn, shape: tuple[int, ...], *, steps: bool = True) -> Any
         items[low:high] = [...]
     if how == "fewer":
         items = items[: draw(st.integers(0, len(items)))]
+    for at in draw(st.lists(st.integers(0, len(items)), max_size=2)) if new_axes else ():
+        items.insert(at, None)
     return items[0] if len(items) == 1 and draw(st.booleans()) else tuple(items)
 
 
@@ -164,7 +168,7 @@ def selections(
     kind = draw(st.sampled_from(kinds))
     match kind:
         case "basic":
-            return Selection(kind, draw(basic(shape)))
+            return Selection(kind, draw(basic(shape, new_axes=True)))
         case "orthogonal":
             return Selection(kind, draw(orthogonal(shape)))
         case "coordinate":

@@ -403,6 +403,38 @@ def test_which_selections_are_scalars(layout: Any) -> None:
     assert a[0] == a[np.int64(0)] == 0
 
 
+def test_new_axes_are_for_ints_and_slices() -> None:
+    a = zarr.create_array({}, data=np.arange(6).reshape(2, 3), chunks=(1, 2))
+    value = a[...]
+    assert a[None].shape == (1, 2, 3)
+    assert a[..., None, 1].shape == (2, 1)
+    assert a[None, 1, 2] == [value[1, 2]]
+    np.testing.assert_array_equal(a[:, np.newaxis, [0, 2]], value[:, np.newaxis, [0, 2]])
+    a[None, 1:] = np.array([[[7, 8, 9]]])
+    assert a[1].tolist() == [7, 8, 9]
+    points = np.array([0, 1])
+    for read in (
+        lambda: a[None, points, points],
+        lambda: a[None, value > 3],
+        lambda: a.oindex[None, 0],
+        lambda: a.vindex[None, points, points],
+        lambda: a.blocks[None, 0],
+        lambda: list(a.chunk_parts((None, 0))),
+    ):
+        with pytest.raises(IndexError, match="new ax"):
+            read()
+
+
+def test_the_length_is_that_of_the_first_dimension() -> None:
+    a = zarr.create_array({}, shape=(3, 2), dtype="i4", fill_value=1)
+    assert len(a) == 3
+    assert [row.tolist() for row in reversed(a)] == [[1, 1]] * 3
+    with pytest.raises(TypeError, match="without dimensions"):
+        len(zarr.create_array({}, shape=(), dtype="i4"))
+    for shape in ((), (0,), (1,), (3, 2)):
+        assert bool(zarr.create_array({}, shape=shape, dtype="i4"))
+
+
 def test_scalars_of_other_kinds() -> None:
     text = new((2,), (1,), str)
     text[1] = "x"

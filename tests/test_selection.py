@@ -27,7 +27,7 @@ from zarr_core.errors import (
 )
 from zarr_core.indexing.plan import FULL, PARTIAL, WHOLE, OuterPlan, Plan, selected_shape
 from zarr_core.indexing.selection import (
-    basic_items,
+    plan_basic,
     plan_blocks,
     plan_coordinates,
     plan_mask,
@@ -41,11 +41,8 @@ from zarr_core.metadata.chunk_grids import ChunkGrid, RectilinearAxis, RegularAx
 
 def plan_of(selection: Selection, grid: ChunkGrid) -> Plan:
     kind, index = selection
-    if kind == "basic":
-        items = basic_items(index, grid.shape)
-        assert items is not None
-        return OuterPlan(items, grid)
     plans = {
+        "basic": plan_basic,
         "orthogonal": plan_orthogonal,
         "coordinate": plan_coordinates,
         "mask": plan_mask,
@@ -293,8 +290,8 @@ GRID = ChunkGrid.regular((10, 20), (3, 4))
         ((0, 0, 0), ArrayIndexError, "too many indices: 3 for an array of 2 dimensions"),
         ((..., 0, 0, 0), ArrayIndexError, "too many indices: 3 for an array of 2 dimensions"),
         ((..., ...), ArrayIndexError, "one ellipsis"),
-        (None, ArrayIndexError, "None"),
-        ((0, None), ArrayIndexError, "None"),
+        ((None, [0, 1], [0, 1]), ArrayIndexError, "None"),
+        ((None, 0, 0, 0), ArrayIndexError, "too many indices: 3 for an array of 2 dimensions"),
         (1.5, ArrayIndexError, "1.5"),
         (slice(0, 1.5), ArrayIndexError, "1.5"),
         (slice(0, 5, 0), ArrayIndexError, "cannot be zero"),

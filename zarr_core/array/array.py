@@ -161,7 +161,7 @@ class Array(Indexable, Handle):
     ) -> Any:
         """Return the elements that `array[selection]` selects.
 
-        Ints, slices (with any step) and an ellipsis select as in NumPy. A boolean array of the
+        Ints, slices (with any step), an ellipsis and new axes (None) select as in NumPy. A boolean array of the
         array's shape is a mask. Integer arrays for all dimensions select single elements; mixed
         with slices they are orthogonal. Names of fields may be part of the selection.
 
@@ -270,6 +270,22 @@ class Array(Indexable, Handle):
             raise ValueError("a Zarr array cannot become a NumPy array without a copy")
         result: NDArray = np.asarray(self[...])
         return result if dtype is None else result.astype(dtype, copy=False)
+
+    def __len__(self) -> int:
+        """Return the length of the first dimension."""
+        if not self.shape:
+            raise TypeError("an array without dimensions has no length")
+        return self.shape[0]
+
+    def __bool__(self) -> bool:
+        """Return True, as for any object that is there: whether elements are true is not read."""
+        return True
+
+    def __arrow_array__(self, type: Any = None) -> Any:
+        """Return the whole array for `pyarrow.array(array)`."""
+        import pyarrow as pa
+
+        return pa.array(self[...], type=type)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the elements along the first dimension; every chunk is read once."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from zarr_core.array.state import State
 from zarr_core.hierarchy.nodes import stored_chunks
 from zarr_core.indexing.plan import place_in_result
-from zarr_core.indexing.selection import plan_selection
+from zarr_core.indexing.selection import plan_selection, refuse_new_axes
 from zarr_core.metadata.chunk_grids import Coords
 from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
@@ -30,6 +30,7 @@ class ChunkPart(NamedTuple):
 def chunk_parts(state: State, selection: Any) -> Iterator[ChunkPart]:
     """Yield the chunks (or shards) that a selection without fields touches."""
     grid = state.metadata.chunk_grid
+    refuse_new_axes(selection)
     plan = plan_selection(selection, grid)
     for part in plan.parts():
         at = part.coords

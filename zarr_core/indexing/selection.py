@@ -1,6 +1,6 @@
 """What was written in `[...]` is checked and becomes a plan. No I/O here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import index as to_index
 from typing import Any, TypeAlias
 
@@ -45,6 +45,8 @@ def basic_items(selection: Any, shape: Shape) -> list[int | range] | None:
         if not shape and _is_bool(*selection[:1]):
             return None
         selection = expand_ellipsis(selection, len(shape))
+        if len(selection) > len(shape):  # with new axes
+            return None
     items: list[int | range] = []
     for item, length in zip(selection, shape, strict=True):
         kind = item.__class__
@@ -85,9 +87,9 @@ def expand_ellipsis(selection: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
         raise ArrayIndexError("a selection can have one ellipsis ('...')")
     missing = ndim - (len(selection) - len(places))
     if missing < 0:
-        raise ArrayIndexError(
-            f"too many indices: {len(selection) - len(places)} for an array of {ndim} dimensions"
-        )
+        found = sum(item is not None and item is not Ellipsis for item in selection)
+        if found > ndim:
+            raise ArrayIndexError(f"too many indices: {found} for an array of {ndim} dimensions")
     at = places[0] if places else len(selection)
     return (*selection[:at], *(slice(None),) * missing, *selection[at + len(places) :])
 
@@ -187,9 +189,47 @@ def _orthogonal_item(item: Any, dim: int, length: int) -> Item:
     return indices if regular is None else regular
 
 
-def plan_basic(selection: Any, grid: ChunkGrid) -> OuterPlan:
-    """Return the plan of ints, slices and an ellipsis."""
+def _has_new_axes(selection: Any) -> bool:
+    return selection is None or (
+        isinstance(selection, tuple) and any(item is None for item in selection)
+    )
+
+
+def refuse_new_axes(selection: Any) -> None:
+    """Raise `ArrayIndexError` for `None` in a selection."""
+    if _has_new_axes(selection):
+        raise ArrayIndexError(
+            "new axes (None) are for array[...] with ints, slices and index arrays of one dimension"
+        )
+
+
+def _plan_with_new_axes(
+    make_plan: Callable[[Any, ChunkGrid], Plan], selection: Any, grid: ChunkGrid
+) -> Plan:
+    """Return the plan of a selection with `None` in it: that of the rest, its result reshaped."""
+    items = selection if isinstance(selection, tuple) else (selection,)
+    rest = tuple(item for item in items if item is not None)
+    plan = make_plan(rest, grid)
+    if plan.pointwise:
+        refuse_new_axes(selection)
+    lengths = iter(plan.result_shape)
+    at = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
+    missing = len(grid.axes) - sum(item is not Ellipsis for item in rest)
+    shape = []
+    for item in (*items[:at], *(_ALL,) * missing, *items[at + 1 :]):
+        if item is None:
+            shape.append(1)
+        elif isinstance(item, slice) or (_is_arraylike(item) and np.ndim(item)):
+            shape.append(next(lengths))
+    plan.result_shape = tuple(shape)
+    return plan
+
+
+def plan_basic(selection: Any, grid: ChunkGrid) -> Plan:
+    """Return the plan of ints, slices, an ellipsis and new axes."""
     items = basic_items(selection, grid.shape)
+    if items is None and _has_new_axes(selection):
+        return _plan_with_new_axes(plan_basic, selection, grid)
     if items is None:
         raise ArrayIndexError(f"basic selection takes ints and slices, found {describe(selection)}")
     return OuterPlan(items, grid)
@@ -197,6 +237,7 @@ def plan_basic(selection: Any, grid: ChunkGrid) -> OuterPlan:
 
 def plan_orthogonal(selection: Any, grid: ChunkGrid) -> OuterPlan:
     """Return the plan of an orthogonal selection: per dimension an int, a slice, or 1-D indices."""
+    refuse_new_axes(selection)
     if not isinstance(selection, tuple):
         selection = (selection,)
     ndim = len(grid.axes)
@@ -219,6 +260,7 @@ def plan_orthogonal(selection: Any, grid: ChunkGrid) -> OuterPlan:
 
 def plan_blocks(selection: Any, grid: ChunkGrid) -> OuterPlan:
     """Return the plan of whole chunks: per dimension an int or a slice of step 1 over the chunks."""
+    refuse_new_axes(selection)
     items = basic_items(selection, grid.counts)
     if items is None:
         raise ArrayIndexError(f"block selection takes ints and slices, found {describe(selection)}")
@@ -243,6 +285,7 @@ def plan_blocks(selection: Any, grid: ChunkGrid) -> OuterPlan:
 
 def plan_coordinates(selection: Any, grid: ChunkGrid) -> Plan:
     """Return the plan of single elements: per dimension integers, broadcast against each other."""
+    refuse_new_axes(selection)
     if not isinstance(selection, tuple):
         selection = (selection,)
     ndim = len(grid.axes)
@@ -327,12 +370,12 @@ def plan_selection(selection: Any, grid: ChunkGrid) -> Plan:
     items = basic_items(selection, grid.shape)
     if items is not None:
         return OuterPlan(items, grid)
+    if _has_new_axes(selection):
+        return _plan_with_new_axes(plan_selection, selection, grid)
     parts = selection if isinstance(selection, tuple) else (selection,)
     if not grid.axes and len(parts) == 1:
         return plan_mask(parts[0], grid)
     for item in parts:
-        if item is None:
-            raise ArrayIndexError("new axes (None) cannot be selected")
         if not (
             _is_arraylike(item)
             or isinstance(item, slice)
@@ -366,6 +409,8 @@ def single_part(selection: Any, shape: Shape, sizes: Shape) -> Part | None:
         if len(selection) > len(shape) and selection[0] is not Ellipsis:
             return None
         selection = expand_ellipsis(selection, len(shape))
+        if len(selection) > len(shape):
+            return None
     coords: list[int] = []
     inside: list[int | slice] = []
     cover = FULL
