@@ -34,8 +34,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
     "hierarchy": ("info", "nodes", "node", "create", "members"),
     "array": (
-        *("asynchronous", "views", "state", "chunk_parts", "handle", "resizing", "batch"),
-        *("array", "many", "create"),
+        *("asynchronous", "state", "chunk_parts", "handle", "many", "views", "resizing", "batch"),
+        *("array", "create"),
     ),
     "group": (),
     "copying": (),

@@ -1,9 +1,9 @@
 """`async_twin`: a synchronous callable -> its awaitable twin, which runs it in a worker thread.
 
 The whole call makes one hop to a thread of our own, never one per chunk; parallel work happens on
-the synchronous side. Twins belong to no event loop: they work under asyncio (also uvloop, also with
-anyio) and trio, from several loops at once. How many run at once is bounded per kind of store,
-per array, or by `limit`; the others wait in order, without a thread.
+the synchronous side. Twins belong to no event loop: they work under whatever anyio does (asyncio,
+uvloop, trio), from several loops at once. How many run at once is bounded per kind of store, per
+array, or by `limit`; the others wait in order, without a thread. Reads that wait are made together.
 
 No request to a store starts after the await of a twin has returned or raised. So a cancelled twin
 first tells its call to stop, then waits for the thread. Only a read into memory of its own may be
@@ -15,14 +15,16 @@ import os
 import sys
 import threading
 import warnings
+from _thread import RLock
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import cache, partial, wraps
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, final
-from weakref import WeakValueDictionary, ref
+from itertools import islice
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, final
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -36,6 +38,9 @@ Item = TypeVar("Item")
 
 SNAPSHOT_BYTES = 1 << 20
 """Values up to this size are copied when a twin starts; larger ones must not change meanwhile."""
+
+MOST_TOGETHER = 255
+"""So many waiting reads at most are made together with the one whose turn it is."""
 
 LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
 
@@ -51,66 +56,73 @@ class Lane:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.RLock()
-        self._queue: OrderedDict[_Hop, None] = OrderedDict()
-        self._running: set[_Hop] = set()
-        self._ending: set[_Hop] = set()  # their threads look at the queue once more
+        self._lock = RLock()
+        self._queue: OrderedDict[Hop, None] = OrderedDict()
+        self._running = 0
+        self._ending = 0  # threads that look at the queue once more
 
-    def submit(self, hop: "_Hop") -> None:
-        """Make a call on a thread, now or when it is its turn."""
+    def submit(self, hops: list["Hop"]) -> None:
+        """Make calls, several only if they go together, on a thread: now or when it is their turn."""
         with self._lock:
             n_queued = len(self._queue)
-            if len(self._running) + n_queued >= self._limit or len(self._ending) > n_queued:
-                self._queue[hop] = None
+            if self._running + n_queued >= self._limit or self._ending > n_queued:
+                self._queue.update(dict.fromkeys(hops))
                 return
-            self._running.add(hop)
+            self._running += 1
         try:
-            if workers.start(partial(self._serve, hop)):
+            if workers.start(partial(self._serve, hops)):
                 return
             _warn_without_threads()
         except BaseException:  # an interrupt, or the warning
-            hop.call.stop()
+            for hop in hops:
+                hop.call.stop()
             with self._lock:
-                self._running.discard(hop)
+                self._running -= 1
             raise
-        self._serve(hop)
+        self._serve(hops)
 
-    def withdraw(self, hop: "_Hop") -> bool:
+    def withdraw(self, hop: "Hop") -> bool:
         """Remove a call that waits for its turn; return whether it did."""
         with self._lock:
             return self._queue.pop(hop, self) is None
 
-    def _serve(self, hop: "_Hop") -> None:
-        """Make a call, then those that wait: no other thread has to be woken for them.
+    def _serve(self, hops: list["Hop"]) -> None:
+        """Make calls, then those that wait: no other thread has to be woken for them.
 
         A task that awaits one call after the other makes the next one as soon as it hears that one
         has ended. So this thread looks for it again after it has said so, before it falls asleep.
         """
-        following: _Hop | None = hop
-        while following is not None:
-            hop = following
-            hop.run()
+        while hops:
+            ended = hops
+            _run(hops)
             with self._lock:
-                self._running.discard(hop)
-                following = self._next()
-                if following is None:
-                    self._ending.add(hop)
-            hop.tell()
-            if following is None:
+                self._running -= 1
+                hops = self._next()
+                if not hops:
+                    self._ending += 1
+            for hop in ended:
+                hop.tell()
+            del ended
+            if not hops:
                 with self._lock:
-                    self._ending.discard(hop)
-                    following = self._next()
+                    self._ending -= 1
+                    hops = self._next()
 
-    def _next(self) -> "_Hop | None":
-        """Take the call whose turn it is, under the lock.
+    def _next(self) -> list["Hop"]:
+        """Take the call whose turn it is, and those that go with it, under the lock.
 
         There is room for it: threads that run calls or are ending are never more than the limit.
         """
         if not self._queue:
-            return None
-        hop, _ = self._queue.popitem(last=False)
-        self._running.add(hop)
-        return hop
+            return []
+        first, _ = self._queue.popitem(last=False)
+        hops = [first]
+        if first.read is not None and self._queue:
+            hops += filter(first.goes_with, islice(self._queue, MOST_TOGETHER))
+            for hop in hops[1:]:
+                del self._queue[hop]
+        self._running += 1
+        return hops
 
 
 @final
@@ -199,7 +211,7 @@ def _is_high_latency(store: Any) -> bool:
 def _warn_without_threads() -> None:
     if not sys.is_finalizing():
         message = "no thread can be started: awaited calls run on the thread of the event loop"
-        warnings.warn(message, ZarrRuntimeWarning, stacklevel=5)
+        warnings.warn(message, ZarrRuntimeWarning, stacklevel=6)
 
 
 # --- one hop to a thread and back ----------------------------------------------------------------
@@ -207,16 +219,19 @@ def _warn_without_threads() -> None:
 
 @final
 class _Mailbox:
-    """Calls that have ended, on their way to one event loop: many wake it once."""
+    """Calls on their way to one event loop and back: many wake it once."""
 
-    __slots__ = ("__weakref__", "_ended", "_lock", "_post", "loop")
+    __slots__ = ("_ended", "_lock", "_post", "_starting", "loop", "new_event")
 
-    def __init__(self, loop: object, post: Callable[[Callable[[], None]], object]) -> None:
-        self.loop, self._post = loop, post
-        self._lock = threading.Lock()
-        self._ended: list[_BaseHop] = []
+    def __init__(self, loop: Any, new_event: Callable[[], Any]) -> None:
+        self.loop, self.new_event = loop, new_event
+        self._post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        self._lock = RLock()
+        self._ended: list[Hop] = []
+        self._starting: list[tuple[Lane, Hop]] = []
 
-    def put(self, hop: "_BaseHop") -> None:
+    def put(self, hop: "Hop") -> None:
+        """Have the loop told that a call has ended; on any thread."""
         with self._lock:
             self._ended.append(hop)
             if len(self._ended) > 1:
@@ -228,60 +243,123 @@ class _Mailbox:
         with self._lock:
             hops, self._ended = self._ended, []
         for hop in hops:
-            hop.ended()
+            hop.ended.set()
+
+    def start_soon(self, lane: Lane, hop: "Hop") -> None:
+        """Submit a call together with those that tasks start before the loop's next turn."""
+        self._starting.append((lane, hop))
+        if len(self._starting) == 1:
+            self._post(self._start)
+
+    def _start(self) -> None:
+        starting, self._starting = self._starting, []
+        groups: list[tuple[Lane, list[Hop]]] = []
+        for lane, hop in starting:
+            if hop.call.stopped:
+                hop.ended.set()
+                continue
+            for known, hops in groups[-1:]:
+                if known is lane and hop.goes_with(hops[0]):
+                    hops.append(hop)
+                    break
+            else:
+                groups.append((lane, [hop]))
+        for lane, hops in groups:
+            lane.submit(hops)
 
 
 class _Local(threading.local):
-    mailbox: ref[_Mailbox] | None = None
+    mailbox: _Mailbox | None = None
     """That of the loop which this thread ran last."""
 
 
 _local = _Local()
 
 
-def _mailbox(loop: object, post: Callable[[Callable[[], None]], object]) -> _Mailbox:
-    box = None if _local.mailbox is None else _local.mailbox()
+def _mailbox() -> _Mailbox:
+    box = _local.mailbox
+    # To ask anyio takes a microsecond, which is much of what a hop costs.
+    loop = None if "trio" in sys.modules else _asyncio_loop()()
+    if box is not None and loop is not None and box.loop is loop:
+        return box
+    loop = _anyio().lowlevel.current_token().native_token
     if box is None or box.loop is not loop:
-        box = _Mailbox(loop, post)
-        _local.mailbox = ref(box)
+        box = _local.mailbox = _Mailbox(loop, type(_anyio().Event()))
     return box
 
 
-class _BaseHop:
+@cache
+def _asyncio_loop() -> Callable[[], object]:
+    """Return the function that returns the running loop of asyncio, or None."""
+    from asyncio import _get_running_loop
+
+    return _get_running_loop
+
+
+@cache
+def _anyio() -> Any:
+    """Return the package anyio, which is imported at the first await."""
+    import anyio
+    import anyio.lowlevel
+
+    return anyio
+
+
+@final
+class Hop:
     """One call of a twin: made on a thread, awaited on an event loop."""
 
-    __slots__ = ("_box", "_context", "_job", "_result", "call", "done", "error", "left")
+    __slots__ = ("_box", "_job", "_result", "call", "context", "ended", "error", "left", "read")
 
-    def __init__(self, box: _Mailbox, job: Callable[[], Any], call: workers.Call) -> None:
-        self._box, self._job, self.call = box, job, call
-        self._context = copy_context()
+    def __init__(self, job: Callable[[], Any], call: workers.Call, read: "Read | None") -> None:
+        self._box, self._job, self.call, self.read = _mailbox(), job, call, read
+        self.context = copy_context()
+        self.ended = self._box.new_event()
         self._result: Any = None
         self.error: BaseException | None = None
-        self.done = self.left = False
+        self.left = False
+
+    def goes_with(self, first: "Hop") -> bool:
+        """Return whether two reads may be made together: nothing about their calls differs."""
+        read, other = self.read, first.read
+        return (
+            read is not None
+            and other is not None
+            and read.together is other.together
+            and self.context == first.context
+        )
 
     def run(self) -> None:
         """Make the call, on a thread; never raises."""
         try:
-            self._result = self._context.run(self._enter)
+            self.keep(self.context.run(self._enter))
         except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
-            if not self.left:
-                self.error = error
+            self.keep(error=error)
+
+    def keep(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Keep the outcome of the call."""
+        self._result = result
+        if not self.left:
+            self.error = error
 
     def tell(self) -> None:
         """Tell the event loop that the call has ended."""
         self._box.put(self)
 
+    def start(self, lane: Lane) -> None:
+        """Have the call made."""
+        if self.read is not None and self.read.soon:
+            self._box.start_soon(lane, self)
+        else:
+            lane.submit([self])
+
     def _enter(self) -> Any:
-        _inside.set(True)
+        _enter_thread()
         workers._current.set(self.call)
         self.call.check()
         result = self._job()
         # A lazy result would do its work on the thread of the event loop.
         return tuple(result) if hasattr(result, "__next__") else result
-
-    def ended(self) -> None:
-        """Note, on the event loop, that the call has ended."""
-        self.done = True
 
     def outcome(self) -> Any:
         """Return or raise what the call did."""
@@ -293,114 +371,63 @@ class _BaseHop:
         finally:
             del error
 
-
-@final
-class _AsyncioHop(_BaseHop):
-    """Awaited under asyncio, or anyio on asyncio."""
-
-    __slots__ = ("_expired", "_future", "_loop")
-
-    def __init__(self, loop: Any, job: Callable[[], Any], call: workers.Call) -> None:
-        super().__init__(_mailbox(loop, loop.call_soon_threadsafe), job, call)
-        self._loop, self._future = loop, loop.create_future()
-        self._expired = False
-
-    def ended(self) -> None:
-        super().ended()
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self) -> None:
-        """Wait until the call has ended, or is cancelled."""
-        await self._future
-
     async def settle(self, seconds: float | None) -> None:
         """Wait until the call has ended or `seconds` have passed, through all cancellations.
 
         Raises the last of those that came meanwhile.
         """
-        from asyncio import CancelledError
-
-        timer = None if seconds is None else self._loop.call_later(seconds, self._expire)
-        # A cancelled scope of anyio would cancel again at every turn of the loop.
-        scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
         again = None
+        seconds = math.inf if seconds is None else seconds
+        cancelled = _anyio().get_cancelled_exc_class()
         try:
-            with nullcontext() if scope is None else scope(shield=True):
-                while not (self.done or self._expired):
-                    self._future = self._loop.create_future()
+            with _anyio().move_on_after(seconds, shield=True) as scope:
+                while not self.ended.is_set():
                     try:
-                        await self._future
-                    except CancelledError as error:
-                        again = error
-            if again is not None:
-                raise again
-        finally:
-            del again
-            if timer is not None:
-                timer.cancel()
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._wake()
-
-
-@final
-class _TrioHop(_BaseHop):
-    """Awaited under trio, or anyio on trio."""
-
-    __slots__ = ("_event", "_trio")
-
-    def __init__(self, trio: Any, job: Callable[[], Any], call: workers.Call) -> None:
-        token = trio.lowlevel.current_trio_token()
-        super().__init__(_mailbox(token, token.run_sync_soon), job, call)
-        self._trio, self._event = trio, trio.Event()
-
-    def ended(self) -> None:
-        super().ended()
-        self._event.set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
-
-    async def settle(self, seconds: float | None) -> None:
-        now = self._trio.current_time
-        until = math.inf if seconds is None else now() + seconds
-        again = None
-        try:
-            while not self._event.is_set() and now() < until:
-                try:
-                    with self._trio.CancelScope(shield=True, deadline=until):
-                        await self._event.wait()
-                except KeyboardInterrupt as error:
-                    again = error
+                        await self.ended.wait()
+                    except (cancelled, KeyboardInterrupt) as error:
+                        if scope.cancel_called:  # the time is up
+                            raise
+                        again = error  # a native cancellation, which no shield holds back
             if again is not None:
                 raise again
         finally:
             del again
 
 
-_Hop: TypeAlias = _AsyncioHop | _TrioHop
+def _enter_thread() -> None:
+    """Leave the event loop behind, in the context of a call."""
+    _inside.set(True)
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:  # a loop that the call itself runs may be of another library
+        sniffio.current_async_library_cvar.set(None)
 
 
-def _hop(job: Callable[[], Any], call: workers.Call) -> _Hop:
-    """Return a hop for the event loop that runs here; neither is imported for this."""
-    trio = sys.modules.get("trio.lowlevel")
-    if trio is not None and getattr(trio, "in_trio_task", bool)():
-        return _TrioHop(sys.modules["trio"], job, call)
-    from asyncio import get_running_loop
+def _run(hops: list[Hop]) -> None:
+    """Make calls on this thread, several together."""
+    first = hops[0]
+    if len(hops) == 1 or first.read is None:
+        first.run()
+        return
+    reads = [(hop.read, hop.call) for hop in hops if hop.read is not None]
 
-    return _AsyncioHop(get_running_loop(), job, call)
+    def together() -> list[tuple[Any, BaseException | None]]:
+        _enter_thread()
+        assert first.read is not None
+        return first.read.together(reads)
 
-
-async def _make(hop: _Hop, lane: Lane, private: bool) -> Any:
-    """Make a call in its lane and return or raise its outcome; see the module on cancellation."""
-    lane.submit(hop)
     try:
-        await hop.wait()
+        outcomes = first.context.run(together)
+    except BaseException as error:  # noqa: BLE001 - of what is no Exception, each has its share
+        outcomes = [(None, error)] * len(hops)
+    for hop, outcome in zip(hops, outcomes, strict=True):
+        hop.keep(*outcome)
+
+
+async def _make(hop: Hop, lane: Lane, private: bool) -> Any:
+    """Make a call in its lane and return or raise its outcome; see the module on cancellation."""
+    hop.start(lane)
+    try:
+        await hop.ended.wait()
     except BaseException as cancelled:
         hop.call.stop()
         try:
@@ -420,8 +447,24 @@ async def _make(hop: _Hop, lane: Lane, private: bool) -> Any:
 # --- twins ---------------------------------------------------------------------------------------
 
 
+@final
+class Read(NamedTuple):
+    """A read that may be made together with others that wait for a thread."""
+
+    together: Callable[[Any], list[tuple[Any, BaseException | None]]]
+    """Makes several, given pairs of a `Read` and its `Call`; returns results or errors."""
+    what: tuple[Any, ...]
+    """What is read: up to `together`."""
+    soon: bool
+    """Is it worth waiting for those that other tasks are about to ask for?"""
+
+
 def async_twin(
-    sync: Callable[P, T], *, private: bool = False, snapshot: str | None = None
+    sync: Callable[P, T],
+    *,
+    private: bool = False,
+    snapshot: str | None = None,
+    read: Callable[..., Read | None] | None = None,
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a coroutine function that takes exactly `sync`'s arguments and runs it in a thread.
 
@@ -431,6 +474,7 @@ def async_twin(
             Then a cancelled twin does not wait for a request that is under way.
         snapshot: the name of an argument. NumPy arrays and other buffers up to 1 MB are copied
             when the twin starts, so that the caller may change them right after.
+        read: gets the arguments of `sync`, and returns what to read together with others, or None.
     """
     value_at = 0 if snapshot is None else sync.__code__.co_varnames.index(snapshot)
 
@@ -439,8 +483,9 @@ def async_twin(
         job = partial(sync, *args, **kwargs)
         if snapshot is not None:
             job = _with_snapshot(job, snapshot, value_at)
-        seconds = kwargs.get("timeout")
-        hop = _hop(job, workers.Call(seconds or config.get("async.timeout")))  # type: ignore[arg-type]
+        call = workers.Call(kwargs.get("timeout") or config.get("async.timeout"))  # type: ignore[arg-type]
+        what = None if read is None or call.is_limited else read(*args, **kwargs)
+        hop = Hop(job, call, what)
         result: T = await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)
         return result
 

@@ -74,15 +74,20 @@ class Call:
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
     ) -> None:
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._outer = _current.get()
         self.stopped = False
         self._admitted = 0.0
         self._seconds = seconds
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self._hook, self._hook_expected = hook, hook_expected
-        self._hook_lock = None if hook is None else threading.Lock()
+        self._hook_lock = None if hook is None else RLock()
         self._done = self._expected = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Does it have a time limit or a hook, its own or that of an outer call?"""
+        return self._seconds is not None or self._hook is not None or self._outer is not None
 
     def stop(self) -> None:
         """Let no request in from now on; those that were let in may still run."""

@@ -15,6 +15,7 @@ from zarr_core.array.asynchronous import AsyncArray
 from zarr_core.array.batch import Batch
 from zarr_core.array.chunk_parts import ChunkPart, chunk_parts, count_stored
 from zarr_core.array.handle import Handle
+from zarr_core.array.many import awaited
 from zarr_core.array.resizing import append, resize
 from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
@@ -513,12 +514,20 @@ class Array(Indexable, Handle):
 
     open_async = staticmethod(async_twin(open))
     refresh_async = async_twin(refresh)
-    getitem_async = async_twin(getitem, private=True)
-    get_basic_selection_async = async_twin(get_basic_selection, private=True)
-    get_orthogonal_selection_async = async_twin(get_orthogonal_selection, private=True)
-    get_coordinate_selection_async = async_twin(get_coordinate_selection, private=True)
-    get_mask_selection_async = async_twin(get_mask_selection, private=True)
-    get_block_selection_async = async_twin(get_block_selection, private=True)
+    getitem_async = async_twin(getitem, private=True, read=awaited(plan_selection))
+    get_basic_selection_async = async_twin(
+        get_basic_selection, private=True, read=awaited(plan_basic)
+    )
+    get_orthogonal_selection_async = async_twin(
+        get_orthogonal_selection, private=True, read=awaited(plan_orthogonal)
+    )
+    get_coordinate_selection_async = async_twin(
+        get_coordinate_selection, private=True, read=awaited(plan_coordinates)
+    )
+    get_mask_selection_async = async_twin(get_mask_selection, private=True, read=awaited(plan_mask))
+    get_block_selection_async = async_twin(
+        get_block_selection, private=True, read=awaited(plan_blocks)
+    )
     setitem_async = async_twin(setitem, snapshot="value")
     set_basic_selection_async = async_twin(set_basic_selection, snapshot="value")
     set_orthogonal_selection_async = async_twin(set_orthogonal_selection, snapshot="value")

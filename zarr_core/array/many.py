@@ -1,12 +1,12 @@
-"""`read_many` and `write_many`: selections of several arrays in one call.
+"""Selections of several arrays in one call: `read_many`, `write_many`, awaited reads that wait.
 
 All chunks that are touched are read or written together: requests to slow stores overlap across
 the arrays, decoding uses the threads of one call, and a chunk that several selections touch is
 fetched and decoded, or changed and stored, once. Selections of very many chunks go by themselves.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core import workers
-from zarr_core.array.array import Array
+from zarr_core.array.handle import Handle
 from zarr_core.chunks import loop
 from zarr_core.chunks.space import ChunkSpace
+from zarr_core.errors import StoppedError
 from zarr_core.indexing.plan import PARTIAL, Part, Plan
-from zarr_core.indexing.selection import Fields, plan_selection
+from zarr_core.indexing.selection import Fields, plan_basic, plan_selection
 from zarr_core.indexing.values import field_dtype, fitted_to, only_ints, with_fields
+from zarr_core.metadata.chunk_grids import ChunkGrid
 from zarr_core.observe import timeout as time_limit
 from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Value
-from zarr_core.twins import async_twin
+from zarr_core.twins import Read, async_twin
 
 __all__ = [
     "read_many",
@@ -34,37 +36,67 @@ __all__ = [
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
+MakePlan: TypeAlias = Callable[[Any, ChunkGrid], Plan]
+
+TOGETHER_BYTES = 64 << 20
+"""So much is read together for reads that waited, then the next."""
 CHEAP_CHUNKS = 16
 """A selection of more chunks that cost nothing to decode is read in rows, by itself."""
 SHARED_CHUNKS = 1000
 """A selection of more chunks is read or written by itself: it fills the machine on its own."""
 
 
-class _Read(NamedTuple):
-    """A selection that is to be read."""
+class _Job:
+    """A selection that is to be read, and the array of the plan's shape that is filled."""
 
-    space: ChunkSpace
-    plan: Plan
-    fields: Fields
-    selection: Any
-    result: NDArray
-    view: NDArray  # the result in the plan's shape
+    __slots__ = (
+        *("call", "failed", "fields", "make_plan", "out", "plan", "result", "selection", "space"),
+        "view",
+    )
+
+    def __init__(
+        self,
+        array: Handle,
+        make_plan: MakePlan,
+        selection: Any,
+        call: workers.Call | None = None,
+    ) -> None:
+        state = array._current()
+        chosen, self.fields = with_fields(selection, None)
+        self.make_plan, self.selection, self.space = make_plan, selection, state.space
+        self.plan = plan = make_plan(chosen, state.metadata.chunk_grid)
+        dtype, inner = field_dtype(state.space.dtype, self.fields)
+        self.result: NDArray = np.empty(plan.result_shape + inner, dtype, array.order)
+        self.view = self.result  # in the plan's shape
+        if plan.shape != plan.result_shape:
+            self.view = self.result.reshape(plan.shape + inner)
+        self.out = loop._flipped(self.view, plan)
+        self.call = call
+        """That of an awaited read, which ends and fails for itself."""
+        self.failed = False
+
+    def enter(self) -> bool:
+        """Ask to be let in before a request; return whether the read still needs its result."""
+        if self.call is not None:
+            try:
+                self.call.enter()
+            except StoppedError:
+                self.failed = True
+        return not self.failed
 
     def finished(self) -> Any:
-        """Return what the array's own indexing would."""
+        """Return what the array's own method would."""
         result, view = self.result, self.view
         if view.size and not np.may_share_memory(view, result):
             result[...] = view.reshape(result.shape)
-        return result if result.ndim or only_ints(self.selection) else result[()]
+        return as_returned(result, self.make_plan, self.selection)
 
 
-class _Job(NamedTuple):
-    """A selection, and the array of the plan's shape that is filled or stored."""
-
-    space: ChunkSpace
-    plan: Plan
-    array: NDArray
-    fields: Fields
+def as_returned(result: Any, make_plan: MakePlan, selection: Any) -> Any:
+    """Return the result of a plan as the method does that makes such plans."""
+    if result.ndim or (make_plan is not plan_basic and make_plan is not plan_selection):
+        return result
+    return result if make_plan is plan_selection and only_ints(selection) else result[()]
 
 
 J = TypeVar("J", _Job, loop._Writer)
@@ -72,7 +104,7 @@ _Group: TypeAlias = list[tuple[J, Part]]
 """What is read from, or written to, one stored chunk."""
 
 
-def read_many(items: Iterable[tuple[Array, Any]], *, timeout: float | None = None) -> list[Any]:
+def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = None) -> list[Any]:
     """Return `array[selection]` for every pair of an array and a selection.
 
     Parameters
@@ -85,29 +117,101 @@ def read_many(items: Iterable[tuple[Array, Any]], *, timeout: float | None = Non
     Raises what indexing the arrays one by one would; the first error ends the whole call.
     """
     pairs = list(items)
-    results: list[Any] = [None] * len(pairs)
-    reads: dict[int, _Read] = {}
     with time_limit(timeout):
-        for number, (array, selection) in enumerate(pairs):
-            if array._batch is not None:
-                results[number] = array.getitem(selection)
-            else:
-                reads[number] = _read_of(array, selection)
+        jobs = [
+            None if array._batch is not None else _Job(array, plan_selection, selection)
+            for array, selection in pairs
+        ]
         shared: list[_Job] = []
-        for read in reads.values():
-            space, plan = read.space, read.plan
-            if _is_better_alone(space, plan, space.read_cost):
-                loop.read(space, plan, read.view, read.fields)
+        for job in jobs:
+            if job is None:
+                continue
+            if _is_better_alone(job.space, job.plan, job.space.read_cost):
+                loop.read(job.space, job.plan, job.view, job.fields)
             else:
-                view = loop._flipped(read.view, plan)
-                shared.append(_Job(space, plan, view, read.fields))
+                shared.append(job)
         _read_groups(_by_chunk(shared))
-    for number, read in reads.items():
-        results[number] = read.finished()
-    return results
+        return [
+            job.finished() if job is not None else array._brackets(selection)
+            for job, (array, selection) in zip(jobs, pairs, strict=True)
+        ]
 
 
-def write_many(items: Iterable[tuple[Array, Any, Any]], *, timeout: float | None = None) -> None:
+def awaited(make_plan: MakePlan) -> Callable[..., Read | None]:
+    """Return what a twin of a reading method needs to have its reads made together."""
+
+    def read(array: Handle, *args: Any, **options: Any) -> Read | None:
+        selection = options.pop("selection", options.pop("mask", args[0] if args else ...))
+        if array._batch is not None or any(value is not None for value in options.values()):
+            return None
+        return Read(read_together, (array, make_plan, selection), bool(array.store.high_latency))
+
+    return read
+
+
+def read_together(reads: list[tuple[Read, workers.Call]]) -> list[tuple[Any, BaseException | None]]:
+    """Make awaited reads that waited for a thread; each has its result or an error of its own.
+
+    What several of them want is fetched and decoded once, after the last of them was asked for. A
+    read that is told to stop, or fails, leaves the others alone.
+    """
+    outcomes: list[Any] = [None] * len(reads)
+    jobs: dict[int, _Job] = {}
+    nbytes = 0
+    for number, (read, call) in enumerate(reads):
+        array, make_plan, selection = read.what
+        job = _shared_job(array, make_plan, selection, call)
+        if job is None:
+            outcomes[number] = _alone(read, call)
+            continue
+        jobs[number] = job
+        nbytes += job.view.nbytes
+        if nbytes > TOGETHER_BYTES:
+            _read_groups(_by_chunk(jobs.values()))
+            outcomes = _with_results(outcomes, jobs, reads)
+            jobs, nbytes = {}, 0
+    _read_groups(_by_chunk(jobs.values()))
+    return _with_results(outcomes, jobs, reads)
+
+
+def _shared_job(
+    array: Handle, make_plan: MakePlan, selection: Any, call: workers.Call
+) -> _Job | None:
+    """Return the job of a read, or None if it is better made alone."""
+    space = array._current().space
+    cheap = space.read_cost < workers.ITEM_US and not space.store.high_latency
+    if cheap or array._batch is not None:
+        return None
+    try:
+        job = _Job(array, make_plan, selection, call)
+    except Exception:  # noqa: BLE001 - raised again, to the read that it belongs to
+        return None
+    return None if _is_better_alone(space, job.plan, space.read_cost) else job
+
+
+def _with_results(
+    outcomes: list[Any], jobs: dict[int, _Job], reads: list[tuple[Read, workers.Call]]
+) -> list[Any]:
+    for number, job in jobs.items():
+        # What failed is read once more: so that its error is its own, and names what it read.
+        outcomes[number] = _alone(*reads[number]) if job.failed else (job.finished(), None)
+    return outcomes
+
+
+def _alone(read: Read, call: workers.Call) -> tuple[Any, BaseException | None]:
+    """Make one read as if it were alone."""
+    array, make_plan, selection = read.what
+    try:
+        with workers.inside(call):
+            call.check()
+            if make_plan is plan_selection:
+                return array._brackets(selection), None
+            return as_returned(array._get(make_plan, selection), make_plan, selection), None
+    except Exception as error:  # noqa: BLE001 - handed to the task that awaits it
+        return None, error
+
+
+def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | None = None) -> None:
     """Do `array[selection] = value` for every triple of an array, a selection and a value.
 
     Every selection and value is checked before anything is written. Where selections meet, the
@@ -140,22 +244,21 @@ def write_many(items: Iterable[tuple[Array, Any, Any]], *, timeout: float | None
         _write_groups(_by_chunk(shared))
 
 
-def _read_of(array: Array, selection: Any) -> _Read:
-    state = array._current()
-    chosen, fields = with_fields(selection, None)
-    plan = plan_selection(chosen, state.metadata.chunk_grid)
-    dtype, inner = field_dtype(state.space.dtype, fields)
-    result: NDArray = np.empty(plan.result_shape + inner, dtype, array.order)
-    view = result if plan.shape == plan.result_shape else result.reshape(plan.shape + inner)
-    return _Read(state.space, plan, fields, selection, result, view)
+class _Write(NamedTuple):
+    """A selection, and the array of the plan's shape that is stored."""
+
+    space: ChunkSpace
+    plan: Plan
+    values: NDArray
+    fields: Fields
 
 
-def _write_of(array: Array, selection: Any, value: Any) -> _Job:
+def _write_of(array: Handle, selection: Any, value: Any) -> _Write:
     array._check_writable()
     state = array._current()
     selection, fields = with_fields(selection, None)
     plan = plan_selection(selection, state.metadata.chunk_grid)
-    return _Job(state.space, plan, fitted_to(plan, value, state.space.dtype, fields), fields)
+    return _Write(state.space, plan, fitted_to(plan, value, state.space.dtype, fields), fields)
 
 
 def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
@@ -213,35 +316,71 @@ def _read_groups(groups: list[_Group[_Job]]) -> None:
 def _read_stream(groups: list[_Group[_Job]]) -> None:
     """Read chunks of one slow store."""
     space = groups[0][0][0].space.watched("read", 0)
-    requests = (Request(job.space.key(part.coords)) for (job, part), *_ in groups)
-    with closing(space.store.get_many(requests)) as results:  # type: ignore[type-var]
+    asked: list[_Group[_Job]] = []
+
+    def requests() -> Iterator[Request]:
+        for group in groups:
+            if wanted := _wanted(group):
+                asked.append(wanted)
+                job, part = wanted[0]
+                yield Request(job.space.key(part.coords))
+
+    with closing(space.store.get_many(requests())) as results:  # type: ignore[type-var]
         for number, data, error in results:
-            job, part = groups[number][0]
-            with job.space.noting(part.coords):
+            with _keeping(asked[number]), _noting(asked[number]):
                 if error is not None:
                     raise error
-            _place(groups[number], data)
+                _place(asked[number], data)
+
+
+def _wanted(group: _Group[_Job]) -> _Group[_Job]:
+    """Return those who still want a chunk; each of them was let in to fetch it."""
+    return [(job, part) for job, part in group if job.enter()]
+
+
+@contextmanager
+def _keeping(group: _Group[_Job]) -> Iterator[None]:
+    """Keep an error for awaited reads, each of which fails for itself."""
+    try:
+        yield
+    except Exception:
+        for job, _ in group:
+            if job.call is None:
+                raise
+            job.failed = True
+
+
+def _noting(group: _Group[_Job]) -> AbstractContextManager[None]:
+    job, part = group[0]
+    return job.space.noting(part.coords)
 
 
 def _read_group(group: _Group[_Job]) -> None:
     """Read one stored chunk."""
     job, part = group[0]
-    space = job.space.watched("read", 0)
-    if space.chain_for(part.coords).partial is None:
-        with space.noting(part.coords):
-            data = space.store.get(space.key(part.coords))
-        _place(group, data)
+    if job.space.chain_for(part.coords).partial is None:
+        wanted = _wanted(group)
+        if wanted:
+            with _keeping(wanted):
+                job, part = wanted[0]
+                space = job.space.watched("read", 0)
+                with space.noting(part.coords):
+                    data = space.store.get(space.key(part.coords))
+                _place(wanted, data)
         return
     for job, part in group:
-        inside = job.space.over(space.store)
-        loop._read_inside(inside, job.plan, job.array, job.fields, part)
+        if job.enter():
+            with _keeping([(job, part)]):
+                # Several requests: each has to be let in.
+                space = job.space.watched("read", 0, job.call)
+                loop._read_inside(space, job.plan, job.out, job.fields, part)
 
 
 def _place(group: _Group[_Job], data: Value | None) -> None:
     """Decode a chunk, once for all of the same array, and put its parts where they belong."""
     decoded: dict[int, NDArray] = {}
     for job, part in group:
-        space, plan, out, fields = job
+        space, plan, out, fields = job.space, job.plan, job.out, job.fields
         chain = space.chain_for(part.coords)
         if data is None or len(group) == 1:
             loop._place(space, plan, out, fields, part, data)

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, final
 
+from zarr_core.array.many import awaited
 from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import plan_blocks, plan_coordinates, plan_mask, plan_orthogonal
 from zarr_core.indexing.values import is_mask
 from zarr_core.metadata.chunk_grids import ChunkGrid
-from zarr_core.twins import async_twin
+from zarr_core.twins import Read, async_twin
 
 
 @final
@@ -35,7 +36,10 @@ class IndexView:
         lane: tuple[bool, int | None, object] = self.array._twin_lane()
         return lane
 
-    getitem_async = async_twin(__getitem__, private=True)
+    def _read(self, selection: Any) -> Read | None:
+        return awaited(self._make_plan)(self.array, selection)
+
+    getitem_async = async_twin(__getitem__, private=True, read=_read)
     setitem_async = async_twin(__setitem__, snapshot="value")
 
 

@@ -142,9 +142,11 @@ class ChunkSpace:
         other.store = store
         return other
 
-    def watched(self, operation: Operation, n_chunks: int) -> "ChunkSpace":
+    def watched(
+        self, operation: Operation, n_chunks: int, call: workers.Call | None = None
+    ) -> "ChunkSpace":
         """Return the space for a read or write of `n_chunks`, watched if it is part of a call."""
-        call = workers._current.get()  # without a call of Python's: this is on every path
+        call = call or workers._current.get()  # without a call of Python's: this is on every path
         if call is None or self.lock_key is None:  # what is inside a shard was let in with it
             return self
         call.expect(n_chunks)
