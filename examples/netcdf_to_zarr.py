@@ -3,9 +3,13 @@
     python examples/netcdf_to_zarr.py FILE OUT
 
 Values are kept as they are stored: packed integers stay packed, `scale_factor` and `add_offset`
-stay attributes. OUT gets one group per format and codec chain. Needs the netCDF4 package.
+stay attributes. What is missing stays missing: for readers that follow xarray, the fill value of an
+array of format 2 and the attribute `_FillValue` of one of format 3 say which elements are. OUT gets
+one group per format and codec chain. Needs the netCDF4 package.
 """
 
+import base64
+import struct
 import sys
 import warnings
 from dataclasses import dataclass
@@ -31,6 +35,7 @@ class Variable:
     values: npt.NDArray[Any]
     dimensions: tuple[str, ...]
     fill_value: Any
+    missing: npt.NDArray[np.bool_]
     attributes: dict[str, Any]
 
 
@@ -47,11 +52,37 @@ def fits(value: Any, dtype: np.dtype[Any]) -> bool:
     return bool(np.array_equal(kept, value, equal_nan=dtype.kind in "fc"))
 
 
+def is_missing(values: npt.NDArray[Any], *markers: Any) -> npt.NDArray[np.bool_]:
+    """Return which elements equal a marker; a marker may be a list, None is none."""
+    found = np.zeros(values.shape, np.bool_)
+    for marker in markers:
+        for value in [] if marker is None else np.atleast_1d(marker):
+            found |= (values != values) if value != value else values == value  # noqa: PLR0124
+    return found
+
+
+def fill_attribute(value: Any) -> Any:
+    """Return `_FillValue` as xarray writes it to format 3: floats and bytes in base 64."""
+    value = np.asarray(value).item()
+    if isinstance(value, float):
+        value = struct.pack("<d", value)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def fill_from_attribute(value: Any, dtype: np.dtype[Any]) -> Any:
+    if dtype.kind in "fS" and value is not None:
+        value = base64.b64decode(value)
+        return struct.unpack("<d", value)[0] if dtype.kind == "f" else value
+    return value
+
+
 def read_variables(group: netCDF4.Dataset, path: str = "") -> list[Variable]:
     """Return the variables of a NetCDF group and of the groups below it."""
     found = []
     for name, variable in group.variables.items():
-        variable.set_auto_maskandscale(False)  # packed integers as they are stored
+        variable.set_auto_scale(False)  # packed integers as they are stored
+        missing = np.ma.getmaskarray(np.ma.asarray(variable[...]))
+        variable.set_auto_maskandscale(False)
         attributes = {key: as_json(variable.getncattr(key)) for key in variable.ncattrs()}
         values = np.asarray(variable[...])
         if values.dtype == object:  # text of variable length
@@ -60,7 +91,13 @@ def read_variables(group: netCDF4.Dataset, path: str = "") -> list[Variable]:
         if fill is not None and not fits(fill, values.dtype):
             print(f"{path}{name}: left out _FillValue {fill}, which {values.dtype} cannot hold")
             fill = None
-        found.append(Variable(f"{path}{name}", values, variable.dimensions, fill, attributes))
+        default = netCDF4.default_fillvals.get(values.dtype.str[1:])
+        if fill is None and default is not None and bool((missing & (values == default)).any()):
+            fill = values.dtype.type(default)  # elements that were never written
+        told = is_missing(values, fill, attributes.get("missing_value"))
+        if (missing & ~told).any():
+            print(f"{path}{name}: {(missing & ~told).sum()} values outside of its valid range")
+        found.append(Variable(f"{path}{name}", values, variable.dimensions, fill, told, attributes))
     for name, child in group.groups.items():
         found += read_variables(child, f"{path}{name}/")
     return found
@@ -98,7 +135,10 @@ def write(root: zarr.Group, variable: Variable, options: Options) -> None:
         attributes["_ARRAY_DIMENSIONS"] = list(variable.dimensions)
     else:
         options = {**options, "dimension_names": variable.dimensions}
-    if variable.fill_value is not None:
+        if variable.fill_value is not None:
+            attributes["_FillValue"] = fill_attribute(variable.fill_value)
+    # None, in format 2: nothing is missing. A default of 0 would make every 0 missing.
+    if variable.fill_value is not None or root.metadata.zarr_format == 2:
         options = {**options, "fill_value": variable.fill_value}
     array = root.create_array(
         variable.path,
@@ -118,9 +158,13 @@ def verify(root: zarr.Group, variable: Variable) -> None:
     attributes = array.attrs.asdict()
     if root.metadata.zarr_format == 2:
         assert tuple(attributes.pop("_ARRAY_DIMENSIONS")) == variable.dimensions
+        fill = array.fill_value
     else:
+        fill = fill_from_attribute(attributes.pop("_FillValue", None), array.dtype)
         assert array.metadata.dimension_names == variable.dimensions
     assert attributes == variable.attributes, (attributes, variable.attributes)
+    missing = is_missing(np.asarray(array[...]), fill, attributes.get("missing_value"))
+    np.testing.assert_array_equal(missing, variable.missing)
     if variable.fill_value is not None:
         np.testing.assert_array_equal(array.fill_value, variable.fill_value)
 
