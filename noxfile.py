@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import nox
@@ -14,6 +15,18 @@ nox.options.reuse_existing_virtualenvs = True
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def tests(session: nox.Session) -> None:
     session.install(".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def minimum(session: nox.Session) -> None:
+    """The lowest versions of the dependencies that pyproject.toml allows."""
+    project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+    # ">=2" is the first release of it: 2.0.0, which pip takes 2 for.
+    lowest = [bound.replace(">=", "==") for bound in project["dependencies"]]
+    constraints = Path(session.create_tmp()) / "minimum.txt"
+    constraints.write_text("\n".join(lowest) + "\n", "utf-8")
+    session.install(".[test]", "-c", str(constraints))
     session.run("python", "-m", "pytest", *session.posargs)
 
 

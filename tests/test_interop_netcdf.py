@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-netCDF4 = pytest.importorskip("netCDF4")
+netcdf4 = pytest.importorskip("netCDF4")
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("zarr")
 
@@ -18,7 +18,7 @@ CHAINS = ("zstd", "big-endian-gzip", "blosc-lz4")
 @pytest.mark.filterwarnings("ignore")  # of the others, about consolidated metadata
 def test_xarray_sees_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "source.nc"
-    with netCDF4.Dataset(source, "w") as dataset:
+    with netcdf4.Dataset(source, "w") as dataset:
         dataset.createDimension("x", 5)
         packed = dataset.createVariable("packed", "i2", ("x",), fill_value=-9)
         packed.scale_factor, packed.add_offset = 0.5, 10.0
@@ -35,7 +35,7 @@ def test_xarray_sees_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     subprocess.run([sys.executable, str(SCRIPT), str(source), str(tmp_path)], check=True)
     for place in [tmp_path / f"v{v}-{chain}.zarr" for v in (2, 3) for chain in CHAINS]:
         with (
-            netCDF4.Dataset(source) as expected,
+            netcdf4.Dataset(source) as expected,
             xarray.open_zarr(place, consolidated=False) as found,
         ):
             for name, variable in expected.variables.items():
