@@ -22,7 +22,6 @@ def tests(session: nox.Session) -> None:
 def minimum(session: nox.Session) -> None:
     """The lowest versions of the dependencies that pyproject.toml allows."""
     project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
-    # ">=2" is the first release of it: 2.0.0, which pip takes 2 for.
     lowest = [bound.replace(">=", "==") for bound in project["dependencies"]]
     constraints = Path(session.create_tmp()) / "minimum.txt"
     constraints.write_text("\n".join(lowest) + "\n", "utf-8")
