@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+import zarr_core
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
 from zarr_core.storage import (
     CacheStore,
@@ -254,6 +256,40 @@ def test_a_value_that_is_too_short_is_an_error(store: Store) -> None:
         with pytest.raises(OSError):
             store.get("a", byte_range)
         assert isinstance(outcomes(store.get_many([Request("a", byte_range)]))[0], OSError)
+
+
+WRONG_RANGES: list[tuple[Any, type[Exception]]] = [
+    *((wrong, TypeError) for wrong in ((0, 2), [0, 2], slice(0, 2), "ab", 3, (), b"12")),
+    (RangeByteRequest("a", "b"), TypeError),  # type: ignore[arg-type]
+    (RangeByteRequest(0, None), TypeError),  # type: ignore[arg-type]
+    (RangeByteRequest(0.0, 2.0), TypeError),  # type: ignore[arg-type]
+    (OffsetByteRequest("a"), TypeError),  # type: ignore[arg-type]
+    (SuffixByteRequest(None), TypeError),  # type: ignore[arg-type]
+    (RangeByteRequest(-2, 2), ValueError),
+    (RangeByteRequest(3, 2), ValueError),
+    (RangeByteRequest(30, 20), ValueError),
+    (OffsetByteRequest(-1), ValueError),
+    (SuffixByteRequest(-1), ValueError),
+]
+
+
+def test_what_is_no_byte_range_is_an_error(store: Store) -> None:
+    store.set("a", b"0123456789")
+    opened = store.open_value("a")
+    assert opened is not None
+    for wrong, expected in WRONG_RANGES:
+        for _ in range(2):  # the second may come from a cache
+            with pytest.raises(expected):
+                store.get("a", wrong)
+        with pytest.raises(expected):
+            opened.read(wrong)
+        found = outcomes(store.get_many([Request("a"), Request("a", wrong), Request("b")]))
+        assert (found[0], found[2]) == (b"0123456789", None)
+        assert isinstance(found[1], expected)
+        if not isinstance(wrong, (RangeByteRequest, OffsetByteRequest, SuffixByteRequest)):
+            with pytest.raises(TypeError, match="RangeByteRequest"):
+                store.get("a", wrong)
+    opened.close()
 
 
 def test_parts_of_an_empty_value(store: Store) -> None:
@@ -937,6 +973,27 @@ def test_cache_after_writes() -> None:
     assert store.get("a", SuffixByteRequest(1)) is None
 
 
+@pytest.mark.parametrize("reader_first", [True, False])
+def test_cache_has_one_bookkeeping_for_handles_that_only_read(reader_first: bool) -> None:
+    store = CacheStore(MemoryStore())
+    reader = store.with_read_only(True)
+    store.set("a", b"1")
+    first, second = (reader, store) if reader_first else (store, reader)
+    assert (first.get("a"), second.get("a")) == (b"1", b"1")
+    store.set("a", b"2")
+    assert (first.get("a"), second.get("a")) == (b"2", b"2")
+    store.delete("a")
+    assert (first.get("a"), second.get("a")) == (None, None)
+    assert reader.cache_stats() == store.cache_stats()
+    with pytest.raises(ReadOnlyError):
+        reader.set("a", b"3")
+    array = zarr_core.create_array(store, name="x", data=np.arange(6), chunks=(3,))
+    seen = zarr_core.open_array(store, path="x", mode="r")
+    assert seen[:].tolist() == [0, 1, 2, 3, 4, 5]
+    array[:] = 7
+    assert seen[:].tolist() == [7] * 6
+
+
 def test_cache_grows_old() -> None:
     inner = MemoryStore()
     inner.set("a", b"1")
@@ -944,8 +1001,9 @@ def test_cache_grows_old() -> None:
     assert store.get("a") == b"1"
     inner.set("a", b"2")
     assert store.get("a") == b"1"
-    store._entries = type(store._entries)(
-        (name, entry._replace(stored=entry.stored - 2000)) for name, entry in store._entries.items()
+    store._copies.entries = type(store._copies.entries)(
+        (name, entry._replace(stored=entry.stored - 2000))
+        for name, entry in store._copies.entries.items()
     )
     assert store.get("a") == b"2"
 

@@ -30,6 +30,7 @@ from zarr_core.storage.base import (
     _size_of_range,
     check_key,
     check_prefix,
+    check_range,
 )
 
 # --- zarr-python's stores here -------------------------------------------------------------------
@@ -91,6 +92,7 @@ class FromZarrStore(Store):
         from zarr.core.buffer import default_buffer_prototype
 
         key, byte_range = check_key(request[0]), request[1]
+        check_range(byte_range)
         asked = _to_zarr_range(byte_range)
         buffer = await self.store.get(key, default_buffer_prototype(), byte_range=asked)
         if buffer is None:

@@ -101,6 +101,25 @@ def check_prefix(prefix: str) -> str:
     return check_key(prefix) if prefix else ""
 
 
+def check_range(byte_range: object) -> None:
+    """Raise what is wrong with a byte range: `TypeError` for its kind, `ValueError` for its numbers.
+
+    Fast stores call this (through `bounds_of` or `slice_value`) for what they cannot read only.
+    """
+    if byte_range is None:
+        return
+    known = isinstance(byte_range, RangeByteRequest | OffsetByteRequest | SuffixByteRequest)
+    if not known or not all(hasattr(number, "__index__") for number in byte_range):
+        raise TypeError(
+            "a byte range is None, or a RangeByteRequest, OffsetByteRequest or SuffixByteRequest "
+            f"of integers, not {byte_range!r}"
+        )
+    if min(byte_range) < 0 or byte_range[-1] < byte_range[0]:
+        raise ValueError(
+            f"a byte range counts from 0, and its end is not before its start: {byte_range}"
+        )
+
+
 def bounds_of(byte_range: ByteRequest | None, size: int, name: str) -> tuple[int, int]:
     """Return where a range of a value of `size` bytes begins and ends; raise if it is too short."""
     match byte_range:
@@ -112,7 +131,10 @@ def bounds_of(byte_range: ByteRequest | None, size: int, name: str) -> tuple[int
             start, end = offset, size
         case SuffixByteRequest(suffix):
             start, end = max(0, size - suffix), size
+        case _:
+            start, end = -1, -1  # of no value
     if not 0 <= start <= end <= size:
+        check_range(byte_range)
         raise StoreError(f"{name} has {size} bytes, too few for {byte_range}")
     return start, end
 
@@ -124,16 +146,21 @@ def slice_value(value: Value, byte_range: ByteRequest | None) -> Value:
             return value
         case RangeByteRequest(start, end):
             if not 0 <= start <= end <= len(value):
+                check_range(byte_range)
                 raise StoreError(
                     f"bytes {start} to {end} were asked for, the value has {len(value)}"
                 )
             return memoryview(value)[start:end].toreadonly()
         case OffsetByteRequest(offset):
             if not 0 <= offset <= len(value):
+                check_range(byte_range)
                 raise StoreError(f"bytes from {offset} were asked for, the value has {len(value)}")
             return memoryview(value)[offset:].toreadonly()
-        case SuffixByteRequest(suffix):
+        case SuffixByteRequest(suffix) if suffix >= 0:
             return memoryview(value)[max(0, len(value) - suffix) :].toreadonly()
+        case _:
+            check_range(byte_range)
+            raise AssertionError(byte_range)
 
 
 class ValueSnapshot:
@@ -214,8 +241,9 @@ class Store(ABC):
     def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
         """Return the value of `key` (or part of it), or None when there is no such key.
 
-        Raises `InvalidKeyError` for keys outside the store, and `OSError` when the value exists
-        but cannot be read or is shorter than asked for (a long suffix gives the whole value).
+        Raises `InvalidKeyError` for keys outside the store, `TypeError` or `ValueError` for what is
+        no byte range of any value, and `OSError` when the value exists but cannot be read or is
+        shorter than asked for (a long suffix gives the whole value).
         """
 
     @abstractmethod
@@ -417,10 +445,10 @@ def _overlapped(
 def _size_of_range(request: Request) -> int | None:
     """Return how many bytes a request asks for, where that is known beforehand."""
     match request[1]:
-        case RangeByteRequest(start, end):
-            return end - start
-        case SuffixByteRequest(suffix):
-            return suffix
+        case RangeByteRequest(int(start), int(end)):
+            return max(0, end - start)
+        case SuffixByteRequest(int(suffix)):
+            return max(0, suffix)
     return None
 
 

@@ -13,6 +13,7 @@ from zarr_core.storage.base import (
     RangeByteRequest,
     Value,
     bounds_of,
+    check_range,
     slice_value,
 )
 from zarr_core.storage.retry import ShortBodyError, http_status
@@ -140,6 +141,7 @@ class FsspecValue:
 
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value as it was when it was opened, or raise `ValueChangedError`."""
+        check_range(byte_range)
         size = self.size or 0
         start, end = bounds_of(byte_range, size, repr(self._key))
         first = size - len(self._tail)

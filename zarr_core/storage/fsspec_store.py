@@ -32,6 +32,7 @@ from zarr_core.storage.base import (
     _size_of_range,
     check_key,
     check_prefix,
+    check_range,
     slice_value,
 )
 from zarr_core.storage.fsspec_parts import (
@@ -282,6 +283,7 @@ class FsspecStore(Store):
         path = self._full(key)
         if self._local is not None:
             return self._local.get(key, byte_range)
+        check_range(byte_range)
         try:
             value: Value = self._call(
                 f"reading {key!r}", lambda fs: self._read(fs, path, byte_range)
@@ -299,6 +301,7 @@ class FsspecStore(Store):
 
         async def fetch(request: Request) -> Value | None:
             path = self._full(request[0])
+            check_range(request[1])
             try:
                 return await self.retries.run_async(lambda: self._read(fs, path, request[1]))
             except Exception as error:

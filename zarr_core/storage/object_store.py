@@ -26,6 +26,7 @@ from zarr_core.storage.base import (
     bounds_of,
     check_key,
     check_prefix,
+    check_range,
     content_version,
 )
 
@@ -94,6 +95,7 @@ class ObjectStore(Store, Generic[T]):
         import obstore
 
         check_key(key)
+        check_range(byte_range)
         try:
             with self._errors("reading", key):
                 match byte_range:

@@ -340,9 +340,9 @@ class _SlowValue:
         if self.size is None:
             return False
         match byte_range:
-            case RangeByteRequest(start, _) | OffsetByteRequest(start):
+            case RangeByteRequest(int(start), _) | OffsetByteRequest(int(start)):
                 return start >= self.size - TAIL_BYTES
-            case SuffixByteRequest(suffix):
+            case SuffixByteRequest(int(suffix)):
                 return suffix <= TAIL_BYTES
         return self.size <= TAIL_BYTES
 

@@ -25,9 +25,8 @@ from typing import IO, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, fina
 from zarr_core.errors import InvalidKeyError, StoreError
 from zarr_core.storage.base import (
     ByteRequest,
-    OffsetByteRequest,
-    RangeByteRequest,
     Value,
+    bounds_of,
     check_key,
 )
 from zarr_core.storage.local import TEMP_SUFFIX, pread
@@ -154,7 +153,7 @@ class Archive:
 
     def read(self, info: zipfile.ZipInfo, byte_range: ByteRequest | None) -> Value:
         """Return a value or part of it; the checksum is only of the whole value."""
-        start, end = _bounds(info, byte_range)
+        start, end = bounds_of(byte_range, info.file_size, f"member {info.filename!r}")
         if info.flag_bits & 1:
             raise StoreError(f"member {info.filename!r} of the zip file is encrypted")
         offset = self.data_offset(info)
@@ -181,21 +180,6 @@ class Archive:
                 return member.read(end - start)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
             raise StoreError(f"member {info.filename!r} of the zip file: {error}") from error
-
-
-def _bounds(info: zipfile.ZipInfo, byte_range: ByteRequest | None) -> tuple[int, int]:
-    size = info.file_size
-    if byte_range is None:
-        return 0, size
-    if isinstance(byte_range, RangeByteRequest):
-        start, end = byte_range
-    elif isinstance(byte_range, OffsetByteRequest):
-        start, end = byte_range.offset, size
-    else:
-        start, end = max(0, size - byte_range.suffix), size
-    if not 0 <= start <= end <= size:
-        raise StoreError(f"member {info.filename!r} has {size} bytes, too few for {byte_range}")
-    return start, end
 
 
 # --- writing archives ----------------------------------------------------------------------------
