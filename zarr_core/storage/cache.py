@@ -14,6 +14,7 @@ from zarr_core.storage.base import (
     Request,
     Result,
     Store,
+    SuffixByteRequest,
     Value,
     ValueSnapshot,
     Writable,
@@ -39,6 +40,23 @@ HITS_AT_ONCE = 100
 class _Entry(NamedTuple):
     size: int
     stored: float
+
+
+class _Copies:
+    """The bookkeeping of a cache: which copies there are, shared by all that use them."""
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[str, _Entry] = OrderedDict()
+        self.parts: dict[str, set[str]] = {}  # names of the cached parts of a key
+        self.size = self.hits = self.misses = self.evictions = 0
+        self.writes = [0] * STRIPES
+        self.lock = ForkLock(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """Start over: a thread may have left the bookkeeping half done."""
+        self.entries.clear()
+        self.parts.clear()
+        self.size = 0
 
 
 class CacheStore(WrapperStore[S]):
@@ -84,11 +102,7 @@ class CacheStore(WrapperStore[S]):
         self._begin()
 
     def _begin(self) -> None:
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._parts: dict[str, set[str]] = {}  # names of the cached parts of a key
-        self._size = self._hits = self._misses = self._evictions = 0
-        self._writes = [0] * STRIPES
-        self._lock = ForkLock(self._after_fork)
+        self._copies = _Copies()
         if self.max_age_seconds is None:
             self._adopt()
 
@@ -96,12 +110,6 @@ class CacheStore(WrapperStore[S]):
         for name in self.cache_store.list():
             self._remember(name, self.cache_store.getsize(name))
         self._shrink()
-
-    def _after_fork(self) -> None:
-        """Start over: a thread may have left the bookkeeping half done."""
-        self._entries.clear()
-        self._parts.clear()
-        self._size = 0
 
     def _options(self) -> dict[str, Any]:
         names = ("cache_store", "max_size", "max_age_seconds", "cache_set_data", "whole_values")
@@ -117,34 +125,38 @@ class CacheStore(WrapperStore[S]):
         self.__init__(**state)  # type: ignore[misc]
 
     def _with_store(self, store: S) -> Self:
-        return type(self)(store, **self._options())
+        # Not made anew: copies of one place have one bookkeeping, which all writes go through.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        WrapperStore.__init__(other, store)
+        return other
 
     # --- the bookkeeping; every method is called with the lock held ------------------------------
 
     def _remember(self, name: str, size: int) -> None:
-        old = self._entries.pop(name, None)
-        self._size += size - (0 if old is None else old.size)
-        self._entries[name] = _Entry(size, time.monotonic())
-        self._parts.setdefault(_key_of(name), set()).add(name)
+        old = self._copies.entries.pop(name, None)
+        self._copies.size += size - (0 if old is None else old.size)
+        self._copies.entries[name] = _Entry(size, time.monotonic())
+        self._copies.parts.setdefault(_key_of(name), set()).add(name)
 
     def _forget(self, name: str) -> None:
-        entry = self._entries.pop(name, None)
+        entry = self._copies.entries.pop(name, None)
         if entry is None:
             return
-        self._size -= entry.size
+        self._copies.size -= entry.size
         key = _key_of(name)
-        self._parts[key].discard(name)
-        if not self._parts[key]:
-            del self._parts[key]
+        self._copies.parts[key].discard(name)
+        if not self._copies.parts[key]:
+            del self._copies.parts[key]
         self.cache_store.delete(name)
 
     def _shrink(self) -> None:
-        while self.max_size is not None and self._size > self.max_size:
-            self._forget(next(iter(self._entries)))
-            self._evictions += 1
+        while self.max_size is not None and self._copies.size > self.max_size:
+            self._forget(next(iter(self._copies.entries)))
+            self._copies.evictions += 1
 
     def _fresh(self, name: str) -> bool:
-        entry = self._entries.get(name)
+        entry = self._copies.entries.get(name)
         if entry is None:
             return False
         if self.max_age_seconds is None:
@@ -152,31 +164,31 @@ class CacheStore(WrapperStore[S]):
         return time.monotonic() - entry.stored <= self.max_age_seconds
 
     def _invalidate(self, key: str) -> None:
-        self._writes[hash(key) % STRIPES] += 1
-        for name in tuple(self._parts.get(key, ())):
+        self._copies.writes[hash(key) % STRIPES] += 1
+        for name in tuple(self._copies.parts.get(key, ())):
             self._forget(name)
 
     # --- the cache as a whole --------------------------------------------------------------------
 
     def _writes_of(self, key: str) -> int:
-        return self._writes[hash(key) % STRIPES]
+        return self._copies.writes[hash(key) % STRIPES]
 
     def _lookup(self, key: str, byte_range: ByteRequest | None) -> Value | None:
         """Return a copy, of the part or from the whole value; None if there is none."""
         whole = _name(key, None)
         for name in (whole,) if byte_range is None else (whole, _name(key, byte_range)):
-            with self._lock:
+            with self._copies.lock:
                 if not self._fresh(name):
                     continue
-                self._entries.move_to_end(name)
+                self._copies.entries.move_to_end(name)
             value = self.cache_store.get(name)
-            with self._lock:
+            with self._copies.lock:
                 if value is not None:
-                    self._hits += 1
+                    self._copies.hits += 1
                     return slice_value(value, byte_range) if name is whole else value
                 self._forget(name)  # somebody else cleared the store of copies
-        with self._lock:
-            self._misses += 1
+        with self._copies.lock:
+            self._copies.misses += 1
         return None
 
     def _keep(self, key: str, byte_range: ByteRequest | None, value: Writable, seen: int) -> None:
@@ -184,7 +196,7 @@ class CacheStore(WrapperStore[S]):
         size = memoryview(value).nbytes
         if self.max_size is not None and size > self.max_size:
             return
-        with self._lock:
+        with self._copies.lock:
             if self._writes_of(key) == seen:
                 name = _name(key, byte_range)
                 self.cache_store.set(name, value)
@@ -204,7 +216,7 @@ class CacheStore(WrapperStore[S]):
     def _write(self, key: str, write: Callable[[], R], value: Writable | None) -> R:
         """Change a key of the store; `value` is what it then holds, if that is known."""
         check_key(key)
-        with self._lock:
+        with self._copies.lock:
             self._invalidate(key)
             seen = self._writes_of(key)
         try:
@@ -213,7 +225,7 @@ class CacheStore(WrapperStore[S]):
             value = None  # nobody knows which value the store has
             raise
         finally:
-            with self._lock:
+            with self._copies.lock:
                 alone = self._writes_of(key) == seen
                 self._invalidate(key)  # a read that began meanwhile may have seen the old value
                 seen = self._writes_of(key)
@@ -230,7 +242,7 @@ class CacheStore(WrapperStore[S]):
 
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value."""
-        with self._lock:
+        with self._copies.lock:
             if self._fresh(_name(check_key(key), None)):
                 return True
         return self._store.exists(key)
@@ -291,12 +303,12 @@ class CacheStore(WrapperStore[S]):
                 yield self._result(*hits.popleft())
 
     def _has(self, key: str, byte_range: ByteRequest | None) -> bool:
-        with self._lock:
+        with self._copies.lock:
             if self._fresh(_name(key, None)):
                 return True
             if byte_range is not None and self._fresh(_name(key, byte_range)):
                 return True
-            self._misses += 1
+            self._copies.misses += 1
             return False
 
     def _result(self, index: int, request: Request) -> Result:
@@ -337,36 +349,36 @@ class CacheStore(WrapperStore[S]):
 
     def _invalidate_below(self, prefix: str) -> None:
         start = f"{prefix}/" if prefix else ""
-        with self._lock:
-            self._writes = [writes + 1 for writes in self._writes]
-            for key in [key for key in self._parts if key.startswith(start)]:
+        with self._copies.lock:
+            self._copies.writes = [writes + 1 for writes in self._copies.writes]
+            for key in [key for key in self._copies.parts if key.startswith(start)]:
                 self._invalidate(key)
 
     # --- what the cache says of itself -----------------------------------------------------------
 
     def cache_info(self) -> dict[str, Any]:
         """Return the settings of the cache, and how full it is."""
-        with self._lock:
+        with self._copies.lock:
             return {
                 "cache_store_type": type(self.cache_store).__name__,
                 "max_age_seconds": self.max_age_seconds,
                 "max_size": self.max_size,
-                "current_size": self._size,
+                "current_size": self._copies.size,
                 "cache_set_data": self.cache_set_data,
                 "whole_values": self.whole_values,
-                "cached_keys": len(self._parts),
+                "cached_keys": len(self._copies.parts),
             }
 
     def cache_stats(self) -> dict[str, Any]:
         """Return how often the cache was asked, and how often it had the answer."""
-        with self._lock:
-            total = self._hits + self._misses
+        with self._copies.lock:
+            total = self._copies.hits + self._copies.misses
             return {
-                "hits": self._hits,
-                "misses": self._misses,
-                "evictions": self._evictions,
+                "hits": self._copies.hits,
+                "misses": self._copies.misses,
+                "evictions": self._copies.evictions,
                 "total_requests": total,
-                "hit_rate": self._hits / total if total else 0.0,
+                "hit_rate": self._copies.hits / total if total else 0.0,
             }
 
     def clear_cache(self) -> None:
@@ -374,7 +386,7 @@ class CacheStore(WrapperStore[S]):
         self._invalidate_below("")
 
     def __repr__(self) -> str:
-        return f"CacheStore({str(self)!r}, {self._size} of {self.max_size} bytes)"
+        return f"CacheStore({str(self)!r}, {self._copies.size} of {self.max_size} bytes)"
 
 
 def _name(key: str, byte_range: ByteRequest | None) -> str:
@@ -386,7 +398,9 @@ def _name(key: str, byte_range: ByteRequest | None) -> str:
         return f"{name}@range-{byte_range.start}-{byte_range.end}"
     if isinstance(byte_range, OffsetByteRequest):
         return f"{name}@offset-{byte_range.offset}"
-    return f"{name}@suffix-{byte_range.suffix}"
+    if isinstance(byte_range, SuffixByteRequest):
+        return f"{name}@suffix-{byte_range.suffix}"
+    return f"{name}@wrong"  # never kept: no store answers such a request
 
 
 def _key_of(name: str) -> str:
