@@ -504,3 +504,91 @@ def test_a_slow_store() -> None:
         batch[1::2] = 2
     assert store.calls == {("set", f"c/{i}/{j}"): 1 for i in range(2) for j in range(16)}
     np.testing.assert_array_equal(array[...], np.tile([[1], [2]], (4, 64)))
+
+
+SCALARS: list[tuple[Any, Any, Any]] = [
+    ("i4", 1, 5),
+    ("U5", "x", "abc"),
+    ("S3", b"x", b"abc"),
+    (str, "x", "abc"),
+    (bytes, b"x", b"abc"),
+    ([("a", "i4"), ("b", "U3")], (1, "x"), (5, "abc")),
+]
+
+
+@pytest.mark.filterwarnings("ignore::zarr_core.errors.UnstableSpecificationWarning")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(("dtype", "old", "new"), SCALARS)
+def test_one_element_of_every_type(dtype: Any, old: Any, new: Any, zarr_format: Any) -> None:
+    array = zarr_core.create_array({}, shape=(), dtype=dtype, zarr_format=zarr_format)
+    array[()] = old
+    with array.batch() as batch:
+        assert np.asarray(batch[()]).item() == old
+        batch[...] = new
+        assert np.asarray(batch[()]).item() == new
+        assert np.asarray(array[()]).item() == old
+    assert np.asarray(array[()]).item() == new
+
+
+@pytest.mark.filterwarnings("ignore::zarr_core.errors.UnstableSpecificationWarning")
+def test_fields_of_one_element() -> None:
+    array = zarr_core.create_array({}, shape=(), dtype=[("a", "i4"), ("b", "U3"), ("c", "f8")])
+    array[()] = (1, "x", 2.5)
+    with array.batch() as batch:
+        batch.setitem((), 7, fields="a")
+        assert batch.getitem((), fields="a") == 7
+        assert batch[()].item() == (7, "x", 2.5)
+        batch.setitem((), np.array((8, 9.5), [("a", "i4"), ("c", "f8")]), fields=["a", "c"])
+        assert batch.getitem((), fields=["c", "a"]).item() == (9.5, 8)
+    assert array[()].item() == (8, "x", 9.5)
+
+
+ELEMENTS: list[tuple[Any, list[Any]]] = [
+    ("i4", [1, 2, 3]),
+    ("S2", [b"a", b"bc"]),
+    ("U2", ["a", "bc"]),
+    (str, ["", "a", "longer than that"]),
+    (bytes, [b"", b"a", b"longer than that"]),
+    ([("a", "i4"), ("b", "U2")], [(1, "a"), (2, "bc")]),
+]
+
+
+@pytest.mark.filterwarnings("ignore::zarr_core.errors.UnstableSpecificationWarning")
+@given(st.data(), st.sampled_from(ELEMENTS))
+def test_batches_of_every_type_equal_numpy(data: st.DataObject, typed: tuple[Any, Any]) -> None:
+    dtype, elements = typed
+    shape = data.draw(st.lists(st.integers(1, 5), max_size=3).map(tuple))
+    sharded = data.draw(st.booleans())
+    chunks = tuple(data.draw(st.integers(1, n)) for n in shape)
+    array = zarr_core.create_array(
+        {},
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=tuple(2 * n for n in chunks) if sharded and shape else None,
+    )
+    model = np.array(array[...], array.dtype)
+    stored = [2 * n if sharded else n for n in chunks]
+    edges: list[tuple[int, ...]] = [(e,) * -(-n // e) for e, n in zip(stored, shape, strict=True)]
+    flat = model.reshape(-1)
+    with array.batch() as batch:
+        for _ in range(data.draw(st.integers(1, 4))):
+            kind, index = selection = data.draw(selections(shape, edges))
+            where = np.asarray(picked(shape, edges, selection))
+            field = data.draw(st.sampled_from([None, *(model.dtype.names or ())]))
+            target = flat if field is None else flat[field]
+            value = np.empty(() if data.draw(st.booleans()) else where.shape, flat.dtype)
+            for at in np.ndindex(value.shape):
+                value[at] = data.draw(st.sampled_from(elements))
+            part = value if field is None else value[field]
+            for number, at in enumerate(where.reshape(-1)):  # one by one: the last of several wins
+                target[at] = part.reshape(-1)[number if part.size > 1 else 0]
+            getattr(batch.array, f"set_{kind}_selection")(index, part, fields=field)
+            if data.draw(st.booleans()):
+                batch.flush()
+            kind, index = selection = data.draw(selections(shape, edges))
+            got = getattr(batch.array, f"get_{kind}_selection")(index, fields=field)
+            where = np.asarray(picked(shape, edges, selection))
+            expected = np.asarray(target[where], target.dtype)
+            assert np.asarray(got, target.dtype).tolist() == expected.tolist()
+    assert np.asarray(array[...], flat.dtype).tolist() == model.tolist()

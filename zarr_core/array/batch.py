@@ -98,7 +98,10 @@ class Patches:
                 self.nbytes += tile.nbytes
             target = tile.values if fields is None else tile.values[fields]
             at = plan.index(within)
-            target[at] = value[plan.index(source)] if value.ndim else element
+            if target.ndim:
+                target[at] = value[plan.index(source)] if value.ndim else element
+            else:
+                target[...] = value
             for name in self._names(fields):  # after the values: others read without a lock
                 tile.masks[name][at] = True
 
@@ -156,17 +159,17 @@ class Patches:
         if not all(part.stop for part in within):  # the array was made smaller meanwhile
             return None
         if self._is_whole(coords, extent):
-            if values[within].shape == values.shape:
+            if values[(*within, ...)].shape == values.shape:
                 return values
             chunk = np.full(values.shape, self._fill, self._dtype)
-            chunk[within] = values[within]
+            chunk[(*within, ...)] = values[(*within, ...)]
             return chunk
         chunk = stored()
         for name, mask in masks.items():
             source = values if name is None else values[name]
             target = chunk if name is None else chunk[name]
-            where = _spread(mask[within], source.ndim - values.ndim)
-            np.copyto(target[within], source[within], where=where)
+            where = _spread(mask[(*within, ...)], source.ndim - values.ndim)
+            np.copyto(target[(*within, ...)], source[(*within, ...)], where=where)
         return chunk
 
 
