@@ -797,3 +797,31 @@ def test_saving_and_loading(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         zarr.load(tmp_path / "nothing")
     assert not os.path.exists(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("shards", [None, (2000,)])
+@pytest.mark.parametrize("shuffle", [1, -1])
+def test_blosc_of_numcodecs_gets_the_size_of_elements(shuffle: int, shards: Any) -> None:
+    numcodecs = pytest.importorskip("numcodecs")
+    data = np.arange(2000, dtype="i4")
+    wanted = zarr.codecs.BloscCodec(cname="lz4", shuffle="shuffle")
+    stored = []
+    for codec in (
+        wanted,
+        numcodecs.Blosc(shuffle=shuffle),
+        numcodecs.Blosc(shuffle=shuffle).get_config(),
+        {"id": "blosc", "shuffle": shuffle},
+        {"name": "blosc", "configuration": {"cname": "lz4"}},
+    ):
+        store: dict[str, Any] = {}
+        zarr.create_array(store, data=data, chunks=(1000,), shards=shards, compressors=codec)
+        stored.append({key: bytes(value) for key, value in store.items()})
+    assert b'"typesize": 4' in stored[0]["zarr.json"]
+    assert all(other == stored[0] for other in stored[1:])
+
+
+def test_blosc_of_zarr_python_gets_the_size_of_elements() -> None:
+    peer = pytest.importorskip("zarr")
+    array = zarr.create_array({}, shape=9, dtype="i4", compressors=peer.codecs.BloscCodec(clevel=3))
+    configuration = array.metadata.codecs[-1].configuration
+    assert (configuration["typesize"], configuration["shuffle"]) == (4, "shuffle")

@@ -206,19 +206,22 @@ def _shard_layout(
 
 def _named(codec: CodecLike, dtype: np.dtype[Any]) -> NamedConfig:
     """Return a codec that a user gave, as it stands in a format 3 document."""
+    if hasattr(codec, "codec_id") or (isinstance(codec, Mapping) and "id" in codec):
+        codec = codec_from_numcodecs(codec)  # with nothing of the data type filled in
     resolve = getattr(codec, "resolve", None)
     if isinstance(codec, Codec):
         data = (resolve(dtype) if resolve else codec).to_dict()
     elif isinstance(codec, NamedConfig):
         return codec
-    elif hasattr(codec, "codec_id") or (isinstance(codec, Mapping) and "id" in codec):
-        data = codec_from_numcodecs(codec).to_dict()
     elif isinstance(codec, str):
         data = {"name": codec}
     elif isinstance(codec, Mapping) and isinstance(codec.get("name"), str):
         data = dict(codec)
     elif not isinstance(codec, Mapping) and hasattr(codec, "to_dict"):
         data = codec.to_dict()
+        # What an object of zarr-python leaves to the data type stands in it as for bytes.
+        for name in getattr(codec, "_tunable_attrs", ()):
+            data["configuration"].pop(name, None)
     else:
         raise TypeError(f"{describe(codec)} is not a codec")
     # Read it once: this fills in defaults and refuses unknown settings before anything is stored.
