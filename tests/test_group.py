@@ -5,6 +5,7 @@ import inspect
 import json
 import pickle
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -727,3 +728,27 @@ def test_removing_leaves_no_empty_directories(
     del group["a"]
     directories = {p.name for p in (tmp_path / "x").rglob("*") if p.is_dir()}
     assert directories == {"Full", "a", "deep"}
+
+
+@pytest.mark.filterwarnings("ignore::zarr_core.errors.ZarrUserWarning")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_nested_attributes_are_copies(zarr_format: Any) -> None:
+    nested = {"l": [1, {"k": [2]}]}
+    group = zarr.create_group({}, zarr_format=zarr_format, attributes=nested)
+    array = group.create_array("a", shape=3, dtype="i4", attributes=nested)
+    shown: Any = zarr.consolidate_metadata(group.store_path)
+    for node in (group, array, shown, shown["a"]):
+        node.attrs["l"].append(3)
+        node.attrs["l"][1]["k"].append(3)
+        node.attrs.asdict()["l"].append(3)
+        dict(node.attrs)["l"].append(3)
+        next(iter(node.attrs.values())).append(3)
+        assert node.attrs.asdict() == nested == dict(node.attrs)
+
+
+def test_nodes_can_be_referenced_weakly() -> None:
+    group = zarr.create_group({})
+    array = group.create_array("a", shape=3, dtype="i4")
+    for node in (group, array, group.attrs):
+        found = weakref.ref(node)
+        assert found() is node

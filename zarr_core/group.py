@@ -55,7 +55,7 @@ class Group(Node):
     Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
     """
 
-    __slots__ = ("_consolidation", "_metadata", "_prefix", "_shown", "store_path")
+    __slots__ = ("__weakref__", "_consolidation", "_metadata", "_prefix", "_shown", "store_path")
 
     def __init__(
         self, metadata: GroupMetadata | Mapping[str, Any], store_path: StorePath | Store

@@ -26,7 +26,7 @@ ITERATORS = frozenset(
 class _Awaited:
     """Shows the twins of an object without `_async` in their names, and everything else as it is."""
 
-    __slots__ = ("_sync",)
+    __slots__ = ("__weakref__", "_sync")
 
     def __init__(self, sync: Any) -> None:
         self._sync = sync

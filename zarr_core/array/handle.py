@@ -26,7 +26,7 @@ from zarr_core.storage import Store, StorePath, store_from
 class Handle(Node):
     """What is known of an array, and how its chunks are read and written; see `Array`."""
 
-    __slots__ = ("_batch", "_config", "_shared", "_state", "store_path")
+    __slots__ = ("__weakref__", "_batch", "_config", "_shared", "_state", "store_path")
 
     def __init__(
         self,

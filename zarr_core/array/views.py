@@ -20,7 +20,7 @@ class IndexView:
     take a mask of the array's shape.
     """
 
-    __slots__ = ("_make_plan", "array")
+    __slots__ = ("__weakref__", "_make_plan", "array")
 
     def __init__(self, array: Any, make_plan: Callable[[Any, ChunkGrid], Plan]) -> None:
         self.array = array  # an `Array`, which is made of this

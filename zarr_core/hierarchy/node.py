@@ -1,6 +1,7 @@
 """A handle on a node: where it is, and its user attributes."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import deepcopy
 from typing import Any, final
 
 from zarr_core.errors import ReadOnlyError
@@ -18,13 +19,13 @@ class Attributes(MutableMapping[str, Any]):
     assign it again to store a change in it.
     """
 
-    __slots__ = ("_node",)
+    __slots__ = ("__weakref__", "_node")
 
     def __init__(self, node: "Node") -> None:
         self._node = node
 
     def __getitem__(self, key: str) -> Any:
-        return self._node._current_attributes[key]
+        return deepcopy(self._node._current_attributes[key])
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
@@ -58,8 +59,8 @@ class Attributes(MutableMapping[str, Any]):
         self.put({})
 
     def asdict(self) -> dict[str, Any]:
-        """Return the attributes as a dictionary."""
-        return dict(self._node._current_attributes)
+        """Return the attributes as a dictionary, a copy at every depth."""
+        return deepcopy(dict(self._node._current_attributes))
 
     def _twin_lane(self) -> tuple[bool, int | None, object]:
         return self._node._twin_lane()
