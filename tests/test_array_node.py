@@ -1075,3 +1075,89 @@ def test_a_store_that_fails_once_is_an_error_and_trying_again_mends_it(
         np.testing.assert_array_equal(zarr.open_array(inner, path="g/a")[:], expected)
         assert zarr.open_array(inner, path="g/a").attrs.asdict() == {"x": 1}
     assert at > 30
+
+
+# --- in the place of a NumPy array -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 3), (1,)])
+def test_length(shape: Any) -> None:
+    assert len(zarr.create_array({}, shape=shape, dtype="i4")) == shape[0]
+
+
+def test_without_dimensions_there_is_no_length() -> None:
+    with pytest.raises(TypeError, match="no length"):
+        len(zarr.create_array({}, shape=(), dtype="i4"))
+
+
+NEW_AXES = [
+    None,
+    (None,),
+    (None, None),
+    (0, None),
+    (None, 0),
+    (..., None),
+    (None, ...),
+    (0, ..., None, slice(None, None, -2)),
+    (slice(1, 3), None, slice(None)),
+    (0, None, 1),
+    (0, 1, None),
+    (..., 0, None),
+    (None, slice(0, 2), None, 1, None),
+    (None, slice(0, 0)),
+    (np.int64(1), None),
+    (slice(0, 2), ..., slice(0, 3), None),
+]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("selection", NEW_AXES)
+def test_new_axes_are_those_of_numpy(selection: Any, sharded: bool) -> None:
+    data = np.arange(24).reshape(4, 6)
+    shards = {"shards": (4, 6)} if sharded else {}
+    array = zarr.create_array({}, data=data, chunks=(2, 3), **shards)
+    for got in (
+        array[selection],
+        array.getitem(selection),
+        array.get_basic_selection(selection),
+        array.with_config({"order": "F"})[selection],
+        zarr.read_many([(array, selection)])[0],
+    ):
+        np.testing.assert_array_equal(got, data[selection], strict=True)
+    value = 100 + np.arange(data[selection].size).reshape(data[selection].shape)
+    data[selection] = value
+    array[selection] = value
+    np.testing.assert_array_equal(array[...], data)
+    with array.batch() as batch:
+        batch[selection] = value + 1
+        np.testing.assert_array_equal(batch[selection], value + 1)
+    data[selection] = value + 1
+    np.testing.assert_array_equal(array[...], data)
+
+
+def test_new_axes_of_an_array_without_dimensions() -> None:
+    array = zarr.create_array({}, data=np.array(5))
+    for selection in (None, (None, None), (..., None), (None, ...)):
+        np.testing.assert_array_equal(array[selection], np.array(5)[selection], strict=True)
+    array[None] = [7]
+    assert array[()] == 7
+
+
+def test_new_axes_with_fields() -> None:
+    data = np.array([(1, 2), (3, 4)], dtype="i4,i8")
+    array = zarr.create_array({}, data=data)
+    np.testing.assert_array_equal(array["f1", None], data["f1"][None], strict=True)
+    np.testing.assert_array_equal(array[None, 0], data[None, 0], strict=True)
+
+
+def test_new_axes_elsewhere_are_refused() -> None:
+    array = zarr.create_array({}, data=np.arange(24).reshape(4, 6))
+    for view in (array.oindex, array.vindex, array.blocks):
+        for selection in (None, (None, 0), (0, None, 0), ([0], [1], None)):
+            with pytest.raises(IndexError, match="new axes"):
+                view[selection]
+    for selection in ((None, [0, 1], [0, 1]), (None, np.ones((4, 6), bool))):
+        with pytest.raises(IndexError, match="new axes"):
+            array[selection]
+    with pytest.raises(IndexError, match="new axes"):
+        list(array.chunk_parts(None))

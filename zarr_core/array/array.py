@@ -416,7 +416,9 @@ class Array(Indexable, Handle):
 
     # --- changing shape and attributes ---------------------------------------------------------------
 
-    def resize(self, new_shape: int | Sequence[int], delete_outside_chunks: bool = True) -> None:
+    def resize(
+        self, new_shape: int | Sequence[int], *more: Any, delete_outside_chunks: bool = True
+    ) -> None:
         """Change the shape; elements that are still inside keep their place.
 
         When the array shrinks, the new shape is stored first, then chunks outside are removed and
@@ -427,13 +429,13 @@ class Array(Indexable, Handle):
         what it added.
         """
         self._flush()
-        resize(self, new_shape, delete_outside_chunks=delete_outside_chunks)
+        resize(self, new_shape, *more, delete_outside_chunks=delete_outside_chunks)
 
     def append(self, data: npt.ArrayLike, axis: int = 0) -> Shape:
         """Add data at the end of a dimension; return the new shape.
 
-        The data has the array's shape but for `axis`. The place for it is taken with a
-        compare-and-set of the metadata, so that two handles that append do not overwrite each other.
+        The data has the array's shape but for `axis`. Handles that append at the same time do not
+        overwrite each other. When writing fails, the old shape comes back (see the guarantees).
         """
         return append(self, data, axis)
 

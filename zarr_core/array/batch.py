@@ -136,7 +136,7 @@ class Patches:
         inside = [c for c in list(self.tiles) if all(k < n for k, n in zip(c, counts, strict=True))]
         return len(inside) == math.prod(counts) and all(self._is_whole(c, extent) for c in inside)
 
-    def _within(self, coords: Coords, extent: Coords) -> tuple[slice, ...]:
+    def _within(self, coords: Coords, extent: Coords) -> tuple[Any, ...]:
         """Return the elements of a tile that are within `extent`."""
         return tuple(
             slice(0, max(0, min(n - k * size, size)))

@@ -1,7 +1,9 @@
 """Changing the shape of an array: what is cut off is gone, what is appended is not lost."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import index as to_index
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +19,15 @@ from zarr_core.metadata.chunk_grids import Shape
 from zarr_core.metadata.nodes import ArrayMetadata
 
 
-def resize(array: Handle, new_shape: int | Sequence[int], *, delete_outside_chunks: bool) -> None:
+def resize(
+    array: Handle, new_shape: int | Sequence[int], *more: Any, delete_outside_chunks: bool
+) -> None:
     """Change the shape of an array; see `Array.resize`."""
+    if more:
+        raise TypeError(
+            "resize takes one shape, resize((3, 4)) for two dimensions, and delete_outside_chunks "
+            "by its name"
+        )
     shape = _checked_shape(new_shape, array.ndim)
     known = array.shape
     old: list[ArrayMetadata] = []
@@ -107,8 +116,34 @@ def append(array: Handle, data: npt.ArrayLike, axis: int) -> Shape:
         entry if entry.cover == FULL else entry._replace(cover=PARTIAL)
         for entry in plan.entries[axis]
     ]
-    array._set(lambda _selection, _grid: plan, ..., values)
+    try:
+        array._set(lambda _selection, _grid: plan, ..., values)
+    except BaseException as error:
+        _take_back(array, new, axis, start[0], error)
+        raise
     return new.shape
+
+
+def _take_back(
+    array: Handle, appended: ArrayMetadata, axis: int, length: int, error: BaseException
+) -> None:
+    """Give an array its old length again after the data for a new one could not be written."""
+    old = tuple(length if d == axis else n for d, n in enumerate(appended.shape))
+
+    def change(fresh: ArrayMetadata) -> ArrayMetadata:
+        if fresh.shape != appended.shape:
+            raise ConflictError("others have changed the shape since")
+        return fresh.update_shape(old)
+
+    try:
+        restored = array._update(change)
+    except Exception as reason:  # noqa: BLE001 - the error that led here says more
+        error.add_note(
+            f"the array keeps the shape {appended.shape}, not all of it written: {reason}"
+        )
+        return
+    with suppress(Exception):  # what is left lies outside, and the store has just failed
+        _cut(array, appended, restored)
 
 
 def _checked_shape(shape: int | Sequence[int], ndim: int) -> Shape:

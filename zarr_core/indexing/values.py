@@ -84,10 +84,14 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
     """
     array = None
     if isinstance(value, np.ndarray):
-        array = np.asarray(value)  # a subclass has its own ideas of shapes and bytes
+        array = value
+    elif hasattr(value, "__array__") and not isinstance(value, np.generic):
+        array = np.asanyarray(value)  # masked if what computes it is
+    if array is not None and array.__class__ is not np.ndarray:
+        array = np.asarray(unmasked(array))  # a subclass has its own ideas of shapes and bytes
     if array is None:
-        if hasattr(value, "__array__") and not isinstance(value, np.generic):
-            array = np.asarray(value)
+        if value.__class__ is list or value.__class__ is tuple:
+            array = _converted(unmasked(value), dtype)
         else:
             array = _converted(value, dtype)
     if array.dtype != dtype and not (
@@ -113,6 +117,29 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
                 f"could not broadcast input array from shape {np.shape(value)} into shape {shape}"
             ) from None
     return array
+
+
+def unmasked(value: Any) -> Any:
+    """Return a value; raise `ValueError` if elements are masked, as a mask cannot be stored."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            if isinstance(item, np.ma.MaskedArray | list | tuple):
+                unmasked(item)
+    elif isinstance(value, np.ma.MaskedArray):
+        count = int(np.count_nonzero(_element_mask(value)))
+        if count:
+            raise ValueError(
+                f"{count} of {value.size} elements are masked, and a mask cannot be stored: write "
+                "array.filled(value), or array.data to store what is below the mask"
+            )
+    return value
+
+
+def _element_mask(value: Any) -> NDArray:
+    """Return which elements of a masked array are masked, in any of their fields."""
+    mask = np.ma.getmaskarray(value)
+    bits = mask.reshape(-1).view(np.uint8).reshape(value.size, -1)
+    return np.asarray(bits.any(axis=-1))
 
 
 def _check_bytes(array: NDArray) -> None:

@@ -101,7 +101,7 @@ def check_prefix(prefix: str) -> str:
     return check_key(prefix) if prefix else ""
 
 
-def check_range(byte_range: object) -> None:
+def check_range(byte_range: Any) -> None:
     """Raise what is wrong with a byte range: `TypeError` for its kind, `ValueError` for its numbers.
 
     Fast stores call this (through `bounds_of` or `slice_value`) for what they cannot read only.
@@ -120,7 +120,7 @@ def check_range(byte_range: object) -> None:
         )
 
 
-def bounds_of(byte_range: ByteRequest | None, size: int, name: str) -> tuple[int, int]:
+def bounds_of(byte_range: Any, size: int, name: str) -> tuple[int, int]:
     """Return where a range of a value of `size` bytes begins and ends; raise if it is too short."""
     match byte_range:
         case None:
@@ -139,7 +139,7 @@ def bounds_of(byte_range: ByteRequest | None, size: int, name: str) -> tuple[int
     return start, end
 
 
-def slice_value(value: Value, byte_range: ByteRequest | None) -> Value:
+def slice_value(value: Value, byte_range: Any) -> Value:
     """Return the part of a whole value that `byte_range` asks for; raise if it is too short."""
     match byte_range:
         case None:

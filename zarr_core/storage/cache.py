@@ -389,7 +389,7 @@ class CacheStore(WrapperStore[S]):
         return f"CacheStore({str(self)!r}, {self._copies.size} of {self.max_size} bytes)"
 
 
-def _name(key: str, byte_range: ByteRequest | None) -> str:
+def _name(key: str, byte_range: Any) -> str:
     """Return the key of a copy; an `@` of the key is doubled, so that none is taken for another."""
     name = key.replace("@", "@@")
     if byte_range is None:
