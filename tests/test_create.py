@@ -683,7 +683,7 @@ def test_overwriting_leaves_files_of_others_and_nothing_else(
     elif how == "mode":
         a = zarr.open_array(store, path="a", mode="w", **new)
     else:
-        zarr.save_array(store, np.zeros((4, 4), "i4"), path="a", zarr_format=after)
+        zarr.save_array(store, np.zeros((4, 4), "i4"), path="a", zarr_format=after, overwrite=True)
         a = zarr.open_array(store, path="a")
     assert (a[:] == 0).all()
     assert a.attrs.asdict() == {}
@@ -784,7 +784,7 @@ def test_saving_and_loading(tmp_path: Path) -> None:
     for place in ({}, MemoryStore(), str(tmp_path / "x"), tmp_path / "y"):
         zarr.save(place, data)
         np.testing.assert_array_equal(zarr.load(place), data)
-        zarr.save(place, data + 1)
+        zarr.save_array(place, data + 1, overwrite=True)
         np.testing.assert_array_equal(zarr.load(place), data + 1)
     store: dict[str, bytes] = {}
     zarr.save(store, data, x=data + 1)

@@ -6,15 +6,23 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from zarr_core.array.array import Array
-from zarr_core.array.create import array, create, default_format, place_and_mode
+from zarr_core.array.asynchronous import AsyncArray
+from zarr_core.array.create import (
+    array,
+    array_metadata,
+    as_values,
+    check_codecs,
+    copy_data,
+    create,
+    default_format,
+    place_and_mode,
+)
 from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import ContainsGroupError, NodeNotFoundError
 from zarr_core.group import Group
-from zarr_core.hierarchy.create import create_node
 from zarr_core.hierarchy.members import consolidate, create_nodes
 from zarr_core.hierarchy.nodes import read_node
 from zarr_core.metadata.documents import JSON, ZarrFormat
@@ -128,9 +136,17 @@ def open_group(
         except NodeNotFoundError:
             if mode != "a":
                 raise
-    return create_group(
-        place, zarr_format=zarr_format, overwrite=mode == "w", attributes=attributes
-    )
+    try:
+        return create_group(
+            place, zarr_format=zarr_format, overwrite=mode == "w", attributes=attributes
+        )
+    except ContainsGroupError as error:
+        if mode != "a":
+            raise
+        try:  # somebody else was faster
+            return Group.open_at(place, zarr_format, use_consolidated)
+        except NodeNotFoundError:
+            raise error from None
 
 
 def create_group(
@@ -203,10 +219,13 @@ def save_array(
     storage_options: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Store an array, replacing what is there; other parameters are those of `create`."""
-    values = arr if hasattr(arr, "shape") and hasattr(arr, "dtype") else np.asarray(arr)
-    place, _ = place_and_mode(store, path, "w", storage_options)
-    kwargs.setdefault("overwrite", True)
+    """Store an array; other parameters are those of `create`.
+
+    An existing node raises `ContainsArrayError` or `ContainsGroupError`, as in zarr-python 3.4.2,
+    unless `overwrite=True` or `mode="w"` says that it is to be replaced.
+    """
+    values = _to_save("arr", arr)
+    place, _ = place_and_mode(store, path, kwargs.get("mode") or "a", storage_options)
     array(values, store=place, zarr_format=zarr_format, **kwargs)
     if not isinstance(store, Store | StorePath):
         place.store.close()
@@ -220,16 +239,41 @@ def save_group(
     storage_options: dict[str, Any] | None = None,
     **kwargs: npt.ArrayLike,
 ) -> None:
-    """Store arrays in a group: positional ones as `arr_0`, `arr_1`, ..., others by name."""
+    """Store arrays in a group: positional ones as `arr_0`, `arr_1`, ..., others by name.
+
+    A node that is there is replaced, as `numpy.savez` replaces a file, once all arrays have been
+    checked. What is not an array (a text, a number, a setting that is not a parameter) raises
+    `TypeError`.
+    """
     if not args and not kwargs:
         raise ValueError("at least one array is needed")
+    zarr_format = zarr_format or default_format()
+    named = {f"arr_{number}": value for number, value in enumerate(args)}
+    if twice := sorted(named.keys() & kwargs.keys()):
+        raise TypeError(f"{twice[0]!r} is given twice, by its position and by its name")
+    named = {name: _to_save(name, value) for name, value in (named | kwargs).items()}
     place, _ = place_and_mode(store, path, "w", storage_options)
-    create_node(place, GroupMetadata(zarr_format=zarr_format or default_format()), overwrite=True)
-    named = {f"arr_{number}": value for number, value in enumerate(args)} | kwargs
+    nodes: dict[str, NodeMetadata] = {"": GroupMetadata(zarr_format=zarr_format)}
     for name, value in named.items():
-        save_array(place / name, value, zarr_format=zarr_format)
+        made = array_metadata(value, zarr_format)
+        check_codecs(Array(made, place / name))
+        nodes[name] = made
+    create_nodes(place, nodes, overwrite=True, sources=named.values())
+    for name, value in named.items():
+        metadata = nodes[name]
+        assert isinstance(metadata, ArrayMetadata)
+        copy_data(value, Array(metadata, place / name))
     if not isinstance(store, Store | StorePath):
         place.store.close()
+
+
+def _to_save(name: str, value: Any) -> Any:
+    """Return an argument as something with a shape and a data type, or raise `TypeError`."""
+    if not (hasattr(value, "shape") or hasattr(value, "__array__")) and not isinstance(
+        value, list | tuple | AsyncArray
+    ):
+        raise TypeError(f"{name!r} is not an array but a {type(value).__name__}")
+    return as_values(value)
 
 
 def save(
@@ -240,7 +284,10 @@ def save(
     storage_options: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> None:
-    """Store one array as an array, several as a group; see `save_array` and `save_group`."""
+    """Store one array as an array, several as a group; see `save_array` and `save_group`.
+
+    One array does not replace what is there; `save_array(..., overwrite=True)` does.
+    """
     if not args and not kwargs:
         raise ValueError("at least one array is needed")
     where: dict[str, Any] = {

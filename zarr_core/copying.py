@@ -11,6 +11,7 @@ from zarr_core.array.array import Array
 from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError
 from zarr_core.group import Group
+from zarr_core.hierarchy.nodes import check_not_erased, is_below
 from zarr_core.overlap import overlap
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.twins import async_twin
@@ -97,7 +98,9 @@ class _Copying:
         self.log(f"copy {label}")
         self.copied += 1
         if is_array:
-            if not self.dry_run:
+            if self.dry_run:
+                check_not_erased(self.dest.store_path / path, [source])
+            else:
                 self._array(source, path)
             return
         if not self.dry_run:
@@ -149,12 +152,9 @@ def _attributes(source: Any) -> dict[str, Any]:
     return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
 
 
-def _check_apart(source: Any, dest: Group) -> None:
+def _check_apart(source: Any, place: StorePath) -> None:
     """Raise `ValueError` if a copy would become part of what is copied."""
-    if not isinstance(source, Group):
-        return
-    same = source.store.lock_key("zarr.json") == dest.store.lock_key("zarr.json")
-    if same and f"{dest.path}/".startswith(f"{source.path}/" if source.path else ""):
+    if isinstance(source, Group) and is_below(place, source.store_path):
         raise ValueError(f"{source!r} cannot be copied into itself")
 
 
@@ -173,7 +173,7 @@ def _copy_nodes(
     """Copy a node to a name, or without a name what is in a group."""
     if not isinstance(dest, Group):
         raise ValueError(f"dest must be a group, not {dest!r}")  # noqa: TRY004 - as zarr 2
-    _check_apart(source, dest)
+    _check_apart(source, dest.store_path / (name or ""))
     _check_if_exists(if_exists, ("raise", "replace", "skip", "skip_initialized"))
 
     def run(write: Callable[[str], Any], *, dry: bool) -> _Copying:
@@ -184,8 +184,8 @@ def _copy_nodes(
             work.node(source, name, deep=True)
         return work
 
-    if if_exists == "raise" and not dry_run:
-        run(lambda line: None, dry=True)  # raises before anything is copied
+    if not dry_run and (if_exists == "raise" or is_below(source, dest.store_path)):
+        run(lambda line: None, dry=True)  # raises before anything is copied or removed
     with _writer(log) as write:
         return _sum_up(write, run(write, dry=dry_run).counts, dry_run=dry_run)
 

@@ -13,6 +13,7 @@ from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import (
     ArrayNotFoundError,
     ContainsArrayError,
+    ContainsGroupError,
     GroupNotFoundError,
     NodeNotFoundError,
 )
@@ -370,14 +371,11 @@ class Group(Node):
     # --- changing members --------------------------------------------------------------------------
 
     def _place(self, name: str) -> StorePath:
-        """Return the place of a new member; warn of names that the specification reserves."""
+        """Return the place of a new member."""
         self._check_writable()
         normal = normalize_path(name)
         if not normal:
             raise ValueError(f"invalid name {name!r}: a member's name is not empty")
-        for segment in normal.split("/"):
-            if segment == "zarr.json" or segment.startswith("__"):
-                warn("reserved name", segment)
         return self.store_path / normal
 
     def _created(self, place: StorePath, metadata: NodeMetadata, *, replaced: bool) -> str:
@@ -458,7 +456,10 @@ class Group(Node):
             return self.create_group(name, overwrite=True)
         node = self.get(name)
         if node is None:
-            return self.create_group(name)
+            try:
+                return self.create_group(name)
+            except ContainsGroupError:  # somebody else was faster
+                return self.get_group(name)
         if isinstance(node, Array):
             raise ContainsArrayError(f"there is an array at {node.store_path}")
         return node
@@ -484,8 +485,11 @@ class Group(Node):
         """
         node = self.get(name)
         if node is None:
-            dtype = "float64" if dtype is None else dtype
-            return self.create_array(name, shape=shape, dtype=dtype, config=config, **kwargs)
+            made = "float64" if dtype is None else dtype
+            try:
+                return self.create_array(name, shape=shape, dtype=made, config=config, **kwargs)
+            except ContainsArrayError:  # somebody else was faster
+                node = self.get_array(name)
         if isinstance(node, Group):
             raise TypeError(f"Incompatible object (Group) already exists at {node.store_path}")
         if as_shape(shape) != node.shape:

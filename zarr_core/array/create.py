@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core.array.array import Array
+from zarr_core.array.asynchronous import AsyncArray
 from zarr_core.codecs import codec_from_dict
 from zarr_core.codecs.base import ArrayArrayCodec, BytesBytesCodec, Codec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, MemoryOrder, array_config, config
-from zarr_core.errors import NodeNotFoundError
+from zarr_core.errors import ContainsArrayError, NodeNotFoundError, ReadOnlyError
 from zarr_core.hierarchy.create import (
     DEFAULT_FILL_VALUE,
     ChunksLike,
@@ -20,6 +21,7 @@ from zarr_core.hierarchy.create import (
     create_node,
 )
 from zarr_core.hierarchy.nodes import read_array
+from zarr_core.indexing.values import unmasked
 from zarr_core.metadata.chunk_grids import RectilinearAxis
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, ZarrFormat
@@ -80,17 +82,27 @@ def create_array_at(
     *,
     overwrite: bool,
     below: StorePath | None = None,
+    source: Any = None,
 ) -> Array:
-    """Create an array whose metadata is known; unknown or unfitting codecs raise before."""
+    """Create an array whose metadata is known; unknown or unfitting codecs raise before.
+
+    So does a `source` of its data that would be overwritten.
+    """
     array = Array(metadata, place, options)
+    check_codecs(array)
+    create_node(place, metadata, overwrite=overwrite, below=below, source=source)
+    return array
+
+
+def check_codecs(array: Array) -> None:
+    """Raise `UnknownCodecError`, or what codecs refuse, for chunks of every shape there is."""
+    metadata = array.metadata
     space = array._current().space
     space.chain_for((0,) * metadata.ndim)
     for dim, axis in enumerate(metadata.chunk_grid.axes):
         if isinstance(axis, RectilinearAxis):  # not every length has to be a multiple of a shard's
             for k in {edge: k for k, edge in enumerate(axis.edges[: axis.count])}.values():
                 space.chain_for(tuple(k * (d == dim) for d in range(metadata.ndim)))
-    create_node(place, metadata, overwrite=overwrite, below=below)
-    return array
 
 
 def create_array(
@@ -192,16 +204,19 @@ def make_array(
 ) -> Array:
     """Create an array at a place; see `create_array`. `below` is a group known to be above it."""
     options = _with_write_order(array_config(config), described.get("serializer"))
-    values = _values(data, dtype)
+    values = as_values(data, dtype)
     if values is not None:
         if shape is not None and as_shape(shape) != values.shape:
             raise ValueError(f"data has shape {values.shape}, shape says {shape}")
         shape = values.shape
-        dtype = values.dtype if dtype is None else dtype
+        dtype = _dtype_of(values) if dtype is None else dtype
     if shape is None or dtype is None:
         raise ValueError("shape and dtype are needed when there is no data")
     metadata = build_metadata(shape=shape, dtype=dtype, **described)
-    array = create_array_at(place, metadata, options, overwrite=overwrite, below=below)
+    source = values if write_data else None
+    array = create_array_at(
+        place, metadata, options, overwrite=overwrite, below=below, source=source
+    )
     if values is not None and write_data:
         copy_data(values, array)
     return array
@@ -221,16 +236,34 @@ def default_format() -> ZarrFormat:
     return found
 
 
-def _values(data: Any, dtype: Any) -> Any:
+def as_values(data: Any, dtype: Any = None) -> Any:
     """Return data as something with a shape and a data type; a Zarr array stays one."""
+    if isinstance(data, AsyncArray):
+        data = data._sync
     if data is None or isinstance(data, Array):
         return data
+    unmasked(data)
     if hasattr(data, "shape") and hasattr(data, "dtype") and hasattr(data, "__getitem__"):
         return data
     if dtype is None:
         values = np.asarray(data)
         return np.asarray(values, np.dtypes.StringDType()) if values.dtype.kind == "U" else values
     return np.asarray(data, parse_dtype(dtype, 3).dtype)
+
+
+def _dtype_of(array: Any) -> Any:
+    """Return the data type of an array as users write it; that of bytes shows as `object`."""
+    return bytes if isinstance(array, Array) and array.dtype.kind == "O" else array.dtype
+
+
+def array_metadata(data: Any, zarr_format: ZarrFormat) -> ArrayMetadata:
+    """Return the metadata of an array for data, which is as `as_values` returns it."""
+    kept: dict[str, Any] = {}
+    if isinstance(data, Array):
+        kept["fill_value"] = data.fill_value
+        if data.metadata.chunk_grid.chunk_shape is not None:
+            kept["chunks"] = data.chunks
+    return build_metadata(shape=data.shape, dtype=_dtype_of(data), zarr_format=zarr_format, **kept)
 
 
 def copy_data(source: Any, array: Array) -> None:
@@ -271,7 +304,7 @@ def from_array(
     otherwise. Data of a Zarr array is copied chunk by chunk. Other parameters and errors are those
     of `create_array`.
     """
-    source = _values(data, None)
+    source = as_values(data, None)
     kept: dict[str, Any] = {
         "chunks": chunks,
         "shards": shards,
@@ -373,8 +406,13 @@ def create(
     """Create an array with the parameters that zarr 2 had; see `create_array` for their meaning.
 
     `store=None` keeps the array in memory. `compressor` belongs to format 2, `codecs` (the whole
-    chain) and `chunk_shape` to format 3. `mode="w"` is `overwrite=True`.
+    chain) and `chunk_shape` to format 3. `mode="w"` is `overwrite=True`; `"w-"` never replaces
+    anything, and nothing can be created with `"r"`.
     """
+    if mode == "r":
+        raise ReadOnlyError("nothing can be created with mode='r'")
+    if mode == "w-" and overwrite:
+        raise ValueError("mode='w-' never replaces anything, but overwrite is True")
     warn_ignored(
         synchronizer=synchronizer,
         chunk_store=chunk_store,
@@ -383,14 +421,14 @@ def create(
         meta_array=meta_array,
     )
     zarr_format = zarr_format or default_format()
-    place, _ = place_and_mode(store, path, None if mode == "r" else mode, storage_options)
+    place, _ = place_and_mode(store, path, mode, storage_options)
     options = array_config(config)
     if write_empty_chunks is not None:
         options = options.with_(write_empty_chunks=write_empty_chunks)
-    if data is not None:
-        values = np.asarray(data)
+    values = as_values(data, dtype)
+    if values is not None:
         shape = values.shape if shape is None else shape
-        dtype = values.dtype if dtype is None else dtype
+        dtype = _dtype_of(values) if dtype is None else dtype
     if shape is None:
         raise ValueError("a shape is needed")
     if codecs is not None:
@@ -420,9 +458,10 @@ def create(
         chunk_key_encoding=chunk_key_encoding,
         dimension_names=dimension_names,
     )
-    made = create_array_at(place, metadata, options, overwrite=overwrite or mode == "w")
-    if data is not None:
-        copy_data(data if hasattr(data, "__array__") else np.asarray(data), made)
+    overwrite = overwrite or mode == "w"
+    made = create_array_at(place, metadata, options, overwrite=overwrite, source=values)
+    if values is not None:
+        copy_data(values, made)
     if read_only:
         return Array(metadata, StorePath(place.store.with_read_only(True), place.path), options)
     return made
@@ -456,12 +495,15 @@ def _as_dict(codec: Any) -> Any:
 
 def array(data: npt.ArrayLike, **kwargs: Any) -> Array:
     """Create an array filled with data; other parameters are those of `create`."""
+    if isinstance(data, AsyncArray):
+        data = data._sync
+    unmasked(data)
     if isinstance(data, Array):
         metadata = data.metadata
         if metadata.chunk_grid.chunk_shape is not None:
             kwargs.setdefault("chunks", data.chunks)
         kwargs.setdefault("fill_value", data.fill_value)
-        kwargs.setdefault("dtype", data.dtype)
+        kwargs.setdefault("dtype", _dtype_of(data))
         kwargs.setdefault("shape", data.shape)
         kwargs.setdefault("zarr_format", metadata.zarr_format)
         return create(data=data, **kwargs)
@@ -505,9 +547,17 @@ def open_array(
         except NodeNotFoundError:
             if mode != "a" or "shape" not in kwargs:
                 raise
-    return create(
-        store=place, zarr_format=zarr_format, config=options, overwrite=mode == "w", **kwargs
-    )
+    try:
+        return create(
+            store=place, zarr_format=zarr_format, config=options, overwrite=mode == "w", **kwargs
+        )
+    except ContainsArrayError as error:
+        if mode != "a":
+            raise
+        try:  # somebody else was faster
+            return Array(read_array(place, zarr_format), place, options)
+        except NodeNotFoundError:
+            raise error from None
 
 
 IGNORED_ON_OPEN = frozenset(
@@ -555,7 +605,7 @@ def full(shape: ShapeLike, fill_value: Any, **kwargs: Any) -> Array:
 def _like(a: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return arguments with those properties of an array that were not given."""
     like: dict[str, Any] = {"shape": np.shape(a) if not hasattr(a, "shape") else a.shape}
-    like["dtype"] = a.dtype if hasattr(a, "dtype") else np.asarray(a).dtype
+    like["dtype"] = _dtype_of(a if hasattr(a, "dtype") else np.asarray(a))
     if isinstance(a, Array):
         metadata = a.metadata
         regular = metadata.chunk_grid.chunk_shape is not None

@@ -17,11 +17,14 @@ from zarr_core.config import config
 from zarr_core.errors import describe
 from zarr_core.hierarchy.nodes import (
     check_absent,
+    check_name,
+    check_not_erased,
     create_ancestors,
     erase_node,
     missing_ancestors,
     write_node,
 )
+from zarr_core.indexing.values import unmasked
 from zarr_core.metadata.chunk_grids import (
     ChunkGrid,
     ChunkKeyEncoding,
@@ -355,7 +358,7 @@ def build_metadata(
     if fill_value is DEFAULT_FILL_VALUE or (fill_value is None and zarr_format == 3):
         fill = data_type.default_fill
     else:
-        fill = None if fill_value is None else data_type.cast_fill(fill_value)
+        fill = None if fill_value is None else data_type.cast_fill(unmasked(fill_value))
     if zarr_format == 2:
         return _v2_metadata(
             data_type,
@@ -469,18 +472,23 @@ def create_node(
     *,
     overwrite: bool = False,
     below: StorePath | None = None,
+    source: Any = None,
 ) -> None:
     """Store a new node and the groups above it that are missing.
 
     With `overwrite` what was at the place is removed first: documents and chunks, never files that
-    belong to no node. Without, an existing node of either format is an error. `below` is a group
-    above the place that was there a moment ago.
+    belong to no node. Without, an existing node of either format is an error, and of several that
+    create a node at the same time one succeeds. `below` is a group above the place that was there a
+    moment ago; `source` is what will be copied into the node.
     """
     place.store._check_writable()
-    if not overwrite:
+    check_name(place.path if below is None else place.path[len(below.path) :])
+    if overwrite:
+        check_not_erased(place, [source])
+    else:
         check_absent(place)
     missing = missing_ancestors(place, metadata.zarr_format, below)
     if overwrite:
         erase_node(place, metadata if isinstance(metadata, ArrayMetadata) else None)
     create_ancestors(place, metadata.zarr_format, missing)
-    write_node(place, metadata)
+    write_node(place, metadata, overwrite=overwrite)

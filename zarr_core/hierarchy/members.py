@@ -13,12 +13,15 @@ from zarr_core.errors import (
 )
 from zarr_core.hierarchy.nodes import (
     check_absent,
+    check_name,
+    check_not_erased,
     create_ancestors,
     delete_keys,
     erase_node,
     find_documents,
     is_node,
     load_documents,
+    missing_ancestors,
     new_documents,
     node_keys,
     read_group,
@@ -376,16 +379,23 @@ def with_parents(nodes: Mapping[str, NodeMetadata]) -> dict[str, NodeMetadata]:
 
 
 def create_nodes(
-    place: StorePath, nodes: Mapping[str, NodeMetadata], *, overwrite: bool
+    place: StorePath,
+    nodes: Mapping[str, NodeMetadata],
+    *,
+    overwrite: bool,
+    sources: Iterable[Any] = (),
 ) -> dict[str, NodeMetadata]:
     """Create nodes and the groups between them; return those that were made, by path.
 
     Groups that exist already are kept where they were only implied. Everything is checked before
-    the first write.
+    the first write. `sources` is what will be copied into the nodes.
     """
     if not nodes:
         return {}
     complete = with_parents(nodes)
+    check_name(place.path)
+    for path in nodes:
+        check_name(normalize_path(path))
     asked = set(map(normalize_path, nodes))
     places = {path: place.below(path) for path in complete}
     existing = _kinds(places)
@@ -400,10 +410,12 @@ def create_nodes(
         elif kind == "array":
             raise ContainsArrayError(f"the array at {places[path]} cannot contain other nodes")
     place.store._check_writable()
+    missing = missing_ancestors(place, made[""].zarr_format) if "" in made else []
     if overwrite:
+        for path in asked:
+            check_not_erased(places[path], sources)
         _erase(places, asked, made)
-    if "" in made:
-        create_ancestors(place, made[""].zarr_format)
+    create_ancestors(place, complete[""].zarr_format, missing)
     documents: dict[str, bytes] = {}
     for path, metadata in made.items():
         there = places[path]
@@ -457,6 +469,7 @@ def move_node(place: StorePath, source: str, dest: str) -> None:
     if metadata is None:
         raise NodeNotFoundError(f"no node at {old}")
     check_absent(new)
+    check_name(dest)
     create_ancestors(new, metadata.zarr_format)
     store = place.store
 

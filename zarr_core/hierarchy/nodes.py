@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zarr_core.errors import (
     ArrayNotFoundError,
@@ -13,6 +13,7 @@ from zarr_core.errors import (
     ContainsArrayError,
     ContainsGroupError,
     GroupNotFoundError,
+    InvalidKeyError,
     MetadataValidationError,
     NodeNotFoundError,
     NotAGroupError,
@@ -33,7 +34,7 @@ from zarr_core.metadata.documents import (
 )
 from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
 from zarr_core.storage.base import Request, Store, Value
-from zarr_core.storage.paths import StorePath
+from zarr_core.storage.paths import StorePath, store_from
 from zarr_core.warn import warn
 from zarr_core.workers import key_lock
 
@@ -169,10 +170,29 @@ def read_group(
     raise NotAGroupError(f"no group at {place}: found an array")
 
 
-def write_node(place: StorePath, metadata: NodeMetadata) -> None:
-    """Store the documents of a node, the one that makes it visible last."""
-    for name, document in new_documents(metadata).items():
-        store_document(place, name, document)
+def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = True) -> None:
+    """Store the documents of a node, the one that makes it visible last.
+
+    That one decides: without `overwrite`, it is stored only if it does not exist, which of several
+    threads and processes one alone succeeds in; the others raise as `check_absent` does.
+    """
+    store = place.store
+    *others, (main, document) = new_documents(metadata).items()
+    if overwrite:
+        for name, text in others:
+            store_document(place, name, text)
+        store_document(place, main, document)
+        return
+    key = place.key(main)
+    # Where a store can only look and then write, the lock makes that one step between threads.
+    with key_lock(store.lock_key(key)):
+        if not (others and store.exists(key)):
+            for name, text in others:
+                store.set(place.key(name), text)
+            if store.set_if_not_exists(key, document):
+                return
+    check_absent(place)
+    raise ConflictError(f"{key!r} was created and removed by others at the same time")
 
 
 def new_documents(metadata: NodeMetadata) -> dict[str, bytes]:
@@ -230,6 +250,62 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
 
 
 # --- creating and erasing --------------------------------------------------------------------------
+
+
+def check_name(path: str) -> None:
+    """Raise `InvalidKeyError` for a path on which no node can be found again.
+
+    Warns of names that the specification reserves.
+    """
+    for segment in path.split("/"):
+        if segment in DOCUMENTS:
+            raise InvalidKeyError(
+                f"no node can be called {segment!r} (in {path!r}): that is the key of a metadata "
+                "document"
+            )
+        if segment.startswith("__"):
+            warn("reserved name", segment)
+
+
+def check_not_erased(place: StorePath, sources: Iterable[Any]) -> None:
+    """Raise `ValueError` when data that is to be copied to a place is part of what is there.
+
+    Sources are arrays; what is no Zarr array is ignored. Identities of stored keys are compared, so
+    it does not matter through which store object, wrapper or link the data is reached.
+    """
+    for source in sources:
+        if is_below(source, place):
+            raise ValueError(
+                f"{source!r} is part of what would be overwritten at {place}: its data would be "
+                "removed before it is copied; copy it elsewhere first, or pass source[...]"
+            )
+
+
+def is_below(node: Any, place: StorePath) -> bool:
+    """Return whether a place, or what has one, is at a place or below it; identities are compared."""
+    there = node if isinstance(node, StorePath) else _place_of(node)
+    if there is None:
+        return False
+    (store, path), (other, start) = _identity(there), _identity(place)
+    return store == other and path.startswith(start)
+
+
+def _place_of(source: Any) -> StorePath | None:
+    """Return where an array is stored, if it is a Zarr array (ours, awaited, or zarr-python's)."""
+    found = getattr(source, "store_path", None)
+    if isinstance(found, StorePath) or found is None:
+        return found
+    try:
+        return store_from(found)
+    except (TypeError, ValueError):
+        return None
+
+
+def _identity(place: StorePath) -> tuple[object, str]:
+    """Return what tells a place from others: an identity of the store, and a path with a slash."""
+    found = place.store.lock_key(place.key(V3_DOCUMENT))
+    *store, key = found if isinstance(found, tuple) else (found,)
+    return tuple(store), str(key).removesuffix(V3_DOCUMENT)
 
 
 def check_absent(place: StorePath) -> None:

@@ -138,7 +138,7 @@ def unmasked(value: Any) -> Any:
 def _element_mask(value: Any) -> NDArray:
     """Return which elements of a masked array are masked, in any of their fields."""
     mask = np.ma.getmaskarray(value)
-    bits = mask.reshape(-1).view(np.uint8).reshape(value.size, -1)
+    bits = mask.reshape(-1).view(np.uint8).reshape(value.size, mask.dtype.itemsize)
     return np.asarray(bits.any(axis=-1))
 
 
