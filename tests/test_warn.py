@@ -1,6 +1,7 @@
 """Warnings have the category and the first words that other libraries filter, and name the line."""
 
 import warnings
+from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from zarr_core.errors import (
     ZarrRuntimeWarning,
     ZarrUserWarning,
 )
+from zarr_core.storage import MemoryStore
 from zarr_core.warn import WARNINGS
 
 
@@ -30,6 +32,13 @@ def array(**options: Any) -> Any:
 
 
 # What is warned of: the topic, what leads to it, and the warning as zarr-python 3.4.2 gives it.
+def travelled() -> zarr.Array:
+    """Return an array as if of another process, in a store without conditional writes."""
+    made = zarr.create_array(MemoryStore(UserDict()), shape=4, chunks=(4,), dtype="i4")
+    made._node.travelled = True
+    return made
+
+
 CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
     (
         "automatic shards",
@@ -76,6 +85,12 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
         lambda: array(attributes={"a": {"b": [float("inf")]}}),
         ZarrUserWarning,
         "attribute 'a' holds NaN or infinity",
+    ),
+    (
+        "several processes",
+        lambda: travelled().set_basic_selection(0, 1),
+        ZarrRuntimeWarning,
+        "An array of another process is written to in parts of chunks",
     ),
     (
         "reserved name",

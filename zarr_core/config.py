@@ -31,7 +31,7 @@ DEFAULTS: Mapping[str, Any] = {
     # Shard indexes kept per array, in bytes; 0 is off. See docs on shards changed by others.
     "array.shard_index_cache_bytes": 0,
     "array.batch_bytes": 256 << 20,
-    "array.lock": False,
+    "array.lock": None,
     "default_zarr_format": 3,
     "json_indent": 2,
     # Threads that decode and encode inside one call, the caller's own included.
@@ -75,7 +75,13 @@ class BadConfigError(ValueError, KeyError):
 _CHOICES: Mapping[str, tuple[Any, ...]] = {"array.order": ("C", "F"), "default_zarr_format": (2, 3)}
 
 _OPTIONAL = frozenset(
-    {"array.target_shard_size_bytes", "threading.max_workers", "async.limit", "async.timeout"}
+    {
+        "array.lock",
+        "array.target_shard_size_bytes",
+        "threading.max_workers",
+        "async.limit",
+        "async.timeout",
+    }
 )
 
 
@@ -86,7 +92,7 @@ def _check(key: str, value: Any) -> None:
         return
     if value is None and key in _OPTIONAL:
         return
-    if isinstance(DEFAULTS[key], bool):
+    if isinstance(DEFAULTS[key], bool) or key == "array.lock":
         if not isinstance(value, bool):
             raise BadConfigError(f"{key} must be True or False, not {value!r}")
         return
@@ -265,9 +271,10 @@ class ArrayConfig:
     """Memory for indexes of shards; 0 reads the index at every call."""
     batch_bytes: int = 256 << 20
     """Memory that `Array.batch()` may hold before it writes."""
-    lock: bool = False
+    lock: bool | None = None
     """Lose nothing when processes write to different parts of one chunk, all with this option: a
-    chunk is read, and written on the condition that it is still the same, or else changed anew."""
+    chunk is read, and written on the condition that it is still the same, or else changed anew.
+    None is for handles that were unpickled in another process than they were made in."""
     subchunk_write_order: SubchunkWriteOrder | None = None
     """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None

@@ -47,6 +47,14 @@ WARNINGS: dict[str, tuple[type[Warning], str]] = {
         ZarrUserWarning,
         ("The node name {!r} is reserved by the Zarr specification. Other readers may hide it."),
     ),
+    "several processes": (
+        ZarrRuntimeWarning,
+        (
+            "An array of another process is written to in parts of chunks, and {} has no "
+            "conditional writes: what others write to the same chunks may be lost. "
+            "config={{'lock': False}} says that nobody does."
+        ),
+    ),
     "tree": (ZarrDeprecationWarning, "Use Group.tree instead."),
     "two formats": (
         ZarrUserWarning,

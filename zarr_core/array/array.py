@@ -17,6 +17,7 @@ from zarr_core.array.chunk_parts import ChunkPart, chunk_parts, count_stored
 from zarr_core.array.handle import Handle
 from zarr_core.array.many import awaited
 from zarr_core.array.resizing import append, resize
+from zarr_core.array.state import this_process
 from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
@@ -499,7 +500,9 @@ class Array(Indexable, Handle):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.metadata, self.store_path, self._config, self._shared.on_change)
+        shared = self._shared
+        made_in = None if shared.travelled else this_process()
+        return _restore, (self.metadata, self.store_path, self._config, shared.on_change, made_in)
 
     def __dask_tokenize__(self) -> Hashable:
         return (
@@ -553,8 +556,10 @@ def _restore(
     place: StorePath,
     config: ArrayConfig,
     on_change: Callable[[ArrayMetadata], None] | None,
+    made_in: tuple[int, str] | None = None,
 ) -> Array:
-    """Return an unpickled array."""
+    """Return an unpickled array, which knows whether it has come from another process."""
     array = Array(metadata, place, config)
     array._shared.on_change = on_change
+    array._shared.travelled = made_in != this_process()
     return array

@@ -52,7 +52,9 @@ class Handle(Node):
         state = self._state
         metadata = self._shared.metadata
         if state is None or state.metadata is not metadata:
-            state = make_state(self.store_path, metadata, self._config)
+            state = make_state(
+                self.store_path, metadata, self._config, travelled=self._shared.travelled
+            )
             if self._batch is not None:
                 state = state._replace(one_chunk=None)  # the short way does not look at the batch
             self._state = state

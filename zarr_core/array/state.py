@@ -1,5 +1,6 @@
 """What the handles of an array share, and what a call needs to know, computed once."""
 
+import os
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -20,12 +21,14 @@ from zarr_core.storage import StorePath
 class SharedMetadata:
     """What all handles made from one share: the metadata they last saw, swapped whole."""
 
-    __slots__ = ("__weakref__", "metadata", "on_change")
+    __slots__ = ("__weakref__", "metadata", "on_change", "travelled")
 
     def __init__(self, metadata: ArrayMetadata) -> None:
         self.metadata = metadata
         # Called with new metadata after it was stored; keeps consolidated copies true.
         self.on_change: Callable[[ArrayMetadata], None] | None = None
+        # Was it unpickled in another process, so that others may write to the same chunks?
+        self.travelled = False
 
 
 class State(NamedTuple):
@@ -102,7 +105,9 @@ def _template(place: StorePath, metadata: ArrayMetadata, numbers: str) -> str:
     return f"{path}{metadata.chunk_key_encoding.prefix}{numbers}"
 
 
-def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -> State:
+def make_state(
+    place: StorePath, metadata: ArrayMetadata, config: ArrayConfig, *, travelled: bool = False
+) -> State:
     """Return the state of an array; raise `UnknownCodecError` and what codecs refuse."""
     store = place.store
     space = ChunkSpace(
@@ -117,8 +122,17 @@ def make_state(place: StorePath, metadata: ArrayMetadata, config: ArrayConfig) -
         lock_key=store.lock_key,
         write_empty_chunks=config.write_empty_chunks,
         read_missing_chunks=config.read_missing_chunks,
-        lock_processes=config.lock,
+        lock_processes=("auto" if travelled else False) if config.lock is None else config.lock,
     )
     order = metadata.order if metadata.zarr_format == 2 else config.order
     one_chunk = space.one_chunk if metadata.dtype.names is None else None  # no fields to look for
     return State(metadata, space, metadata.shape, order, one_chunk)
+
+
+_PROCESS = os.urandom(8).hex()
+"""Tells processes of different machines apart."""
+
+
+def this_process() -> tuple[int, str]:
+    """Return what no other process has, forked ones included."""
+    return os.getpid(), _PROCESS

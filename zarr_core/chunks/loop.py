@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from itertools import chain as chained
 from itertools import islice
 from typing import Any, Literal, final
@@ -41,6 +41,7 @@ from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Part, Plan, select
 from zarr_core.metadata.chunk_grids import Coords
 from zarr_core.overlap import overlap
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
+from zarr_core.warn import warn
 
 DECODE_INTO_BYTES = 1 << 20
 """From this size on, decoding into the result saves more than it costs."""
@@ -473,7 +474,8 @@ class _Writer:
             return
         with workers.key_lock(lock_key(key)):
             try:
-                if space.lock_processes:
+                locks = space.lock_processes
+                if locks is True or (locks and (part.cover == PARTIAL or self.fields is not None)):
                     change = partial(self._write_under_lock, part=part, key=key)
                     change_between_processes(space, part.coords, key, change)
                 else:
@@ -557,6 +559,10 @@ def change_between_processes(
     """
     store: Any = space.store
     if not store.supports_conditional_writes:
+        if space.lock_processes == "auto":
+            _warn_once(str(store))
+            change(space)
+            return
         raise ValueError(
             f"lock=True needs a store that can write on the condition that a value is unchanged; "
             f"{store} cannot"
@@ -576,6 +582,11 @@ def change_between_processes(
         if store.set_if_version(key, bytes(data), pending.version):
             return
     raise ConflictError(f"{space.where(coords, key)} was changed by others at every attempt")
+
+
+@cache
+def _warn_once(store: str) -> None:
+    warn("several processes", store)
 
 
 def change_together(

@@ -82,7 +82,7 @@ class ChunkSpace:
         lock_key: Callable[[Any], Hashable] | None,
         write_empty_chunks: bool,
         read_missing_chunks: bool,
-        lock_processes: bool = False,
+        lock_processes: bool | Literal["auto"] = False,
     ) -> None:
         self.name = name
         self.grid = grid
@@ -100,7 +100,7 @@ class ChunkSpace:
         self.write_empty_chunks = write_empty_chunks
         self.read_missing_chunks = read_missing_chunks
         self.lock_processes = lock_processes
-        """May other processes write to the same chunks?"""
+        """May other processes write to the same chunks? "auto": where the store can tell."""
         self._make_chain = make_chain
         self._chains: dict[Shape, CodecChain] = {}
         shape = grid.chunk_shape
