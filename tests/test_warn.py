@@ -36,7 +36,7 @@ def travelled() -> zarr.Array:
     """Return an array as if of another process, in a store without conditional writes."""
     made = zarr.create_array(MemoryStore(UserDict()), shape=4, chunks=(4,), dtype="i4")
     made._node.travelled = True
-    return made
+    return made.with_config({})
 
 
 CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
