@@ -267,3 +267,22 @@ def test_copy_store_raises_the_errors_of_a_store() -> None:
     for dest in (Full(), LatencyStore(Full())):
         with pytest.raises(OSError, match="no space"):
             zarr.copy_store(source_group().store, dest)
+
+
+def test_copy_a_file_of_hdf5(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["s"] = np.array(["a", "b\u00fc"], dtype=h5py.string_dtype())
+        file["x"], file["y"] = np.arange(3), np.arange(3.0)
+        file["x"].make_scale("x")
+        file["y"].dims[0].attach_scale(file["x"])
+        dest = zarr.create_group({})
+        with pytest.warns(zarr.errors.ZarrUserWarning) as found:
+            zarr.copy_all(file, dest)
+    assert [str(w.message).rpartition(": ")[2] for w in found] == [
+        "REFERENCE_LIST.",
+        "DIMENSION_LIST.",
+    ]
+    assert dest["s"][...].tolist() == ["a", "b\u00fc"]
+    assert dest["x"].attrs.asdict() == {"CLASS": "DIMENSION_SCALE", "NAME": "x"}
+    assert dest["y"][...].tolist() == [0.0, 1.0, 2.0]

@@ -39,6 +39,18 @@ def travelled() -> zarr.Array:
     return made.with_config({})
 
 
+class Referring:
+    """A group as of h5py, with an attribute that refers to another object."""
+
+    def __init__(self) -> None:
+        self.name = "/x"
+        reference = type("Reference", (), {"__module__": "h5py.h5r"})()
+        self.attrs = {"DIMENSION_LIST": [reference], "a": 1}
+
+    def keys(self) -> list[str]:
+        return []
+
+
 CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
     (
         "automatic shards",
@@ -91,6 +103,12 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
         lambda: travelled().set_basic_selection(0, 1),
         ZarrRuntimeWarning,
         "An array of another process is written to in parts of chunks",
+    ),
+    (
+        "references",
+        lambda: zarr.copy(Referring(), zarr.create_group({}), "x"),
+        ZarrUserWarning,
+        "Attributes of /x that refer to other objects are not copied: DIMENSION_LIST.",
     ),
     (
         "reserved name",

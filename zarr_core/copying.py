@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
+import numpy as np
+
 from zarr_core.array.array import Array
 from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError
@@ -15,6 +17,7 @@ from zarr_core.hierarchy.nodes import check_not_erased, is_below
 from zarr_core.overlap import overlap
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.twins import async_twin
+from zarr_core.warn import warn
 from zarr_core.workers import key_lock
 
 __all__ = [
@@ -135,6 +138,9 @@ class _Copying:
         if not isinstance(source, Array):
             options.setdefault("chunks", getattr(source, "chunks", None) or "auto")
             options.setdefault("fill_value", getattr(source, "fillvalue", None))
+            if (source.dtype.metadata or {}).get("vlen") in (str, bytes):  # text of HDF5
+                options["fill_value"] = ""
+                source = np.array(source.asstr()[...], np.dtypes.StringDType())
         place = self.dest._place(path)
         made = from_array(place, data=source, overwrite=True, **options)
         self.dest._created(place, made.metadata, replaced=True)
@@ -148,8 +154,26 @@ class _Copying:
 
 def _attributes(source: Any) -> dict[str, Any]:
     """Return attributes as JSON; those of HDF5 are NumPy arrays."""
-    values = dict(source.attrs)
-    return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
+    values = {name: _plain(value) for name, value in dict(source.attrs).items()}
+    left_out = sorted(name for name, value in values.items() if not _is_json(value))
+    if left_out:
+        warn("references", source.name, ", ".join(left_out))
+    return {name: value for name, value in values.items() if name not in left_out}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of HDF5 as it is in JSON: lists for arrays, text for bytes."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _is_json(value: Any) -> bool:
+    """Return whether there is no reference to another object in a value."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return not type(value).__module__.startswith("h5py")
 
 
 def _check_apart(source: Any, place: StorePath) -> None:

@@ -43,6 +43,10 @@ WARNINGS: dict[str, tuple[type[Warning], str]] = {
             "memory layout of results, pass `config={{'order': ...}}`."
         ),
     ),
+    "references": (
+        ZarrUserWarning,
+        "Attributes of {} that refer to other objects are not copied: {}.",
+    ),
     "reserved name": (
         ZarrUserWarning,
         ("The node name {!r} is reserved by the Zarr specification. Other readers may hide it."),

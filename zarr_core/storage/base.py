@@ -132,7 +132,7 @@ def bounds_of(byte_range: Any, size: int, name: str) -> tuple[int, int]:
         case SuffixByteRequest(suffix):
             start, end = max(0, size - suffix), size
         case _:
-            start, end = -1, -1  # type: ignore[unreachable]  # of no value
+            start, end = -1, -1
     if not 0 <= start <= end <= size:
         check_range(byte_range)
         raise StoreError(f"{name} has {size} bytes, too few for {byte_range}")

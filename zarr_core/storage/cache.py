@@ -400,7 +400,7 @@ def _name(key: str, byte_range: Any) -> str:
         return f"{name}@offset-{byte_range.offset}"
     if isinstance(byte_range, SuffixByteRequest):
         return f"{name}@suffix-{byte_range.suffix}"
-    return f"{name}@wrong"  # type: ignore[unreachable]  # never kept: no store answers such a request
+    return f"{name}@wrong"
 
 
 def _key_of(name: str) -> str:
