@@ -485,6 +485,61 @@ def test_a_document_that_is_too_large_is_not_parsed() -> None:
     assert zarr.open_array(store).attrs["x"] == "y" * 2000
 
 
+def test_a_name_that_stands_twice_is_refused() -> None:
+    text = json.dumps(V3).replace('"shape"', '"shape": [1, 1], "shape"', 1).encode()
+    with pytest.raises(MetadataValidationError, match="'shape' stands twice"):
+        zarr.open_array({"zarr.json": text}, mode="r")
+
+
+@pytest.mark.parametrize("depth", [100, 200, 300])
+def test_codecs_nested_too_deeply_are_refused(depth: int) -> None:
+    codecs: Any = [BYTES]
+    for _ in range(depth):
+        inner = {"chunk_shape": [5, 10], "codecs": codecs, "index_codecs": [BYTES]}
+        codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    text = json.dumps(changed(V3, codecs=codecs)).encode()
+    with pytest.raises(MetadataValidationError, match="nested too deeply"):
+        zarr.open_array({"zarr.json": text}, mode="r")
+
+
+@pytest.mark.parametrize("spec", ["|V2147483647", "|S99999999"])
+def test_elements_of_gigabytes_are_refused(spec: str) -> None:
+    with pytest.raises(MetadataValidationError, match="size of an element"):
+        parse(changed(V2, dtype=spec, fill_value=None, filters=None))
+    with pytest.raises(MetadataValidationError, match="67108864"):
+        parse(changed(V3, data_type="r17179869176"))
+
+
+def test_a_field_without_a_name_is_padding_or_refused() -> None:
+    fields = [["a", "|i1"], ["", "|V3"], ["b", "<i4"]]
+    array = parse(changed(V2, dtype=fields, fill_value=None, filters=None))
+    assert array.dtype.names == ("a", "f1", "b")
+    with pytest.raises(MetadataValidationError, match="field name ''"):
+        parse(changed(V2, dtype=[["", "<i4"]], fill_value=None, filters=None))
+
+
+@pytest.mark.parametrize("name", ["", "a"])
+def test_consolidated_metadata_without_a_document_is_refused(name: str) -> None:
+    copies = {"kind": "inline", "must_understand": False, "metadata": {name: None}}
+    document = {"zarr_format": 3, "node_type": "group", "consolidated_metadata": copies}
+    group = zarr.open_group({"zarr.json": json.dumps(document).encode()}, mode="r")
+    with pytest.raises(MetadataValidationError, match="no path of a node|expected an object"):
+        group.tree()
+    own = {".zgroup": {"zarr_format": 2}, "a/.zarray": None}
+    flat = json.dumps({"zarr_consolidated_format": 1, "metadata": own}).encode()
+    store = {".zgroup": b'{"zarr_format": 2}', ".zmetadata": flat}
+    with pytest.raises(MetadataValidationError, match="expected an object, found None"):
+        zarr.open_consolidated(store, mode="r").tree()
+
+
+def test_what_is_too_large_for_floats_has_a_table() -> None:
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1] * 64}}
+    document = changed(V3, shape=[2**63 - 1] * 64, chunk_grid=grid, dimension_names=...)
+    array = zarr.open_array(store_with(v3=document))
+    assert "TiB" in str(array.info)
+    assert str(array.info_complete())
+
+
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 3, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**40,
     1.5, -0.0, 1e308, float("inf"), float("nan"), "", "x", "\0", "..", "/", "a" * 300, "\ud800",

@@ -370,3 +370,10 @@ def test_fields_are_taken_out_of_a_selection() -> None:
         assert split_fields(plain) == (plain, None)
     with pytest.raises(ArrayIndexError, match="either strings or one list"):
         split_fields(("a", ["b"]))
+
+
+def test_a_trailing_ellipsis_that_stands_for_nothing_is_still_one_part() -> None:
+    part = single_part((0, 0, ...), (1, 1), (1, 1))
+    assert part is not None
+    assert (part.coords, part.chunk) == ((0, 0), (0, 0))
+    assert single_part((0, 0, 0), (1, 1), (1, 1)) is None

@@ -208,7 +208,7 @@ class Group(Node):
 
     def _info(self, members: int | None = None, arrays: int | None = None) -> GroupInfo:
         return GroupInfo(
-            _name=self.path,
+            _name=self.name,
             _zarr_format=self._metadata.zarr_format,
             _read_only=self.read_only,
             _store_type=type(self.store).__name__,

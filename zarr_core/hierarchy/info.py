@@ -15,8 +15,14 @@ def human_bytes(size: int) -> str:
         return str(size)
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size >= 1 << power:
-            return f"{size} ({size / (1 << power):.1f} {unit})"
+            return f"{size} ({_quotient(size, 1 << power)} {unit})"
     return str(size)
+
+
+def _quotient(size: int, by: int) -> str:
+    """Return a quotient with one decimal; sizes in hostile documents are too large for floats."""
+    whole, tenths = divmod((20 * size + by) // (2 * by), 10)
+    return f"{whole}.{tenths}"
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
@@ -111,7 +117,7 @@ class ArrayInfo:
             rows.append(("No. bytes stored", human_bytes(self._count_bytes_stored)))
             if self._count_bytes_stored:
                 rows.append(
-                    ("Storage ratio", f"{self._count_bytes / self._count_bytes_stored:.1f}")
+                    ("Storage ratio", _quotient(self._count_bytes, self._count_bytes_stored))
                 )
         if self._count_chunks_initialized is not None:
             rows.append(

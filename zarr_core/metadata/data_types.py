@@ -32,7 +32,7 @@ Field: TypeAlias = tuple[Any, Dtype, tuple[Any, ...]]
 MAX_DEPTH = 32
 """Structs nested deeper than this are refused."""
 
-MAX_ITEM_BYTES = 2**31 - 1
+MAX_ITEM_BYTES = 1 << 26
 """NumPy's own limit of an element's size."""
 
 _INTEGERS = (f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
@@ -166,6 +166,8 @@ def _packed(dtype: Dtype, depth: int = 1) -> Dtype:
     if isinstance(dtype, np.dtypes.StringDType) and not hasattr(dtype, "na_object"):
         return np.dtypes.StringDType()
     # Types of other packages, such as bfloat16, pose as kinds of NumPy's.
+    if dtype.itemsize > MAX_ITEM_BYTES:
+        raise _invalid("size of an element", dtype.itemsize, f"up to {MAX_ITEM_BYTES} bytes")
     if dtype.type.__module__ == "numpy" and dtype.subdtype is None and dtype.itemsize:
         plain = np.dtype(dtype.str)
         if plain.type in _NAMES and (plain.kind not in "mM" or np.datetime_data(plain)[1] > 0):
@@ -316,8 +318,9 @@ def _v2_dtype(data: Any, depth: int) -> Dtype:
     for index, entry in enumerate(data):
         if not isinstance(entry, list | tuple) or len(entry) not in (2, 3):
             raise _invalid("field", entry, "a list of name, dtype and, for a subarray, shape")
-        # zarr 2 stores padding as a field without a name, and NumPy reads it under this one.
-        name = f"f{index}" if entry[0] == "" else entry[0]
+        # zarr 2 stores padding as a field of raw bytes without a name; NumPy reads it as this one.
+        is_padding = entry[0] == "" and str(entry[1]).startswith("|V")
+        name = f"f{index}" if is_padding else entry[0]
         shape = entry[2] if len(entry) == 3 else ()
         shape = tuple(shape) if isinstance(shape, list | tuple) else (shape,)
         fields.append((name, _v2_dtype(entry[1], depth + 1), shape))

@@ -31,6 +31,9 @@ DOCUMENTS = frozenset({V3_DOCUMENT, V2_ARRAY, V2_GROUP, V2_ATTRIBUTES, V2_CONSOL
 MAX_DIMENSIONS = 64
 """NumPy's limit."""
 
+MAX_CODEC_DEPTH = 64
+"""Lists and objects in each other in the configuration of a codec; a nested shard takes three."""
+
 LARGE = 1 << 17
 """Documents of more bytes are parsed without the garbage collector."""
 
@@ -95,7 +98,16 @@ def _parse(text: str) -> JSON:
         gc.enable()
 
 
-_decode = json.JSONDecoder().decode
+def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in value if names.count(name) > 1)
+        raise ValueError(f"the name {describe(twice)} stands twice in an object")
+    return value
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
 def _plain(value: object) -> object:
@@ -263,6 +275,7 @@ def codecs_in(data: Mapping[str, JSON], ndim: int, document: object) -> tuple[Na
             f"{document}: field 'codecs': expected a list that is not empty, found {describe(value)}"
         )
     codecs = tuple([named(codec, document, "codecs", optional=True) for codec in value])
+    _check_depth([codec.configuration for codec in codecs], document, "codecs")
     if len(codecs) == 1 and codecs[0].name == "sharding_indexed":
         # The shape of chunks is asked for before any codec is made.
         shape = codecs[0].configuration.get("chunk_shape")
@@ -272,6 +285,18 @@ def codecs_in(data: Mapping[str, JSON], ndim: int, document: object) -> tuple[Na
                 f"1 in sharding_indexed, found {describe(shape)}"
             )
     return codecs
+
+
+def _check_depth(values: Iterable[JSON], document: object, name: str) -> None:
+    """Raise `MetadataValidationError` for configurations of codecs that are nested too deeply."""
+    level = [v for value in values for v in value.values() if type(v) in (dict, list)]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_CODEC_DEPTH:
+            raise MetadataValidationError(f"{document}: field {name!r}: nested too deeply")
+        inside = [v.values() if type(v) is dict else v for v in level]
+        level = [v for values in inside for v in values if type(v) in (dict, list)]
 
 
 def names_in(value: JSON, ndim: int, document: object) -> tuple[str | None, ...] | None:
@@ -301,6 +326,7 @@ def v2_codecs_in(value: JSON, document: object, name: str) -> tuple[Mapping[str,
             f"{document}: field {name!r}: expected objects with an 'id', or null, "
             f"found {describe(value)}"
         )
+    _check_depth(value, document, name)
     return tuple(value)
 
 

@@ -287,13 +287,16 @@ class ConsolidatedMetadata:
 
     def _documents_of(self, path: str) -> dict[str, JSON]:
         if self.zarr_format == 3:
-            document = self.documents.get(path)
-            return {} if document is None else {V3_DOCUMENT: _without_copies(document)}
+            if path not in self.documents:
+                return {}
+            return {V3_DOCUMENT: _without_copies(self.documents[path])}
         names = (V2_ARRAY, V2_GROUP, V2_ATTRIBUTES)
-        found = {name: self.documents.get(f"{path}/{name}") for name in names}
-        if found[V2_ARRAY] is None and found[V2_GROUP] is None:
+        found = {name: self.documents.get(f"{path}/{name}", ...) for name in names}
+        if found[V2_ARRAY] is ... and found[V2_GROUP] is ...:
             return {}
-        return {name: document for name, document in found.items() if document is not None}
+        if found[V2_ATTRIBUTES] is None:
+            del found[V2_ATTRIBUTES]
+        return {name: document for name, document in found.items() if document is not ...}
 
     def children(self, path: str) -> list[str]:
         """Return the names directly below a path."""
