@@ -11,6 +11,7 @@ import pytest
 import zarr_core as zarr
 from zarr_core.errors import (
     BaseZarrError,
+    MemoryLimitError,
     MetadataValidationError,
     NodeTypeValidationError,
     UnknownCodecError,
@@ -523,7 +524,7 @@ def test_consolidated_metadata_without_a_document_is_refused(name: str) -> None:
     copies = {"kind": "inline", "must_understand": False, "metadata": {name: None}}
     document = {"zarr_format": 3, "node_type": "group", "consolidated_metadata": copies}
     group = zarr.open_group({"zarr.json": json.dumps(document).encode()}, mode="r")
-    with pytest.raises(MetadataValidationError, match="no path of a node|expected an object"):
+    with pytest.raises(MetadataValidationError, match=r"no path of a node|expected an object"):
         group.tree()
     own = {".zgroup": {"zarr_format": 2}, "a/.zarray": None}
     flat = json.dumps({"zarr_consolidated_format": 1, "metadata": own}).encode()
@@ -538,6 +539,65 @@ def test_what_is_too_large_for_floats_has_a_table() -> None:
     array = zarr.open_array(store_with(v3=document))
     assert "TiB" in str(array.info)
     assert str(array.info_complete())
+
+
+def large(shape: list[int], chunks: Any, **fields: Any) -> zarr.Array:
+    name = "rectilinear" if isinstance(chunks, dict) else "regular"
+    grid = {"name": name, "configuration": chunks if name != "regular" else {"chunk_shape": chunks}}
+    document = changed(V3, shape=shape, chunk_grid=grid, dimension_names=..., **fields)
+    return zarr.open_array(store_with(v3=document))
+
+
+def test_a_result_larger_than_memory_is_refused_before_anything_is_listed() -> None:
+    a = large([10**13], [1000])
+    words = r"shape \(10000000000000,\).* needs 40000000000000 bytes.*memory\.max_bytes"
+    for read in (
+        lambda: a[...],
+        lambda: a[:],
+        lambda: a.oindex[:],
+        lambda: a.get_block_selection(slice(None)),
+        lambda: zarr.read_many([(a, ...)]),
+    ):
+        with pytest.raises(MemoryLimitError, match=words):
+            read()
+    with pytest.raises(MemoryLimitError):
+        large([10**6] * 3, [10] * 3).oindex[list(range(0, 9999, 7)), :, :]
+    with pytest.raises(IndexError, match="too large for one call"):
+        a[:] = 0
+    assert a[10**12] == np.float32(1.5)
+    assert (a[:: 10**12] == np.float32(1.5)).all()
+
+
+def test_the_memory_that_results_and_chunks_may_need_is_a_setting() -> None:
+    a = large([1 << 19], [1 << 10])
+    with zarr.config.set({"memory.max_bytes": 1 << 12}):
+        assert a[:5].shape == (5,)
+        with pytest.raises(MemoryLimitError, match=r"a chunk .* needs 8192 bytes"):
+            large([1 << 19], [1 << 11])[0]
+    with pytest.raises(MemoryLimitError, match="a chunk"):
+        large([10], [10**15])[0]
+
+
+def test_a_grid_of_many_lengths_is_refused() -> None:
+    for counts in ([10**9], [1 << 20] * 2):
+        shapes = [[[1, n]] for n in counts]
+        with pytest.raises(MetadataValidationError, match="more than"):
+            large([5] * len(counts), {"kind": "inline", "chunk_shapes": shapes})
+
+
+@pytest.mark.parametrize("data_type", ["string", "bytes"])
+def test_a_chunk_of_text_decodes_to_what_the_setting_allows(data_type: str) -> None:
+    codec = "vlen-utf8" if data_type == "string" else "vlen-bytes"
+    fields = {"data_type": data_type, "fill_value": "", "codecs": [codec, ZSTD]}
+    a = large([1], [1], **fields)
+    text: Any = "x" * 5000 if data_type == "string" else b"x" * 5000
+    a[0] = text
+    with zarr.config.set({"memory.max_variable_chunk_bytes": 4000}):
+        b = zarr.open_array(a.store)
+        for call in (lambda: b[0], lambda: b.__setitem__(0, text)):
+            with pytest.raises(BaseZarrError, match="4000"):
+                call()
+    assert a[0] == text
 
 
 HOSTILE: list[Any] = [

@@ -45,6 +45,10 @@ DEFAULTS: Mapping[str, Any] = {
     # Seconds after which a call gives up; None is never.
     "async.timeout": None,
     "metadata.max_bytes": 64 << 20,
+    # What one result or one chunk may need; None is the memory of the machine.
+    "memory.max_bytes": None,
+    # What one chunk of text or bytes of any length may decode to.
+    "memory.max_variable_chunk_bytes": 1 << 30,
 }
 """Every key and its default."""
 
@@ -81,6 +85,7 @@ _OPTIONAL = frozenset(
         "threading.max_workers",
         "async.limit",
         "async.timeout",
+        "memory.max_bytes",
     }
 )
 

@@ -23,6 +23,7 @@ __all__ = [
     "DataTypeValidationError",
     "GroupNotFoundError",
     "InvalidKeyError",
+    "MemoryLimitError",
     "MetadataValidationError",
     "NegativeStepError",
     "NodeNotFoundError",
@@ -127,6 +128,10 @@ class PickleCodecDisabledError(BaseZarrError):
 
 class CodecError(BaseZarrError):
     """Encoded data is damaged, or data cannot be encoded as asked."""
+
+
+class MemoryLimitError(BaseZarrError, MemoryError):
+    """A result or a chunk needs more memory than the setting `memory.max_bytes`."""
 
 
 class ChunkDecodeError(CodecError, OSError):

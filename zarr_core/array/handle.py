@@ -14,6 +14,7 @@ from zarr_core.codecs.numcodecs import numcodecs_object
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.hierarchy.node import Node
 from zarr_core.hierarchy.nodes import update_node
+from zarr_core.indexing import values
 from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import Fields
 from zarr_core.indexing.values import destination, field_dtype, fitted_to, with_fields
@@ -109,7 +110,12 @@ class Handle(Node):
         dtype, inner = field_dtype(state.space.dtype, fields)
         shape = plan.result_shape + inner
         if out is None and prototype is None:
-            returned = target = np.empty(shape, dtype, state.order)
+            try:
+                returned = target = np.empty(shape, dtype, state.order)
+            except (MemoryError, ValueError):
+                target = values.empty_result(shape, dtype, state.order)  # raises, with the sizes
+            if target.nbytes > values.LARGE_RESULT:
+                values.check_memory("a result", shape, dtype)
         else:
             returned, target = destination(out, prototype, shape, dtype, state.order)
         view = target if plan.shape == plan.result_shape else target.reshape(plan.shape + inner)

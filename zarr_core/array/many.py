@@ -20,7 +20,7 @@ from zarr_core.chunks.space import ChunkSpace
 from zarr_core.errors import StoppedError
 from zarr_core.indexing.plan import PARTIAL, Part, Plan
 from zarr_core.indexing.selection import Fields, plan_basic, plan_selection
-from zarr_core.indexing.values import field_dtype, fitted_to, only_ints, with_fields
+from zarr_core.indexing.values import empty_result, field_dtype, fitted_to, only_ints, with_fields
 from zarr_core.metadata.chunk_grids import ChunkGrid
 from zarr_core.observe import timeout as time_limit
 from zarr_core.overlap import overlap
@@ -66,7 +66,7 @@ class _Job:
         self.make_plan, self.selection, self.space = make_plan, selection, state.space
         self.plan = plan = make_plan(chosen, state.metadata.chunk_grid)
         dtype, inner = field_dtype(state.space.dtype, self.fields)
-        self.result: NDArray = np.empty(plan.result_shape + inner, dtype, array.order)
+        self.result: NDArray = empty_result(plan.result_shape + inner, dtype, array.order)
         self.view = self.result  # in the plan's shape
         if plan.shape != plan.result_shape:
             self.view = self.result.reshape(plan.shape + inner)

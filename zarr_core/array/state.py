@@ -11,8 +11,10 @@ from zarr_core.chunks.sharding import ShardingCodec
 from zarr_core.chunks.space import ChunkSpace
 from zarr_core.codecs import CodecChain, codecs_from_configs
 from zarr_core.codecs.base import ChunkSpec
+from zarr_core.codecs.checks import variable_limit
 from zarr_core.codecs.registry import registered_codecs
 from zarr_core.config import ArrayConfig
+from zarr_core.indexing.values import check_memory
 from zarr_core.metadata.chunk_grids import Coords, Shape
 from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
@@ -44,6 +46,11 @@ class State(NamedTuple):
 def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> CodecChain:
     """Return the codec chain for chunks of one shape; raise `UnknownCodecError`."""
     fill = effective_fill(metadata)
+    sharding = metadata.sharding
+    if sharding is None:  # a shard is not decoded as a whole
+        check_memory("a chunk", shape, metadata.dtype)
+    else:
+        check_memory("a chunk", tuple(sharding.configuration["chunk_shape"]), metadata.dtype)
     spec = ChunkSpec(shape, metadata.data_type, metadata.dtype, fill)
     if any(codec.name == "sharding_indexed" for codec in metadata.codecs):
         codecs = codecs_from_configs(metadata.codecs)
@@ -52,7 +59,9 @@ def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> Co
         )
     # Chains do not change, and the arrays of a hierarchy have few different ones.
     value = fill.tobytes() if isinstance(fill, np.generic) else fill
-    key = (registered_codecs(), repr(metadata.codecs), metadata.data_type, shape, value)
+    limit = variable_limit() if metadata.data_type.is_variable else 0
+    codecs_text = repr(metadata.codecs)
+    key = (registered_codecs(), codecs_text, metadata.data_type, shape, value, limit)
     chain = _chains.get(key)
     if chain is None:
         chain = CodecChain(codecs_from_configs(metadata.codecs), spec)

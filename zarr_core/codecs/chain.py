@@ -18,7 +18,7 @@ from zarr_core.codecs.base import (
     NDArray,
     SerialStage,
 )
-from zarr_core.codecs.checks import VARIABLE_LIMIT, encoded_limit, flat_bytes, size_error
+from zarr_core.codecs.checks import encoded_limit, flat_bytes, size_error, variable_limit
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import MetadataValidationError, describe
 
@@ -106,7 +106,7 @@ def _label(codec: Codec) -> str:
 def _serial_limit(spec: ChunkSpec) -> int:
     """Return a bound for serialised chunks whose size varies."""
     if spec.dtype.kind in "OT":
-        return VARIABLE_LIMIT
+        return variable_limit()
     # A shard of the smallest inner chunks has an index entry and headers for each element.
     return encoded_limit(math.prod(spec.shape) * (2 * spec.dtype.itemsize + 128))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zarr_core.config import config
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
 # --- configuration -------------------------------------------------------------------------------
@@ -103,6 +104,12 @@ def check_size(data: Any, nbytes: int | None, limit: int) -> bytes | bytearray |
 
 VARIABLE_LIMIT = 1 << 32
 """Chunks of variable-length elements are refused from this size on: their numbers have 32 bits."""
+
+
+def variable_limit() -> int:
+    """Return how large a chunk of elements of variable length can be when it is decoded."""
+    most: int = config.get("memory.max_variable_chunk_bytes")
+    return min(VARIABLE_LIMIT, most)
 
 
 def encoded_limit(limit: int) -> int:

@@ -23,11 +23,11 @@ from zarr_core.codecs.base import (
     SerialStage,
 )
 from zarr_core.codecs.checks import (
-    VARIABLE_LIMIT,
     check_fields,
     check_size,
     encoded_limit,
     flat_bytes,
+    variable_limit,
 )
 from zarr_core.codecs.layout import raw_stage
 from zarr_core.codecs.numcodecs import ByValue, as_json, bind_bytes, call, numcodecs_object
@@ -181,7 +181,7 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
                 f"found {first['id']!r}"
             )
         head = _VARIABLE[first["id"]]().bind(spec)
-        return head, self.filters[1:], _Flow(np.dtype("u1"), None, VARIABLE_LIMIT)
+        return head, self.filters[1:], _Flow(np.dtype("u1"), None, variable_limit())
 
 
 def _bind_filter(config: Config, flow: _Flow) -> tuple[_Step, _Flow]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, NDArray, SerialStage
-from zarr_core.codecs.checks import flat_bytes
+from zarr_core.codecs.checks import flat_bytes, variable_limit
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
 _SIZE = struct.Struct("<I")
@@ -36,10 +36,17 @@ class _VLenCodec(ArrayBytesCodec):
                 f"codec {self.name!r}: elements of {spec.data_type.name!r} have a fixed size"
             )
         shape, dtype, count = spec.shape, spec.dtype, math.prod(spec.shape)
+        limit = variable_limit()
         to_bytes, from_bytes = self._to_bytes, self._from_bytes
 
         def encode(array: NDArray) -> Buffer:
-            return _join(to_bytes(array.reshape(-1).tolist()))
+            data = _join(to_bytes(array.reshape(-1).tolist()))
+            if len(data) > limit:
+                raise CodecError(
+                    f"{len(data)} bytes in a chunk are more than the setting "
+                    f"memory.max_variable_chunk_bytes ({limit})"
+                )
+            return data
 
         def decode(data: Buffer) -> NDArray:
             elements = from_bytes(data, count)
@@ -127,12 +134,13 @@ def _join(elements: list[bytes]) -> bytes:
 
 
 def _split(data: Buffer, count: int, make: Callable[[bytes], Any]) -> list[Any]:
-    data = bytes(flat_bytes(data))
+    data = flat_bytes(data)
     found = int.from_bytes(data[:4], "little")
     if len(data) < 4 or found != count:
         raise CodecError(f"expected {count} elements, found {found if len(data) >= 4 else 'none'}")
     if len(data) < 4 + 4 * count:
         raise CodecError(f"{len(data)} bytes cannot hold {count} elements")
+    data = bytes(data)
     elements: list[Any] = []
     add, read_size, position = elements.append, _SIZE.unpack_from, 4
     try:

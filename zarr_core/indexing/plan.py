@@ -12,19 +12,25 @@ Both are lazy in the number of parts. Costs grow with what is touched, never wit
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise, product
 from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
+from zarr_core.errors import ArrayIndexError
 from zarr_core.metadata.chunk_grids import Axis, ChunkGrid, Coords, RegularAxis, Shape
 
 IntArray: TypeAlias = npt.NDArray[np.intp]
 Item: TypeAlias = int | range | IntArray
 """A checked selection along one dimension: an element, a regular range, or any elements."""
 Selector: TypeAlias = int | slice | IntArray
+
+LONG = 1 << 20
+"""What selects more elements along one dimension is looked at once there is room for the result."""
+MAX_LISTED_CHUNKS = 1 << 24
+"""A call can touch so many chunks along one dimension."""
 
 PARTIAL, WHOLE, FULL = 0, 1, 2
 """How much of a chunk a part covers: not all; all that is in the array; all that is stored."""
@@ -86,7 +92,7 @@ class OuterPlan:
             self.extra = tuple(d for d, i in enumerate(items) if isinstance(i, int))
             items = [range(i, i + 1) if isinstance(i, int) else i for i in items]
             self.shape = tuple(map(len, items))  # type: ignore[arg-type]
-        self.entries: list[list[Entry]] = []
+        self.entries: list[Sequence[Entry]] = []
         flips: list[int] = []
         drops = False
         position = 0
@@ -99,7 +105,12 @@ class OuterPlan:
                 backwards = item.step < 0
                 if backwards and len(item) > 1:
                     flips.append(position)
-                self.entries.append(_range_entries(axis, item[::-1] if backwards else item))
+                forwards = item[::-1] if backwards else item
+                self.entries.append(
+                    _range_entries(axis, forwards)
+                    if self.shape[position] <= LONG
+                    else _LongEntries(axis, forwards)
+                )
             else:
                 self.entries.append(_array_entries(axis, item))
             position += 1
@@ -200,6 +211,36 @@ def _int_entry(axis: Axis, item: int) -> Entry:
     return Entry(k, item - start, None, cover)
 
 
+@final
+class _LongEntries(Sequence[Entry]):
+    """The entries of a long range, listed when they are asked for.
+
+    There may be more of them than memory, for a result that is refused as too large.
+    """
+
+    def __init__(self, axis: Axis, item: range) -> None:
+        self._axis, self._item = axis, item
+
+    @cached_property
+    def _listed(self) -> list[Entry]:
+        axis, item = self._axis, self._item
+        if axis.find(item[-1]) - axis.find(item[0]) > MAX_LISTED_CHUNKS < len(item):
+            raise ArrayIndexError(
+                f"a selection of more than {MAX_LISTED_CHUNKS} chunks along one dimension is too "
+                f"large for one call: {item}"
+            )
+        return _range_entries(axis, item)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._listed)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._listed[at]
+
+
 def _range_entries(axis: Axis, item: range) -> list[Entry]:
     if not item:
         return []
@@ -238,11 +279,11 @@ def _range_entries(axis: Axis, item: range) -> list[Entry]:
     return entries
 
 
-def _whole_run(entries: list[Entry]) -> list[Entry]:
+def _whole_run(entries: Sequence[Entry]) -> list[Entry]:
     whole = [i for i, e in enumerate(entries) if e.cover == FULL and isinstance(e.inside, slice)]
     if not whole or len(whole) != whole[-1] - whole[0] + 1:
         return []
-    return entries[whole[0] : whole[-1] + 1]
+    return list(entries[whole[0] : whole[-1] + 1])
 
 
 def _array_entries(axis: Axis, item: IntArray) -> list[Entry]:

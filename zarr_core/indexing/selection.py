@@ -406,7 +406,7 @@ def single_part(selection: Any, shape: Shape, sizes: Shape) -> Part | None:
     if selection.__class__ is not tuple:
         selection = (_ALL,) * len(shape) if selection is Ellipsis else (selection,)
     if len(selection) != len(shape):
-        if len(selection) > len(shape) and not any([item is Ellipsis for item in selection]):
+        if len(selection) > len(shape) and not any(item is Ellipsis for item in selection):
             return None
         selection = expand_ellipsis(selection, len(shape))
         if len(selection) > len(shape):

@@ -1,16 +1,49 @@
 """What an assignment in NumPy does with values and fields, before anything is written."""
 
+import math
+import os
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.errors import ArrayIndexError, describe
+from zarr_core.config import config
+from zarr_core.errors import ArrayIndexError, MemoryLimitError, describe
 from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import Fields, split_fields
 from zarr_core.metadata.chunk_grids import Shape
 
 NDArray: TypeAlias = npt.NDArray[Any]
+
+
+LARGE_RESULT = 1 << 30
+"""From this size on a result is compared with the memory there is."""
+
+try:
+    _PHYSICAL_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+except (AttributeError, ValueError, OSError):  # not on Windows
+    _PHYSICAL_BYTES = 1 << 37
+
+
+def check_memory(what: str, shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Raise `MemoryLimitError` if an array needs more memory than one result or chunk may."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    limit = config.get("memory.max_bytes")
+    limit = _PHYSICAL_BYTES if limit is None else limit
+    if nbytes > limit:
+        raise MemoryLimitError(
+            f"{what} of shape {describe(shape)} and data type {describe(dtype)} needs {nbytes} "
+            f"bytes, more than the setting memory.max_bytes ({limit}) allows"
+        )
+
+
+def empty_result(shape: Shape, dtype: np.dtype[Any], order: Literal["C", "F"]) -> NDArray:
+    """Return an uninitialised result; raise `MemoryLimitError` for one that is too large."""
+    check_memory("a result", shape, dtype)
+    try:
+        return np.empty(shape, dtype, order)
+    except (MemoryError, ValueError) as error:
+        raise MemoryLimitError(f"a result of shape {describe(shape)}: {error}") from None
 
 
 def only_ints(selection: Any) -> bool:

@@ -23,8 +23,8 @@ from zarr_core.errors import MetadataValidationError, describe
 Shape: TypeAlias = tuple[int, ...]
 Coords: TypeAlias = tuple[int, ...]
 
-MAX_LISTED_EDGES = 1 << 24
-"""A rectilinear dimension with more chunks than this is refused (a short document can ask for it)."""
+MAX_LISTED_EDGES = 1 << 20
+"""A rectilinear grid that lists more lengths is refused (a short document can ask for them)."""
 
 
 @final
@@ -222,7 +222,7 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def expand_edges(entry: object, length: int, what: str) -> Axis:
+def expand_edges(entry: object, length: int, what: str, most: int = MAX_LISTED_EDGES) -> Axis:
     """Return the axis that an entry of `chunk_shapes` means: an int, or edges and run lengths."""
     if _is_int(entry):
         if not 1 <= entry < 1 << 63:  # type: ignore[operator]
@@ -241,8 +241,8 @@ def expand_edges(entry: object, length: int, what: str) -> Axis:
             raise MetadataValidationError(
                 f"{what}: expected lengths or [length, count] of at least 1, found {describe(item)}"
             )
-        if len(edges) + pair[1] > MAX_LISTED_EDGES:
-            raise MetadataValidationError(f"{what}: more than {MAX_LISTED_EDGES} chunks")
+        if len(edges) + pair[1] > most:
+            raise MetadataValidationError(f"{what}: more than {most} chunks")
         edges.extend([pair[0]] * pair[1])
     if sum(edges) >= 1 << 63:
         raise MetadataValidationError(f"{what}: chunk lengths sum up to 2**63 or more")
@@ -278,9 +278,10 @@ def parse_grid(name: str, configuration: Mapping[str, Any], shape: Shape) -> Chu
         raise MetadataValidationError(
             f"chunk_grid: expected {len(shape)} entries, one per dimension, found {describe(entries)}"
         )
+    most = MAX_LISTED_EDGES // max(1, len(shape))
     return ChunkGrid(
         tuple(
-            expand_edges(entry, length, f"chunk_grid, dimension {dim}")
+            expand_edges(entry, length, f"chunk_grid, dimension {dim}", most)
             for dim, (entry, length) in enumerate(zip(entries, shape, strict=True))
         )
     )
