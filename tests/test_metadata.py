@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import warnings
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,9 @@ def stored(store: dict[str, bytes], name: str = "zarr.json") -> Any:
 def parse(document: dict[str, Any]) -> ArrayMetadata:
     """Return what a document says, through a store, as it is found there."""
     name = "v3" if document["zarr_format"] == 3 else "zarray"
-    return zarr.open_array(store_with(**{name: document})).metadata
+    metadata = zarr.open_array(store_with(**{name: document})).metadata
+    _ = metadata.dtype  # raises for one that is not known
+    return metadata
 
 
 # --- what is read and written ----------------------------------------------------------------------
@@ -600,6 +603,45 @@ def test_a_chunk_of_text_decodes_to_what_the_setting_allows(data_type: str) -> N
     assert a[0] == text
 
 
+@pytest.mark.parametrize("consolidated", [False, True])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_array_that_is_not_understood_is_listed(zarr_format: int, consolidated: bool) -> None:
+    store = MemoryStore()
+    group = zarr.create_group(store, zarr_format=zarr_format)
+    group.create_array("good", shape=(2,), dtype="int8")
+    group.create_array("bad", shape=(3,), dtype="int8", attributes={"a": 1})
+    key, field, value = {
+        2: ("bad/.zarray", "dtype", "|O"),
+        3: ("bad/zarr.json", "data_type", {"name": "ml.float7", "configuration": {}}),
+    }[zarr_format]
+    document = {**json.loads(bytes(store.get(key) or b"")), field: value, "fill_value": 7}
+    store.set(key, json.dumps(document).encode())
+    if consolidated:
+        with warnings.catch_warnings(action="ignore"):
+            zarr.consolidate_metadata(store)
+    group = zarr.open_group(store)
+    assert "bad (3,) unknown: " in str(group.tree())
+    assert [name for name, _ in group.arrays()] == ["bad", "good"]
+    for array in (group["bad"], dict(group.members())["bad"], dict(group.arrays())["bad"]):
+        assert (array.shape, array.attrs["a"], array.fill_value) == ((3,), 1, 7)
+        assert "unknown" in repr(array)
+        assert "unknown" in str(array.info)
+        assert "unknown" in str(array.info_complete())
+        for use in (
+            lambda a=array: a[0],
+            lambda a=array: a[...],
+            lambda a=array: a.__setitem__(0, 1),
+            lambda a=array: a.dtype,
+            lambda a=array: a.nbytes,
+        ):
+            with pytest.raises(MetadataValidationError, match=f"field '{field}'.*(float7|codec)"):
+                use()
+    group["bad"].attrs["b"] = 2
+    kept = json.loads(bytes(store.get(key) or b""))
+    assert (kept[field], kept["fill_value"]) == (value, 7)
+    assert (group["good"][...] == 0).all()
+
+
 HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 3, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**40,
     1.5, -0.0, 1e308, float("inf"), float("nan"), "", "x", "\0", "..", "/", "a" * 300, "\ud800",
@@ -664,7 +706,8 @@ def places(value: Any) -> Any:
 def use(store: MemoryStore) -> None:
     """Open what is there and ask everything that needs little memory when it is honest."""
     array = zarr.open_array(store, mode="r")
-    repr(array), repr(array.info), array.dtype, array.fill_value, array.nbytes, array.size
+    repr(array), repr(array.info)
+    array.dtype, array.fill_value, array.nbytes, array.size
     array.attrs.asdict(), array.metadata.to_dict(), array.metadata.documents()
     array.chunks, array.shards, array.nchunks, array.cdata_shape
     array.filters, array.serializer, array.compressors

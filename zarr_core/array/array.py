@@ -22,7 +22,7 @@ from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.errors import ArrayIndexError
-from zarr_core.hierarchy.info import ArrayInfo
+from zarr_core.hierarchy.info import ArrayInfo, shown_type
 from zarr_core.hierarchy.nodes import delete_keys, read_array
 from zarr_core.indexing.plan import selected_shape
 from zarr_core.indexing.selection import (
@@ -513,7 +513,7 @@ class Array(Indexable, Handle):
         )
 
     def __repr__(self) -> str:
-        return f"<Array {self.store_path} shape={self.shape} dtype={self.dtype}>"
+        return f"<Array {self.store_path} shape={self.shape} dtype={shown_type(self.metadata)}>"
 
     # --- twins: each awaits the method of its name in a worker thread ----------------------------------
 

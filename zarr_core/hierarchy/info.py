@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from html import escape
 from typing import Any, NamedTuple, Self, final
 
-from zarr_core.metadata.documents import ZarrFormat
+from zarr_core.metadata.documents import UnknownDataType, ZarrFormat
 from zarr_core.metadata.nodes import ArrayMetadata, NodeMetadata
 
 
@@ -23,6 +23,15 @@ def _quotient(size: int, by: int) -> str:
     """Return a quotient with one decimal; sizes in hostile documents are too large for floats."""
     whole, tenths = divmod((20 * size + by) // (2 * by), 10)
     return f"{whole}.{tenths}"
+
+
+def _is_unknown(metadata: ArrayMetadata) -> bool:
+    return isinstance(metadata.data_type, UnknownDataType)
+
+
+def shown_type(metadata: ArrayMetadata) -> str:
+    """Return the data type of an array as text, even when it is not known here."""
+    return str(metadata.data_type if _is_unknown(metadata) else metadata.dtype)
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
@@ -56,7 +65,7 @@ class ArrayInfo:
     _filters: tuple[Any, ...]
     _serializer: Any
     _compressors: tuple[Any, ...]
-    _count_bytes: int
+    _count_bytes: int | None
     _count_bytes_stored: int | None = None
     _count_chunks_initialized: int | None = None
     _count_chunks: int
@@ -72,7 +81,7 @@ class ArrayInfo:
             filters, serializer, compressors = (), codecs, ()
         return cls(
             _zarr_format=array.metadata.zarr_format,
-            _data_type=str(array.dtype),
+            _data_type=shown_type(array.metadata),
             _shape=array.shape,
             _chunk_shape=array.chunks if regular else None,
             _shard_shape=array.shards if regular else None,
@@ -83,7 +92,7 @@ class ArrayInfo:
             _filters=filters,
             _serializer=serializer,
             _compressors=compressors,
-            _count_bytes=array.nbytes,
+            _count_bytes=None if _is_unknown(array.metadata) else array.nbytes,
             _count_bytes_stored=stored,
             _count_chunks_initialized=initialized,
             _count_chunks=array.nchunks,
@@ -111,11 +120,12 @@ class ArrayInfo:
             rows.append(("Serializer", str(self._serializer)))
         rows += [
             ("Compressors", str(self._compressors)),
-            ("No. bytes", human_bytes(self._count_bytes)),
         ]
+        if self._count_bytes is not None:
+            rows.append(("No. bytes", human_bytes(self._count_bytes)))
         if self._count_bytes_stored is not None:
             rows.append(("No. bytes stored", human_bytes(self._count_bytes_stored)))
-            if self._count_bytes_stored:
+            if self._count_bytes_stored and self._count_bytes is not None:
                 rows.append(
                     ("Storage ratio", _quotient(self._count_bytes, self._count_bytes_stored))
                 )
@@ -206,7 +216,9 @@ class Tree:
                 break
             parent, _, last = path.rpartition("/")
             detail = (
-                f"{metadata.shape} {metadata.dtype}" if isinstance(metadata, ArrayMetadata) else ""
+                f"{metadata.shape} {shown_type(metadata)}"
+                if isinstance(metadata, ArrayMetadata)
+                else ""
             )
             branch = branches[path] = Branch(last, detail, [])
             branches[parent].children.append(branch)

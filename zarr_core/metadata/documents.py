@@ -9,13 +9,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, final
 
 import numpy as np
 
 from zarr_core.config import config
-from zarr_core.errors import MetadataValidationError, NodeTypeValidationError, describe
+from zarr_core.errors import (
+    DataTypeValidationError,
+    MetadataValidationError,
+    NodeTypeValidationError,
+    describe,
+)
 from zarr_core.metadata.chunk_grids import Shape
+from zarr_core.metadata.data_types import DataType
 from zarr_core.warn import warn
 
 ZarrFormat: TypeAlias = Literal[2, 3]
@@ -202,6 +209,52 @@ def named(value: JSON, document: object, name: str, *, optional: bool = False) -
         f"{document}: field {name!r}: expected a name or an object with 'name' and "
         f"'configuration', found {describe(value)}"
     )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class UnknownDataType:
+    """A data type that is not known here, in the place of a `DataType`.
+
+    Its array is listed, and its document survives a change; whatever needs the type raises.
+    """
+
+    document: Any
+    """What the document says."""
+    problem: str
+
+    @property
+    def dtype(self) -> Any:
+        """Raise `DataTypeValidationError`."""
+        raise DataTypeValidationError(self.problem)
+
+    name = item_bytes = needs_endian = is_variable = default_fill = dtype
+
+    def __str__(self) -> str:
+        return f"unknown: {describe(self.document)}"
+
+    def to_v3(self) -> Any:
+        """Return the `data_type` of a format 3 document as it was."""
+        return self.document
+
+    to_v2 = to_v3
+
+    def fill_from_json(self, value: Any, zarr_format: int) -> Any:
+        """Return a fill value as it stands in the document."""
+        return value
+
+    fill_to_json = fill_from_json
+
+
+def data_type_in(
+    document: object, name: str, value: JSON, parse: Callable[..., DataType], *args: Any
+) -> DataType:
+    """Return a data type, or what stands for one that is not known: it raises when it is used."""
+    try:
+        return in_field(document, name, parse, value, *args)
+    except DataTypeValidationError as error:
+        unknown: Any = UnknownDataType(value, str(error))
+        return unknown  # type: ignore[no-any-return]
 
 
 def shape_of(data: Mapping[str, JSON], document: object) -> Shape:

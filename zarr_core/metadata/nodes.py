@@ -39,6 +39,7 @@ from zarr_core.metadata.documents import (
     check_header,
     check_path,
     codecs_in,
+    data_type_in,
     dump_json,
     dump_line,
     extra_fields_in,
@@ -531,7 +532,7 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
     type_json = required(data, "data_type", document)
     if not isinstance(type_json, str):
         named(type_json, document, "data_type")
-    data_type = in_field(document, "data_type", parse_v3, type_json)
+    data_type = data_type_in(document, "data_type", type_json, parse_v3)
     grid_json = named(required(data, "chunk_grid", document), document, "chunk_grid")
     grid = in_field(document, "chunk_grid", _grid, grid_json, shape)
     keys_json = named(
@@ -586,7 +587,8 @@ _regular_grid = lru_cache(1024)(ChunkGrid.regular)
 
 def _fill(data_type: DataType, value: JSON, zarr_format: ZarrFormat) -> Any:
     kind: type = type(value)
-    if kind in (int, float, str) and data_type.dtype.names is None and len(text := str(value)) < 64:
+    plain = kind in (int, float, str) and data_type.__class__ is DataType
+    if plain and data_type.dtype.names is None and len(text := str(value)) < 64:
         return _cached_fill(data_type, kind, text, zarr_format)
     return data_type.fill_from_json(value, zarr_format)
 
@@ -661,7 +663,7 @@ def parse_array_v2(data: Mapping[str, JSON], attributes: JSON, document: object)
     type_json = required(data, "dtype", document)
     object_codec = filters[0]["id"] if filters else None
     parse = _cached_v2 if isinstance(type_json, str) else parse_v2
-    data_type = in_field(document, "dtype", parse, type_json, object_codec)
+    data_type = data_type_in(document, "dtype", type_json, parse, object_codec)
     fill_json = required(data, "fill_value", document)
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 2)
     return _array_metadata(
