@@ -51,6 +51,12 @@ SHARDED: dict[str, Any] = {
         }
     ],
 }
+SHARDED_LINE = [
+    {
+        **SHARDED["codecs"][0],
+        "configuration": {**SHARDED["codecs"][0]["configuration"], "chunk_shape": [1]},
+    }
+]
 V2: dict[str, Any] = {
     "zarr_format": 2,
     "shape": [10, 20],
@@ -581,6 +587,20 @@ def test_the_memory_that_results_and_chunks_may_need_is_a_setting() -> None:
         large([10], [10**15])[0]
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_has_too_many_dimensions_to_be_opened_is_not_created(zarr_format: Any) -> None:
+    with pytest.raises(ValueError, match="up to 64 dimensions, found 65"):
+        zarr.create_array({}, shape=(1,) * 65, dtype="int8", zarr_format=zarr_format)
+    zarr.create_array({}, shape=(1,) * 64, dtype="int8", zarr_format=zarr_format)[...] = 1
+
+
+def test_lengths_of_too_many_chunks_are_not_listed() -> None:
+    with pytest.raises(MemoryLimitError, match="too many to list"):
+        _ = large([2**62], [1]).write_chunk_sizes
+    with pytest.raises(MemoryLimitError, match="too many to list"):
+        _ = large([2**62], [2**61], codecs=SHARDED_LINE).read_chunk_sizes
+
+
 def test_a_grid_of_many_lengths_is_refused() -> None:
     for counts in ([10**9], [1 << 20] * 2):
         shapes = [[[1, n]] for n in counts]
@@ -706,7 +726,7 @@ def places(value: Any) -> Any:
 def use(store: MemoryStore) -> None:
     """Open what is there and ask everything that needs little memory when it is honest."""
     array = zarr.open_array(store, mode="r")
-    repr(array), repr(array.info)
+    repr(array), repr(array.info), repr(array.info_complete())
     array.dtype, array.fill_value, array.nbytes, array.size
     array.attrs.asdict(), array.metadata.to_dict(), array.metadata.documents()
     array.chunks, array.shards, array.nchunks, array.cdata_shape

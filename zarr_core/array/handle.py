@@ -19,7 +19,7 @@ from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import Fields
 from zarr_core.indexing.values import destination, field_dtype, fitted_to, with_fields
 from zarr_core.metadata import ArrayMetadata
-from zarr_core.metadata.chunk_grids import ChunkGrid, Shape
+from zarr_core.metadata.chunk_grids import ChunkGrid, Shape, check_listed
 from zarr_core.observe import timeout
 from zarr_core.storage import Store, StorePath, store_from
 
@@ -204,6 +204,7 @@ class Handle(Node):
         if sharding is None:
             return self.write_chunk_sizes
         inner = sharding.configuration["chunk_shape"]
+        check_listed(max(self.cdata_shape, default=0))
         return tuple(
             tuple(min(size, total - start) for total in outer for start in range(0, total, size))
             for outer, size in zip(self.write_chunk_sizes, inner, strict=True)

@@ -37,6 +37,7 @@ from zarr_core.metadata.chunk_grids import (
 from zarr_core.metadata.data_types import DataType, parse_dtype
 from zarr_core.metadata.documents import (
     JSON,
+    MAX_DIMENSIONS,
     NamedConfig,
     ZarrFormat,
     check_attributes,
@@ -70,6 +71,8 @@ def as_shape(shape: ShapeLike) -> Shape:
         raise ValueError(f"a shape has integers, found {describe(shape)}") from None
     if any(not 0 <= n < 1 << 63 for n in checked):
         raise ValueError(f"a shape has lengths between 0 and 2**63 - 1, found {describe(shape)}")
+    if len(checked) > MAX_DIMENSIONS:
+        raise ValueError(f"an array has up to {MAX_DIMENSIONS} dimensions, found {len(checked)}")
     return checked
 
 

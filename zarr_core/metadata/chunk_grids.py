@@ -18,13 +18,23 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.errors import MetadataValidationError, describe
+from zarr_core.errors import MemoryLimitError, MetadataValidationError, describe
 
 Shape: TypeAlias = tuple[int, ...]
 Coords: TypeAlias = tuple[int, ...]
 
 MAX_LISTED_EDGES = 1 << 20
 """A rectilinear grid that lists more lengths is refused (a short document can ask for them)."""
+
+
+MAX_LISTED_SIZES = 1 << 22
+"""Lengths of more chunks along one dimension are not listed."""
+
+
+def check_listed(count: int) -> None:
+    """Raise `MemoryLimitError` for more chunks than can be listed one by one."""
+    if count > MAX_LISTED_SIZES:
+        raise MemoryLimitError(f"{count} chunks are too many to list the length of each")
 
 
 @final
@@ -62,6 +72,7 @@ class RegularAxis:
 
     def sizes(self) -> Shape:
         """Return the lengths of all chunks, the last one cut at the end of the array."""
+        check_listed(self.count)
         whole, rest = divmod(self.length, self.size)
         return (self.size,) * whole + ((rest,) if rest else ())
 
