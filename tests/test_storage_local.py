@@ -17,13 +17,16 @@ from typing import Any
 
 import pytest
 
+import zarr_core as zarr
 from zarr_core.errors import InvalidKeyError, StoreError
 from zarr_core.storage import (
     LocalStore,
     OffsetByteRequest,
+    PrefixStore,
     RangeByteRequest,
     Request,
     SuffixByteRequest,
+    directories,
 )
 from zarr_core.storage import local as local_module
 from zarr_core.storage.local import TEMP_SUFFIX
@@ -337,7 +340,7 @@ def test_renaming_is_tried_again_on_windows(
             raise PermissionError(errno.EACCES, "in use", target)
         real(source, target)
 
-    monkeypatch.setattr(local_module, "_WINDOWS", True)
+    monkeypatch.setattr(local_module, "WINDOWS", True)
     monkeypatch.setattr(os, "replace", busy)
     store.set("a", b"1")
     assert store.get("a") == b"1"
@@ -358,16 +361,14 @@ def test_without_hard_links(store: LocalStore, monkeypatch: pytest.MonkeyPatch) 
 def test_directories_that_cannot_be_locked(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
-
-    real = fcntl.flock
+    real = directories.flock
 
     def like_nfs(fd: int, what: int) -> None:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             raise OSError(errno.EBADF, "not open for writing")
         real(fd, what)
 
-    monkeypatch.setattr(fcntl, "flock", like_nfs)
+    monkeypatch.setattr(directories, "flock", like_nfs)
     assert store.set_if_version("a/b", b"1", None)
     assert not store.set_if_version("a/b", b"2", None)
     assert list(store.list()) == ["a/b"]
@@ -433,13 +434,16 @@ def test_a_fork_does_not_keep_locks(tmp_path: Path) -> None:
     script = """
         import os, signal, sys, threading, time
         from zarr_core.storage import LocalStore
+        from zarr_core.storage.directories import while_locked
         store = LocalStore(sys.argv[1])
         store.set("a", b"0")
-        with store._locked(str(store.root / "a")):
+        def fork():
             pid = os.fork()
             if pid == 0:
                 time.sleep(30)
                 os._exit(0)
+            return pid
+        pid = while_locked(str(store.root / "a"), fork)
         signal.alarm(10)
         assert store.set_if_version("a", b"1", store.get_versioned("a")[1])
         os.kill(pid, signal.SIGKILL)
@@ -663,3 +667,51 @@ def test_interrupted_calls_of_the_system_are_repeated(store: LocalStore) -> None
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert ticks
+
+
+@posix_only
+def test_two_paths_to_one_directory_share_their_locks(store: LocalStore, outside: Path) -> None:
+    store.set("a/b/0", b"1")
+    os.symlink("a", store.root / "inside")
+    os.symlink(outside, store.root / "a" / "far")
+    for _ in range(2):  # looked up, and remembered
+        assert store.lock_key("inside/b/0") == store.lock_key("a/b/0")
+        assert store.lock_key("inside/far/x") == f"{outside.resolve()}/x"
+        assert store.lock_key("inside/new/x") == store.lock_key("a/new/x")
+    store.delete("a/far")
+    store.set("a/far/x", b"1")
+    assert store.lock_key("a/far/x") == f"{store.root.resolve()}/a/far/x"
+
+
+@posix_only
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("linked", ["g", "g/a", "g/a/c"])
+@pytest.mark.parametrize("how", ["del", "overwrite", "overwrite group", "move", "mode w"])
+def test_links_are_removed_and_what_they_lead_to_stays(
+    tmp_path: Path, how: str, linked: str, wrapped: bool
+) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    store: Any = PrefixStore(LocalStore(tmp_path), "root") if wrapped else LocalStore(root)
+    group = zarr.create_group(store)
+    array = group.create_array("g/a", shape=(4,), chunks=(2,), dtype="i4")
+    array[...] = 7
+    (root / linked).rename(elsewhere)
+    os.symlink(elsewhere, root / linked)
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    assert before
+    assert group["g/a"][...].tolist() == [7] * 4  # type: ignore[union-attr, index]
+    if how == "del":
+        del group["g"]
+    elif how == "overwrite":
+        group.create_array("g/a", shape=(4,), chunks=(2,), dtype="i4", overwrite=True)
+    elif how == "overwrite group":
+        group.create_group("g", overwrite=True)
+    elif how == "move":
+        group.move("g", "h")
+        assert group["h/a"][...].tolist() == [7] * 4  # type: ignore[union-attr, index]
+    else:
+        zarr.open_group(store, mode="w")
+    if how != "overwrite" or linked != "g":  # there the name itself leads through the link
+        assert {path: path.read_bytes() for path in before} == before
+        assert not (root / linked).is_symlink()
+    assert elsewhere.is_dir()

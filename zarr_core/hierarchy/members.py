@@ -16,7 +16,6 @@ from zarr_core.hierarchy.nodes import (
     check_name,
     check_not_erased,
     create_ancestors,
-    delete_keys,
     erase_node,
     find_documents,
     is_node,
@@ -26,6 +25,7 @@ from zarr_core.hierarchy.nodes import (
     node_keys,
     read_group,
     read_node,
+    remove_keys,
     store_document,
     update_node,
 )
@@ -480,6 +480,4 @@ def move_node(place: StorePath, source: str, dest: str) -> None:
 
     for keys in (kinds := node_keys(old)):
         _each(store, copy, keys)
-    for keys in kinds:
-        delete_keys(store, keys)
-    store.prune(old.path)
+    remove_keys(old, kinds)

@@ -430,11 +430,22 @@ def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
     array once it is created. Documents go last, so that an interrupted removal leaves arrays
     without chunks, not chunks without an array.
     """
-    chunks, documents = node_keys(place, also)
-    delete_keys(place.store, chunks)
-    delete_keys(place.store, documents)
-    if chunks or documents:
-        place.store.prune(place.path)
+    remove_keys(place, node_keys(place, also))
+
+
+def remove_keys(place: StorePath, kinds: tuple[list[str], list[str]]) -> None:
+    """Remove chunks, then documents, and the directories that are empty then.
+
+    Of what is behind a symbolic link to a directory, only the link is removed.
+    """
+    store = place.store
+    links = tuple(f"{path}/" for path in store.links(place.path)) if any(kinds) else ()
+    for keys in kinds:
+        used = {link[:-1] for link in links for key in keys if key.startswith(link)}
+        own = [key for key in keys if not key.startswith(links)] if links else keys
+        delete_keys(store, [*own, *sorted(used)])
+    if any(kinds):
+        store.prune(place.path)
 
 
 def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:

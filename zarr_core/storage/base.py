@@ -370,6 +370,10 @@ class Store(ABC):
     def prune(self, prefix: str) -> None:
         """Remove what deleted keys have left below `prefix`: directories that are empty now."""
 
+    def links(self, prefix: str) -> Iterator[str]:
+        """Yield the paths of links to directories, `prefix` or below it: `delete` removes them."""
+        return iter(())
+
     def clear(self) -> None:
         """Remove every key of the store."""
         self.delete_dir("")

@@ -4,18 +4,22 @@ A value is one file. It is written beside its place under a temporary name and t
 reader, or whoever comes after a crash, sees the old value or the new one. Values are never changed
 in place, so an open file is a snapshot of its value.
 
+Ctrl-C leaves no file open, no directory locked and nothing unfinished, wherever it comes. It comes
+after a call or as a function begins, so what is opened is stored without a call in between,
+`(fd,) = map(os.open, ...)`, and what is given up is given up by the first call of a `finally`.
+
 The errors of the operating system are passed on; only "no such file" is a missing key.
 """
 
 import errno
+import io
 import itertools
 import os
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -31,6 +35,22 @@ from zarr_core.storage.base import (
     check_key,
     check_prefix,
 )
+from zarr_core.storage.directories import (
+    DIRECTORY,
+    LOCK_NAME,
+    TEMP_SUFFIX,
+    WINDOWS,
+    delete_below,
+    entries,
+    forget_links,
+    forget_path,
+    links_below,
+    make_directory,
+    real_path,
+    rmdir,
+    walk,
+    while_locked,
+)
 
 TEMP_SUFFIX = ".zarr-tmp~"
 """Ends the names of files that are being written; such names are never keys."""
@@ -38,19 +58,18 @@ TEMP_SUFFIX = ".zarr-tmp~"
 SETTLED_NS = 2_000_000_000
 """The coarsest clock of a file system that is in use."""
 
-LOCK_NAME = f"lock{TEMP_SUFFIX}"
-"""A file to lock where a directory itself cannot be locked."""
-
 # O_NONBLOCK: opening a FIFO must not wait for a writer
-_READ = os.O_RDONLY | sum(
-    getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+_READ = (
+    os.O_RDONLY
+    | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")),
 )
 _CREATE = (
     os.O_WRONLY
     | os.O_CREAT
     | os.O_EXCL
-    | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"))
+    | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY")),
 )
+_MODE = (0o666,)
 
 
 class _TempNames:
@@ -81,7 +100,8 @@ class LocalStore(Store):
         fsync: Have every write (file and directory) on the disk before `set` returns. Without it
             a value survives the end of the process, but perhaps not the loss of power.
 
-    Symbolic links below the root are followed, except by `delete_dir`, which removes the link.
+    Symbolic links below the root are followed, except by what removes a whole directory or node:
+    that removes the link, and what it leads to stays.
     `list_dir` also yields directories without any file below them.
     """
 
@@ -101,7 +121,6 @@ class LocalStore(Store):
         self.root = Path(root).absolute()
         self.fsync = fsync
         self._root = self.root.as_posix().rstrip("/")
-        self._real: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle_local, (type(self), str(self.root), self._read_only, self.fsync)
@@ -124,40 +143,31 @@ class LocalStore(Store):
         whoever asks whether a node exists takes it as "no". Raises `StoreError` for directories,
         devices and the like in a value's place, and for files shorter than asked for.
         """
-        path = self._path(key)
+        path, fd = self._path(key), -1
         try:
-            fd = os.open(path, _READ)
-        except FileNotFoundError:
-            return None
-        except PermissionError as error:
-            _raise_if_directory(path, error)
-            raise
-        try:
+            (fd,) = map(os.open, (path,), _READ)
             size = _size_of_value(fd, path)
             if byte_range is not None:
                 return _read_range(fd, path, size, byte_range)
             data = pread(fd, size, 0)
             return data if len(data) == size else data + _read_at(fd, path, len(data), size)
         except OSError as error:
+            if fd == -1 and isinstance(error, FileNotFoundError):
+                return None
             _raise_with_path(error, path)
         finally:
-            os.close(fd)
+            if fd != -1:
+                os.close(fd)
 
     def open_value(self, key: str) -> OpenValue | None:
         """Return a snapshot that keeps the file open: replacing the value does not change it."""
         path = self._path(key)
         try:
-            fd = os.open(path, _READ)
+            return _OpenFile(path)
         except FileNotFoundError:
             return None
-        except PermissionError as error:
-            _raise_if_directory(path, error)
-            raise
-        try:
-            return _OpenFile(fd, path)
-        except BaseException:
-            os.close(fd)
-            raise
+        except OSError as error:
+            _raise_with_path(error, path)
 
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value; a directory is not a value."""
@@ -181,14 +191,7 @@ class LocalStore(Store):
         if self._read_only:
             self._check_writable()
         path = self._path(key)
-        temp = self._write_temp(path, value)
-        try:
-            _replace(temp, path)
-        except BaseException:
-            _remove(temp)
-            raise
-        if self.fsync:
-            _fsync_directory(os.path.dirname(path))
+        self._put(path, value, _replace)
 
     def set_if_not_exists(self, key: str, value: Writable) -> bool:
         """Store `value` unless `key` exists, atomically between processes too."""
@@ -196,19 +199,9 @@ class LocalStore(Store):
         path = self._path(key)
         if self.exists(key):
             return False
-        temp = self._write_temp(path, value)
-        try:
-            stored = _link(temp, path)
-        finally:
-            _remove(temp)
+        stored = self._put(path, value, _link)
         if stored is None:  # no hard links here
-            with self._locked(path):
-                if self.exists(key):
-                    return False
-                self.set(key, value)
-                return True
-        if stored and self.fsync:
-            _fsync_directory(os.path.dirname(path))
+            return while_locked(path, lambda: not self.exists(key) and self._set(key, value))
         return stored
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
@@ -217,12 +210,14 @@ class LocalStore(Store):
         Atomic against other conditional writes, of other processes too.
         """
         self._check_writable()
-        path = self._path(key)
-        with self._locked(path):
-            if self.get_versioned(key)[1] != version:
-                return False
-            self.set(key, value)
-            return True
+        return while_locked(
+            self._path(key),
+            lambda: self.get_versioned(key)[1] == version and self._set(key, value),
+        )
+
+    def _set(self, key: str, value: Writable) -> bool:
+        self.set(key, value)
+        return True
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it does not exist."""
@@ -237,6 +232,7 @@ class LocalStore(Store):
             if os.path.isdir(path) and not os.path.islink(path):
                 raise StoreError(f"{path} is a directory, not a value") from error
             raise
+        forget_path(path)
         if self.fsync:
             _fsync_directory(os.path.dirname(path))
 
@@ -250,6 +246,7 @@ class LocalStore(Store):
         if prefix and os.path.islink(directory):
             if os.path.isdir(directory):
                 os.unlink(directory)
+                forget_links()
             return
         self._delete(directory, files=True)
 
@@ -259,38 +256,41 @@ class LocalStore(Store):
         self._delete(self._directory(prefix), files=False)
 
     def _delete(self, directory: str, *, files: bool) -> None:
-        _delete_below(directory, files=files)
+        delete_below(directory, files=files)
         if directory not in (self._root, "/"):
-            _rmdir(directory)
+            rmdir(directory)
 
-    def _write_temp(self, path: str, value: Writable) -> str:
-        """Write `value` into a new file in the directory of `path`; return its name."""
+    def _put(
+        self, path: str, value: Writable, give_name: Callable[[str, str], bool | None]
+    ) -> bool | None:
+        """Write `value` into a new file beside `path`, give it its name; return what that says."""
         parent = path.rpartition("/")[0]
-        fd, temp = _create_temp(parent, path)
-        try:
+        for _ in range(10):  # somebody may be removing empty directories meanwhile
+            temp, fd, kept = _temp_name(parent), -1, False
             try:
-                _write_all(fd, value)
-                if self.fsync:
-                    os.fsync(fd)
+                try:
+                    (fd,) = map(os.open, (temp,), _CREATE, _MODE)
+                    _write_all(fd, value)
+                    if self.fsync:
+                        os.fsync(fd)
+                except OSError as error:
+                    if fd == -1 and isinstance(error, FileNotFoundError):
+                        make_directory(parent)
+                        continue
+                    _raise_with_path(error, path)
+                finally:
+                    if fd != -1:
+                        os.close(fd)
+                named = give_name(temp, path)
+                kept = give_name is _replace
             finally:
-                os.close(fd)
-        except OSError as error:
-            _remove(temp)
-            _raise_with_path(error, path)
-        except BaseException:
-            _remove(temp)
-            raise
-        return temp
-
-    @contextmanager
-    def _locked(self, path: str) -> Iterator[None]:
-        """Hold the lock of the directory of `path`, against threads and other processes."""
-        parent = path.rpartition("/")[0]
-        fd = _lock_directory(parent)
-        try:
-            yield
-        finally:
-            _unlock(fd)
+                if not kept:
+                    with suppress(OSError):
+                        os.unlink(temp)
+            if named and self.fsync:
+                _fsync_directory(parent)
+            return named
+        raise StoreError(f"{parent} is removed again and again while {path} is written")
 
     def clean_temp(self, older_than: float = 3600.0) -> int:
         """Remove unfinished files that killed processes left; return how many.
@@ -321,7 +321,8 @@ class LocalStore(Store):
             raise FileExistsError(errno.EEXIST, "the destination exists", str(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(str(self.root), str(target))
-        self.root, self._root, self._real = target, target.as_posix().rstrip("/"), None
+        self.root, self._root = target, target.as_posix().rstrip("/")
+        forget_links()
 
     # --- listing ---------------------------------------------------------------------------------
 
@@ -332,12 +333,19 @@ class LocalStore(Store):
         meanwhile. Links to directories are followed, but not back into themselves.
         """
         directory = self._directory(prefix)
-        return _walk(directory, f"{check_prefix(prefix)}/".removeprefix("/"))
+        return walk(directory, f"{check_prefix(prefix)}/".removeprefix("/"))
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names of files and directories directly below `prefix`."""
         directory = self._directory(prefix)
-        return (entry.name for entry in _entries(directory))
+        return (entry.name for entry in entries(directory))
+
+    def links(self, prefix: str) -> Iterator[str]:
+        """Yield the paths of links to directories, `prefix` or below it: `delete` removes them."""
+        directory, prefix = self._directory(prefix), check_prefix(prefix)
+        if prefix and os.path.islink(directory):
+            return iter((prefix,))
+        return links_below(directory, f"{prefix}/".removeprefix("/"))
 
     def is_empty(self, prefix: str = "") -> bool:
         """Return whether there is no key below `prefix`."""
@@ -352,10 +360,12 @@ class LocalStore(Store):
         return other
 
     def lock_key(self, key: str) -> Hashable:
-        """Return the absolute path of the key's file, links in the root resolved."""
-        if self._real is None:
-            self._real = os.path.realpath(self._root or "/").rstrip("/")
-        return f"{self._real}/{key}"
+        """Return the absolute path of the key's file, links above the file resolved.
+
+        Links are looked for once per process and directory, and again once this library has
+        removed one.
+        """
+        return real_path(f"{self._root}/{key}")
 
     def __str__(self) -> str:
         return f"file://{self._root or '/'}"
@@ -440,40 +450,59 @@ def _read_at(fd: int, path: str, start: int, end: int) -> bytes:
     return b"".join(parts)
 
 
+class _QuietFile(io.FileIO):
+    """A file that its last reference closes: no Python code, which Ctrl-C could cut short."""
+
+    _finalizing = False  # where the warning of files that were not closed looks
+
+
+def open_file(function: Callable[..., int], *arguments: Any) -> io.FileIO:
+    """Return a file to read from, which closes itself with the last reference.
+
+    Args:
+        function: Returns a descriptor for `arguments`: `os.open`, `os.dup`.
+        arguments: What it is called with.
+    """
+
+    def opener(path: str, flags: int) -> int:
+        (fd,) = map(function, *((argument,) for argument in arguments))
+        return fd
+
+    return _QuietFile("a file", "r", opener=opener)
+
+
 class _OpenFile:
     """A value whose file stays open."""
 
-    __slots__ = ("_fd", "_path", "size", "version")
+    __slots__ = ("_file", "_path", "size", "version")
 
-    def __init__(self, fd: int, path: str) -> None:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            _raise_not_a_file(path, status)
-        self._fd: int | None = fd
+    def __init__(self, path: str) -> None:
         self._path = path
-        self.size: int | None = status.st_size
-        self.version = _version(status)
+        self._file = open_file(os.open, path, *_READ)
+        try:
+            status = os.fstat(self._file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                _raise_not_a_file(path, status)
+            self.size: int | None = status.st_size
+            self.version = _version(status)
+        except BaseException:
+            self._file.close()  # a traceback may keep this object
+            raise
 
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value as it was when it was opened."""
-        if self._fd is None:
+        if self._file.closed:
             raise ValueError(f"{self._path} was closed")
         if byte_range is None:
             byte_range = OffsetByteRequest(0)
         try:
-            return _read_range(self._fd, self._path, self.size or 0, byte_range)
+            return _read_range(self._file.fileno(), self._path, self.size or 0, byte_range)
         except OSError as error:
             _raise_with_path(error, self._path)
 
     def close(self) -> None:
         """Close the file."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", None) is not None:
-            self.close()
+        self._file.close()
 
 
 # --- writing files -------------------------------------------------------------------------------
@@ -500,28 +529,6 @@ def _version(status: os.stat_result) -> str | None:
     return f"{changed}-{status.st_size}-{status.st_ino}"
 
 
-def _create_temp(parent: str, path: str) -> tuple[int, str]:
-    for _ in range(10):  # somebody may be removing empty directories meanwhile
-        temp = _temp_name(parent)
-        try:
-            return os.open(temp, _CREATE, 0o666), temp
-        except FileNotFoundError:
-            _make_directory(parent)
-        except OSError as error:
-            _raise_with_path(error, path)
-    raise StoreError(f"{parent} is removed again and again while {path} is written")
-
-
-def _make_directory(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except FileNotFoundError:
-        pass  # a parent was removed meanwhile; the caller tries again
-    except FileExistsError as error:
-        if os.path.lexists(path) and not os.path.isdir(path):
-            raise NotADirectoryError(errno.ENOTDIR, "a parent is not a directory", path) from error
-
-
 def _write_all(fd: int, value: Writable) -> None:
     view = memoryview(value)
     written, size = os.write(fd, view), view.nbytes
@@ -532,22 +539,19 @@ def _write_all(fd: int, value: Writable) -> None:
         written += os.write(fd, view[written:])
 
 
-_WINDOWS = sys.platform == "win32"
-
-
-def _replace(temp: str, path: str) -> None:
+def _replace(temp: str, path: str) -> bool:
     """Rename `temp` to `path`; on Windows wait for readers that have `path` open."""
     delay = 0.001
     while True:
         try:
             os.replace(temp, path)
         except PermissionError:
-            if not _WINDOWS or delay > 1 or os.path.isdir(path):
+            if not WINDOWS or delay > 1 or os.path.isdir(path):
                 raise
             time.sleep(delay)
             delay *= 2
         else:
-            return
+            return True
 
 
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
@@ -568,124 +572,13 @@ def _link(temp: str, path: str) -> bool | None:
     return True
 
 
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
-
-
 def _fsync_directory(path: str) -> None:
-    if _WINDOWS:
+    if WINDOWS:
         return
-    fd = os.open(path, os.O_RDONLY)
+    fd = -1
     try:
+        (fd,) = map(os.open, (path,), DIRECTORY)
         os.fsync(fd)
     finally:
-        os.close(fd)
-
-
-def _lock_directory(path: str) -> int:
-    """Lock a directory, making it if need be; return the descriptor to unlock."""
-    while True:
-        try:
-            fd = _lock_file(path)
-        except FileNotFoundError:
-            _make_directory(path)
-            continue
-        with suppress(FileNotFoundError):
-            there, locked = os.stat(path), os.fstat(fd)
-            if _WINDOWS or not stat.S_ISDIR(locked.st_mode) or os.path.samestat(there, locked):
-                return fd
-        _unlock(fd)  # the directory was removed and made again while we waited
-
-
-def _unlock(fd: int) -> None:
-    """Unlock explicitly: a child forked meanwhile has `fd` too, so closing would not do it."""
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
-
-
-def _lock_file(path: str) -> int:
-    if _WINDOWS:
-        return _lock_sidecar(path)
-    import fcntl
-
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError:  # such as NFS, where only files that are open for writing can be locked
-        os.close(fd)
-        return _lock_sidecar(path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _lock_sidecar(path: str) -> int:
-    fd = os.open(f"{path}/{LOCK_NAME}", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(fd, fcntl.LOCK_EX)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-# --- directories ---------------------------------------------------------------------------------
-
-
-def _entries(directory: str) -> "list[os.DirEntry[str]]":
-    """Return what is in a directory, without unfinished files; nothing if it does not exist."""
-    try:
-        with os.scandir(directory) as found:
-            return [entry for entry in found if not entry.name.endswith(TEMP_SUFFIX)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _walk(directory: str, start: str) -> Iterator[str]:
-    """Yield the paths of all files below a directory, each with `start` in front."""
-    for entry in _entries(directory):
-        try:
-            below = entry.is_dir()
-        except FileNotFoundError:
-            continue
-        if not below:
-            yield start + entry.name
-        elif not (entry.is_symlink() and _leads_up(entry.path)):
-            yield from _walk(entry.path, f"{start}{entry.name}/")
-
-
-def _leads_up(link: str) -> bool:
-    """Return whether a link leads to a directory that contains it."""
-    target = os.path.realpath(link)
-    return f"{os.path.realpath(os.path.dirname(link))}/".startswith(f"{target.rstrip('/')}/")
-
-
-def _delete_below(directory: str, *, files: bool) -> None:
-    for entry in _entries(directory):
-        if entry.is_dir(follow_symlinks=False):
-            _delete_below(entry.path, files=files)
-            _rmdir(entry.path)
-        elif files:
-            with suppress(FileNotFoundError):
-                os.unlink(entry.path)
-
-
-def _rmdir(directory: str) -> None:
-    """Remove a directory if it is there and empty."""
-    try:
-        os.rmdir(directory)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
+        if fd != -1:
+            os.close(fd)

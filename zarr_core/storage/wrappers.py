@@ -92,6 +92,7 @@ class WrapperStore(Store, Generic[S]):
     is_empty = _passed_on(Store.is_empty)
     delete_dir = _passed_on(Store.delete_dir)
     prune = _passed_on(Store.prune)
+    links = _passed_on(Store.links)
     clear = _passed_on(Store.clear)
 
     @property
@@ -130,7 +131,7 @@ class WrapperStore(Store, Generic[S]):
 
 _OF_MANY = frozenset({"get_many", "set_many", "delete_many"})
 _OF_PATHS = frozenset(
-    {"list_prefix", "list_dir", "getsize_prefix", "is_empty", "delete_dir", "prune"}
+    {"list_prefix", "list_dir", "getsize_prefix", "is_empty", "delete_dir", "prune", "links"}
 )
 
 
@@ -176,8 +177,8 @@ class PrefixStore(WrapperStore[S]):
             kind = Request._make if method == "get_many" else tuple
             first = (kind((self._item(key), *what)) for key, *what in first)
         result = super()._do(method, first, *rest, **kwargs)
-        if method == "list_prefix":
-            return (key[len(self._start) :] for key in result)
+        if method in ("list_prefix", "links"):
+            return (key.removeprefix(self._start) for key in result)
         return result
 
     def _item(self, key: str) -> str:
@@ -312,7 +313,7 @@ class LatencyStore(OneByOneStore[S]):
         return type(self)(store, get_latency=self.get_latency, set_latency=self.set_latency)
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method != "prune":
+        if method not in ("prune", "links"):
             seconds = self.set_latency if method in _WRITING else self.get_latency
             time.sleep(seconds() if callable(seconds) else seconds)
         result = super()._do(method, *args, **kwargs)
