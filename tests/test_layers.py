@@ -24,7 +24,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "metadata": ("data_types", "chunk_grids", "documents", "nodes"),
     "indexing": ("plan", "selection", "values"),
     "storage": (
-        *("locks", "loops", "base", "memory", "local", "wrappers", "retry", "cache", "adapters"),
+        *(
+            "locks",
+            "loops",
+            "base",
+            "memory",
+            "directories",
+            "local",
+            "wrappers",
+            "retry",
+            "cache",
+            "adapters",
+        ),
         *("zip_archive", "zip", "fsspec_parts", "fsspec_store", "object_store", "paths"),
     ),
     "codecs": (

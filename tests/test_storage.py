@@ -618,6 +618,45 @@ def test_threads(store: Store) -> None:
     assert sorted(store.list()) == keys
 
 
+def test_an_existing_key_is_never_missing(store: Store) -> None:
+    keys = ["a", "b/c"]
+    for key in keys:
+        store.set(key, b"0" * 100)
+    missing: list[str] = []
+    ended = threading.Event()
+
+    def write(seed: int) -> None:
+        for turn in range(60):
+            store.set(keys[(seed + turn) % 2], b"%d" % (turn % 10) * 100)
+            if turn % 20 == 19 and isinstance(store, ZipStore):
+                store.flush()
+
+    def read(seed: int) -> None:
+        for turn in range(20_000):
+            key = keys[(seed + turn) % 2]
+            value = store.get(key)
+            if value is None or not store.exists(key):
+                missing.append(key)
+            if ended.is_set():
+                break
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        readers = [threading.Thread(target=read, args=(seed,)) for seed in range(2)]
+        writers = [threading.Thread(target=write, args=(seed,)) for seed in range(2)]
+        for thread in readers + writers:
+            thread.start()
+        for thread in writers:
+            thread.join()
+        ended.set()
+        for thread in readers:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert missing == []
+
+
 def test_one_of_many_creators_wins(store: Store) -> None:
     if type(store).set_if_not_exists is Store.set_if_not_exists:
         pytest.skip("a store without its own conditional writes")

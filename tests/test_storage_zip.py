@@ -548,3 +548,26 @@ def test_limit_of_old_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     store.delete("0")
     store.close()
     assert len(list(ZipStore(tmp_path / "a.zip").list())) == 99
+
+
+def test_a_failed_save_is_told_once(tmp_path: Path) -> None:
+    script = """
+        import sys
+        import numpy as np
+        import zarr_core as zarr
+        try:
+            zarr.save(sys.argv[1], np.ones(3))
+        except OSError as error:
+            print(error)
+    """
+    (tmp_path / "file").write_bytes(b"")
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "file" / "y.zip")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "file" in done.stdout
+
+
+def test_errors_name_the_file(path: Path) -> None:
+    path.write_bytes(b"no zip file")
+    with pytest.raises(StoreError, match=r"a\.zip is not a readable zip file"):
+        ZipStore(path)

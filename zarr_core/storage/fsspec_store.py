@@ -35,6 +35,7 @@ from zarr_core.storage.base import (
     check_range,
     slice_value,
 )
+from zarr_core.storage.directories import TEMP_SUFFIX
 from zarr_core.storage.fsspec_parts import (
     FsspecValue,
     Part,
@@ -42,7 +43,7 @@ from zarr_core.storage.fsspec_parts import (
     is_refused,
     version_of,
 )
-from zarr_core.storage.local import TEMP_SUFFIX, LocalStore
+from zarr_core.storage.local import LocalStore
 from zarr_core.storage.locks import ForkLock
 from zarr_core.storage.retry import (
     NO_RETRIES,

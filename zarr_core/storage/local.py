@@ -52,9 +52,6 @@ from zarr_core.storage.directories import (
     while_locked,
 )
 
-TEMP_SUFFIX = ".zarr-tmp~"
-"""Ends the names of files that are being written; such names are never keys."""
-
 SETTLED_NS = 2_000_000_000
 """The coarsest clock of a file system that is in use."""
 

@@ -5,42 +5,36 @@ nobody would ever release its copy of the lock; instead the child gets a new one
 """
 
 import os
-import threading
+from _thread import RLock
 from collections.abc import Callable
-from types import TracebackType
-from typing import final
+from typing import Self, final
 from weakref import WeakSet
 
 
 @final
-class ForkLock:
-    """A re-entrant lock, made anew in a forked child.
+class ForkLock(RLock):  # type: ignore[misc] # final in the stubs only
+    """A re-entrant lock, free in a forked child.
+
+    Leaving it is not Python code: before its first line a Ctrl-C could leave it locked.
 
     Args:
         after_fork: Called in the child, to put right what a thread may have left half done.
     """
 
-    __slots__ = ("__weakref__", "_after_fork", "_lock")
+    __slots__ = ("_after_fork",)
 
-    def __init__(self, after_fork: Callable[[], None] | None = None) -> None:
-        self._lock = threading.RLock()
-        self._after_fork = after_fork
-        _locks.add(self)
+    _after_fork: Callable[[], None] | None
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+    def __new__(cls, after_fork: Callable[[], None] | None = None) -> Self:
+        """Make a lock that nobody holds."""
+        lock = super().__new__(cls)
+        lock._after_fork = after_fork
+        _locks.add(lock)
+        return lock
 
     def renew(self) -> None:
         """Forget who held the lock; called in a forked child."""
-        self._lock = threading.RLock()
+        self._at_fork_reinit()  # type: ignore[attr-defined] # as the locks of `logging` do
         if self._after_fork is not None:
             self._after_fork()
 

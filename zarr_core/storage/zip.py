@@ -73,7 +73,7 @@ class ZipStore(Store):
         self.max_value_bytes = max_value_bytes
         self._session = Session(target, mode, compression, allowZip64)
         self._owner = _Owner()
-        self._finalizer = weakref.finalize(self._owner, self._session.close)
+        self._finalizer = weakref.finalize(self._owner, self._session.end)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not isinstance(self.path, Path):

@@ -3,7 +3,8 @@
 An archive that is being changed is not touched until it is flushed: new members go into a file
 beside it, unchanged ones are copied there as they are, and the complete new archive then takes the
 old one's name. So whenever a process is killed, the old archive or the new one is there, and
-replaced values leave nothing behind.
+replaced values leave nothing behind. What Ctrl-C has interrupted is begun anew by the next flush:
+an archive in which something is half written (`writable` is False) is only read from.
 
 Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -29,7 +30,8 @@ from zarr_core.storage.base import (
     bounds_of,
     check_key,
 )
-from zarr_core.storage.local import TEMP_SUFFIX, pread
+from zarr_core.storage.directories import TEMP_SUFFIX
+from zarr_core.storage.local import open_file, pread
 from zarr_core.storage.locks import ForkLock
 
 __all__ = ["Archive", "Member", "Session", "ZipMode"]
@@ -56,8 +58,9 @@ class Source(Protocol):
 class File:
     """A file of our own; closed with the last reference, so never under a thread that reads."""
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self.fd = file.fileno()
 
     def read_at(self, offset: int, size: int) -> bytes:
         parts: list[bytes] = []
@@ -68,9 +71,6 @@ class File:
             offset, size = offset + len(parts[-1]), size - len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def __del__(self) -> None:
-        os.close(self.fd)
-
 
 @final
 class Stream:
@@ -78,10 +78,10 @@ class Stream:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self._lock = ForkLock()
+        self.lock = ForkLock()
 
     def read_at(self, offset: int, size: int) -> bytes:
-        with self._lock:
+        with self.lock:
             self.file.seek(offset)
             return self.file.read(size)
 
@@ -124,8 +124,9 @@ class Member(NamedTuple):
 class Archive:
     """The members of one archive, where they are and where they end."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, name: str) -> None:
         self.source = source
+        self.name = f"the zip file {name}"
         self.ends: dict[int, int] = {}
 
     def load(self, size: int) -> list[zipfile.ZipInfo]:
@@ -137,7 +138,7 @@ class Archive:
                 infos = archive.infolist()
                 end: int = archive.start_dir
         except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
-            raise StoreError(f"not a readable zip file: {error}") from error
+            raise StoreError(f"{self.name} is not a readable zip file: {error}") from error
         starts = sorted({info.header_offset for info in infos})
         self.ends = dict(pairwise([*starts, end]))
         return infos
@@ -146,29 +147,31 @@ class Archive:
         """Return where a member's data begins, which only its local header says."""
         header = self.source.read_at(info.header_offset, 30)
         if len(header) != 30 or header[:4] != b"PK\3\4":
-            raise StoreError(f"the zip file has no member where {info.filename!r} should be")
+            raise StoreError(f"{self.name} has no member where {info.filename!r} should be")
         name_size, extra_size = struct.unpack("<HH", header[26:])
         offset: int = info.header_offset + 30 + name_size + extra_size
         return offset
 
     def read(self, info: zipfile.ZipInfo, byte_range: ByteRequest | None) -> Value:
         """Return a value or part of it; the checksum is only of the whole value."""
-        start, end = bounds_of(byte_range, info.file_size, f"member {info.filename!r}")
+        start, end = bounds_of(
+            byte_range, info.file_size, f"member {info.filename!r} of {self.name}"
+        )
         if info.flag_bits & 1:
-            raise StoreError(f"member {info.filename!r} of the zip file is encrypted")
+            raise StoreError(f"member {info.filename!r} of {self.name} is encrypted")
         offset = self.data_offset(info)
         if offset + info.compress_size > self.ends[info.header_offset]:
-            raise StoreError(f"member {info.filename!r} of the zip file is cut off")
+            raise StoreError(f"member {info.filename!r} of {self.name} is cut off")
         if info.compress_type == zipfile.ZIP_STORED:
             if info.file_size != info.compress_size:
-                raise StoreError(f"member {info.filename!r} of the zip file has two sizes")
+                raise StoreError(f"member {info.filename!r} of {self.name} has two sizes")
             data = self.source.read_at(offset + start, end - start)
         else:
             data = self._decompress(info, offset, start, end)
         if len(data) != end - start:
-            raise StoreError(f"member {info.filename!r} of the zip file is cut off")
+            raise StoreError(f"member {info.filename!r} of {self.name} is cut off")
         if byte_range is None and zlib.crc32(data) != info.CRC:
-            raise StoreError(f"member {info.filename!r} of the zip file is damaged (checksum)")
+            raise StoreError(f"member {info.filename!r} of {self.name} is damaged (checksum)")
         return data
 
     def _decompress(self, info: zipfile.ZipInfo, offset: int, start: int, end: int) -> bytes:
@@ -179,7 +182,7 @@ class Archive:
                     member.seek(start)  # decompresses what is before, in pieces
                 return member.read(end - start)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
-            raise StoreError(f"member {info.filename!r} of the zip file: {error}") from error
+            raise StoreError(f"member {info.filename!r} of {self.name}: {error}") from error
 
 
 # --- writing archives ----------------------------------------------------------------------------
@@ -191,18 +194,29 @@ class NewArchive(Archive):
 
     def __init__(self, beside: str | None, compression: int, allow_zip64: bool) -> None:
         self.path: str | None = None
-        if beside is None:
-            self._file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        else:
-            directory, name = os.path.split(os.path.realpath(beside))  # what a link leads to
-            os.makedirs(directory, exist_ok=True)
-            self.path = f"{directory}/.{name}.{os.urandom(6).hex()}{TEMP_SUFFIX}"
-            self._file = open(self.path, "x+b")  # noqa: SIM115 - closed by `close`
-        super().__init__(File(os.dup(self._file.fileno())))
-        self._zip: Any = zipfile.ZipFile(self._file, "w", compression, allow_zip64)
+        self.writable = False
+        self._pid = os.getpid()
+        self._file: Any = None
+        self._zip: Any = None
+        try:
+            if beside is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+            else:
+                directory, name = os.path.split(os.path.realpath(beside))  # what a link leads to
+                os.makedirs(directory, exist_ok=True)
+                self.path = f"{directory}/.{name}.{os.urandom(6).hex()}{TEMP_SUFFIX}"
+                self._file = open(self.path, "x+b")  # noqa: SIM115 - closed by `close`
+            name = beside or "that is being written"
+            super().__init__(File(open_file(os.dup, self._file.fileno())), name)
+            self._zip = zipfile.ZipFile(self._file, "w", compression, allow_zip64)
+        except BaseException:
+            self.close(remove=True)
+            raise
+        self.writable = True
 
     def add(self, key: str, value: bytes) -> zipfile.ZipInfo:
         """Append a value; return its entry."""
+        self.writable = False
         info = zipfile.ZipInfo(key, time.localtime()[:6])
         info.external_attr = 0o644 << 16
         info.compress_type = self._zip.compression
@@ -211,10 +225,12 @@ class NewArchive(Archive):
         self._zip.NameToInfo.clear()
         self._file.flush()
         self.ends[info.header_offset] = self._zip.start_dir
+        self.writable = True
         return info
 
     def copy_from(self, other: Archive, infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
         """Append members of another archive as they are; return their new entries."""
+        self.writable = False
         infos = sorted(infos, key=lambda info: info.header_offset)
         place = self._zip.start_dir
         self._file.seek(place)
@@ -233,6 +249,7 @@ class NewArchive(Archive):
             moved.append(entry)
         place += self._copy_bytes(other, first, last)
         self._zip.start_dir = place
+        self.writable = True
         return moved
 
     def _copy_bytes(self, other: Archive, start: int, end: int) -> int:
@@ -240,12 +257,13 @@ class NewArchive(Archive):
             size = min(COPY_BYTES, end - offset)
             data = other.source.read_at(offset, size)
             if len(data) != size:
-                raise StoreError("the zip file was cut while it was read")
+                raise StoreError(f"{other.name} was cut while it was read")
             self._file.write(data)
         return end - start
 
     def finish(self, infos: list[zipfile.ZipInfo]) -> None:
         """Write the directory of the archive, which makes it complete, and save it to the disk."""
+        self.writable = False
         self._zip.filelist = infos
         self._zip.NameToInfo = {info.filename: info for info in infos}
         try:
@@ -265,12 +283,23 @@ class NewArchive(Archive):
 
     def close(self, *, remove: bool) -> None:
         """Give up the file, and its name too."""
-        self._zip.fp = None  # or zipfile would write a directory when it is collected
+        self.writable = False
+        path, self.path = self.path, None
         try:
-            self._file.close()
+            if remove and path is not None:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # it has become the archive
         finally:
-            if remove and self.path is not None and os.path.exists(self.path):
-                os.unlink(self.path)
+            if self._zip is not None:
+                self._zip.fp = None  # or zipfile would write a directory when it is collected
+            if self._file is not None:
+                self._file.close()
+
+    def __del__(self) -> None:
+        # Its maker was interrupted before anybody else knew of it.
+        if self.path is not None and self._pid == os.getpid():
+            self.close(remove=True)
 
 
 class _Identity(NamedTuple):
@@ -300,6 +329,8 @@ class Session:
         self.target, self.mode = target, mode
         self._compression, self._allow_zip64 = compression, allow_zip64
         self.lock = ForkLock()
+        if not isinstance(target, str):
+            self._stream = Stream(target)
         self._pid = os.getpid()
         self.dirty = mode in ("w", "x")
         self._values: dict[str, bytes | Member] | None = None
@@ -307,6 +338,8 @@ class Session:
         self._pending = 0
         self._new: NewArchive | None = None
         self._identity = self._identify()
+        self._ours = self._identity
+        self._told = False
         if mode == "x" and self._identity is not None:
             raise FileExistsError(f"{target} exists")
         if self.dirty:
@@ -344,10 +377,13 @@ class Session:
 
     def _open(self) -> tuple[Archive | None, int]:
         if not isinstance(self.target, str):
-            return Archive(Stream(self.target)), self.target.seek(0, os.SEEK_END)
+            name = type(self.target).__name__
+            with self._stream.lock:
+                return Archive(self._stream, name), self.target.seek(0, os.SEEK_END)
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            source = File(os.open(self.target, flags | getattr(os, "O_CLOEXEC", 0)))
+            flags |= getattr(os, "O_CLOEXEC", 0)
+            source = File(open_file(os.open, self.target, flags))
         except FileNotFoundError:
             if self.mode == "r":
                 raise
@@ -359,7 +395,7 @@ class Session:
         if self.mode == "r" and status.st_size == 0:
             raise StoreError(f"{self.target} is empty, not a zip file")
         self._identity = _Identity.of(self.target)
-        return Archive(source), status.st_size
+        return Archive(source, self.target), status.st_size
 
     # --- writing ---
 
@@ -372,26 +408,31 @@ class Session:
         """Change a value; called with the lock held."""
         self.check_owner()
         values = self.values()
-        self.discard(key)
-        values[key] = value
-        self._pending += len(value)
-        self.dirty = True
+        old = values.get(key)
+        self.dirty, self._told = True, False
+        values[key] = value  # in one step: others read meanwhile
+        self._pending += len(value) - (len(old) if isinstance(old, bytes) else 0)
         if self._pending > PENDING_BYTES:
             self._spill()
 
     def discard(self, key: str) -> None:
         """Remove a value if it exists; called with the lock held."""
         self.check_owner()
-        old = self.values().pop(key, None)
-        if old is None:
+        values = self.values()
+        if key not in values:
             return
-        self.dirty = True
+        self.dirty, self._told = True, False
+        old = values.pop(key)
         if isinstance(old, bytes):
             self._pending -= len(old)
 
     def _spill(self) -> None:
         """Write the values that are in memory to the new archive."""
-        if self._new is None:
+        if self._new is None or not self._new.writable:
+            if self._new is not None:
+                self._new.close(
+                    remove=True
+                )  # its members can still be read, from a file without a name
             self._new = self._new_archive()
         values = self.values()
         for key, value in values.items():
@@ -410,21 +451,30 @@ class Session:
         with self.lock:
             if not self.dirty:
                 return
-            new = self._complete()
             try:
+                new = self._complete()
                 conflict = self._publish(new)
             except BaseException:
-                self._new = None
-                new.close(remove=True)
+                self._told = True
+                if self._new is not None:
+                    self._new.close(remove=True)
                 raise
-            new.close(remove=not conflict)
+            kept = new.path
             self.dirty = False
             self._forget()
+            new.close(remove=not conflict)
             self._identity = self._identify()
         if conflict:
-            raise StoreError(
-                f"{self.target} was changed by others: see {new.path} for this store's"
-            )
+            raise StoreError(f"{self.target} was changed by others: see {kept} for this store's")
+
+    def end(self) -> None:
+        """Close when nobody uses the store any more; what `flush` has raised is not told again."""
+        told = self._told
+        try:
+            self.close()
+        except OSError:
+            if not told:
+                raise
 
     def _forget(self) -> None:
         self._values, self._others, self._new, self._pending = None, [], None, 0
@@ -437,36 +487,37 @@ class Session:
         own = [info for archive, info in members if archive is self._new]
         live = sum(self._new.ends[info.header_offset] - info.header_offset for info in own)
         written = max(self._new.ends.values(), default=0)
-        new, rest = self._new, [member for member in members if member.archive is not self._new]
+        rest = [member for member in members if member.archive is not self._new]
         if written - live > max(written // 4, 1 << 16):  # mostly values that were replaced since
-            new, rest, own = self._new_archive(), members, []
-        try:
-            for archive in dict.fromkeys(member.archive for member in rest):
-                own += new.copy_from(archive, [info for a, info in rest if a is archive])
-            new.finish(own)
-        except BaseException:
-            new.close(remove=True)  # its members can still be read, from a file without a name
-            if new is self._new:
-                self._new = None
-            raise
-        if new is not self._new:
-            self._new.close(remove=True)
+            self._new.writable = False
+            self._spill()
+            rest, own = members, []
+        new = self._new
+        for archive in dict.fromkeys(member.archive for member in rest):
+            own += new.copy_from(archive, [info for a, info in rest if a is archive])
+        new.finish(own)
+        # From here on nothing is read from the old archive, which may be a file object.
+        self._others = [Member(new, info) for info in own if not _is_key(info.filename)]
+        self._values = {i.filename: Member(new, i) for i in own if _is_key(i.filename)}
         return new
 
     def _publish(self, new: NewArchive) -> bool:
         """Put a complete archive in its place; return True if somebody else has changed that."""
         if not isinstance(self.target, str):
-            new.copy_to(self.target)
+            with self._stream.lock:  # others may be reading a member
+                new.copy_to(self.target)
             return False
-        if self._identify() != self._identity:
+        if self._identify() not in (self._identity, self._ours):
             return True
+        assert new.path is not None
+        path = new.path
+        self._ours = _Identity.of(path)  # should Ctrl-C come when it has its place already
+        if self._identity is not None:
+            shutil.copymode(self.target, path)
         if os.name == "nt":  # where open files cannot be replaced
             self._forget()
             new.close(remove=False)
-        assert new.path is not None
-        if self._identity is not None:
-            shutil.copymode(self.target, new.path)
-        os.replace(new.path, os.path.realpath(self.target))
+        os.replace(path, os.path.realpath(self.target))
         return False
 
     def close(self) -> None:
