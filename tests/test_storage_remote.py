@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -955,3 +956,19 @@ def test_budgets_of_slow_stores_are_shared() -> None:
     finally:
         config.reset()
     assert 2 <= most <= 4 + 3  # each caller may always make one request of its own
+
+
+def test_a_file_where_a_group_could_be_is_no_node(tmp_path: Path) -> None:
+    obstore = pytest.importorskip("obstore.store")
+    store = ObjectStore(obstore.LocalStore(tmp_path))
+    group = zarr_core.create_group(store)
+    group.create_array("a", shape=3, dtype="i1")
+    (tmp_path / "foreign.txt").write_text("foreign")
+    assert [path for path, _ in group.members(None)] == ["a"]
+    assert "foreign.txt" not in group
+    assert not store.exists("foreign.txt/zarr.json")
+    for call in (store.get, store.getsize, store.open_value):
+        with pytest.raises(NotADirectoryError, match="foreign"):  # for a chunk it is an error
+            call("foreign.txt/0")
+    (result,) = store.get_many([Request("foreign.txt/0")])
+    assert isinstance(result.error, NotADirectoryError)

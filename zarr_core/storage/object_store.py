@@ -4,6 +4,7 @@ obstore tries failed requests again by itself. Its machinery does not survive a 
 process every call raises `StoreError`, where obstore would wait for ever.
 """
 
+import errno
 import os
 from collections.abc import Generator, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -178,7 +179,7 @@ class ObjectStore(Store, Generic[T]):
         """Return whether `key` has a value."""
         try:
             self.getsize(key)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
@@ -383,6 +384,8 @@ class ObjectStore(Store, Generic[T]):
                 raise ValueChangedError(message) from error
             if kind == "GenericError" and _is_timeout(first):
                 raise TimeoutError(message) from error
+            if f"(os error {errno.ENOTDIR})" in first:  # local files: a parent of the key is one
+                raise NotADirectoryError(errno.ENOTDIR, message) from error
             raise StoreError(message) from error
 
     def with_read_only(self, read_only: bool = False) -> Self:
