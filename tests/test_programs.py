@@ -168,8 +168,14 @@ class Values:
 
     def set(self, where: Any, value: Any, fields: Any = None) -> None:
         flat = self.values.reshape(-1)
-        target = flat if fields is None else flat[fields]
-        target[where] = value
+        if isinstance(fields, list):
+            # Not at once: NumPy's copies to index arrays take along what is between the fields.
+            for name in fields:
+                flat[name][where] = value[name]
+        elif fields is not None:
+            flat[fields][where] = value
+        else:
+            flat[where] = value
 
     def resize(self, shape: tuple[int, ...]) -> None:
         new = np.full(shape, self.fill, self.values.dtype)
