@@ -27,8 +27,8 @@ from strategies import KINDS, Edges, Selection, picked, rectilinear_edges, selec
 import zarr_core as zarr
 from zarr_core import codecs
 from zarr_core.codecs import ShardingCodec
-from zarr_core.documents import DOCUMENTS
 from zarr_core.errors import ChunkNotFoundError, OperationTimeoutError
+from zarr_core.metadata.documents import DOCUMENTS
 from zarr_core.storage import (
     CacheStore,
     FsspecStore,
