@@ -27,7 +27,7 @@ from zarr_core.errors import (
     ReadOnlyError,
     UnknownCodecError,
 )
-from zarr_core.metadata.nodes import ArrayMetadata
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.storage import (
     ByteRequest,
     LatencyStore,

@@ -39,7 +39,7 @@ from zarr_core.errors import (
     UnknownCodecError,
 )
 from zarr_core.metadata.data_types import parse_dtype
-from zarr_core.metadata.nodes import NamedConfig
+from zarr_core.metadata.documents import NamedConfig
 
 numcodecs = load_numcodecs()
 

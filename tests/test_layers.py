@@ -21,7 +21,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "overlap": (),
     "observe": (),
     "twins": (),
-    "metadata": ("data_types", "chunk_grids", "documents", "nodes"),
+    "metadata": ("data_types", "chunk_grids", "documents", "array", "group"),
     "indexing": ("plan", "selection", "values"),
     "storage": (
         *(

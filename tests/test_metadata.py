@@ -18,7 +18,7 @@ from zarr_core.errors import (
     UnknownCodecError,
     ZarrUserWarning,
 )
-from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata
+from zarr_core.metadata import ArrayMetadata, GroupMetadata
 from zarr_core.storage import MemoryStore
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}

@@ -34,7 +34,7 @@ from zarr_core.hierarchy.nodes import (
     update_node,
     write_node,
 )
-from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata
+from zarr_core.metadata import ArrayMetadata, GroupMetadata
 from zarr_core.storage import (
     LatencyStore,
     LocalStore,

@@ -45,7 +45,7 @@ def test_processes_lose_nothing_by_default(tmp_path: Path, shards: Any, batched:
 
 
 def from_another_process(array: zarr_core.Array) -> zarr_core.Array:
-    array._node.travelled = True
+    array._shared.travelled = True
     return pickle.loads(pickle.dumps(array))  # type: ignore[no-any-return]
 
 

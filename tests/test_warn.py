@@ -35,7 +35,7 @@ def array(**options: Any) -> Any:
 def travelled() -> zarr.Array:
     """Return an array as if of another process, in a store without conditional writes."""
     made = zarr.create_array(MemoryStore(UserDict()), shape=4, chunks=(4,), dtype="i4")
-    made._node.travelled = True
+    made._shared.travelled = True
     return made.with_config({})
 
 

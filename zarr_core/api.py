@@ -25,8 +25,8 @@ from zarr_core.errors import ContainsGroupError, NodeNotFoundError
 from zarr_core.group import Group
 from zarr_core.hierarchy.members import consolidate, create_nodes
 from zarr_core.hierarchy.nodes import read_node
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import JSON, ZarrFormat
-from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.storage.base import Store
 from zarr_core.twins import async_twin

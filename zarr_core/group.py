@@ -31,9 +31,9 @@ from zarr_core.hierarchy.members import (
 )
 from zarr_core.hierarchy.node import Node
 from zarr_core.hierarchy.nodes import erase_node, find_documents, read_group, read_node, update_node
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
-from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
 from zarr_core.twins import async_tuple_twin, async_twin

@@ -5,14 +5,9 @@ from zarr_core.config import ArrayConfigLike, MemoryOrder
 from zarr_core.copying import IfExists
 from zarr_core.group import Group
 from zarr_core.hierarchy.create import ChunksLike, CodecLike, ShapeLike
+from zarr_core.metadata import ArrayMetadata, ConsolidatedMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.data_types import DataTypeLike
 from zarr_core.metadata.documents import JSON, ZarrFormat
-from zarr_core.metadata.nodes import (
-    ArrayMetadata,
-    ConsolidatedMetadata,
-    GroupMetadata,
-    NodeMetadata,
-)
 from zarr_core.storage import AccessMode, StoreLike
 
 AnyArray = Array

@@ -40,9 +40,9 @@ from zarr_core.indexing.values import (
     fitted,
     only_ints,
 )
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Coords, Shape
 from zarr_core.metadata.documents import ZarrFormat
-from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
 

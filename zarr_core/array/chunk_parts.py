@@ -8,8 +8,8 @@ from zarr_core.array.state import State
 from zarr_core.hierarchy.nodes import stored_chunks
 from zarr_core.indexing.plan import place_in_result
 from zarr_core.indexing.selection import plan_selection, refuse_new_axes
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Coords
-from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
 
 

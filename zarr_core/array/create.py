@@ -22,10 +22,10 @@ from zarr_core.hierarchy.create import (
 )
 from zarr_core.hierarchy.nodes import read_array
 from zarr_core.indexing.values import unmasked
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import RectilinearAxis
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, ZarrFormat
-from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.twins import async_twin
 from zarr_core.warn import warn_ignored

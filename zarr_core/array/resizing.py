@@ -15,8 +15,8 @@ from zarr_core.errors import ArrayIndexError, ConflictError
 from zarr_core.hierarchy.nodes import delete_keys, stored_chunks
 from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan
 from zarr_core.indexing.values import fitted
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Shape
-from zarr_core.metadata.nodes import ArrayMetadata
 
 
 def resize(

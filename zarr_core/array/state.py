@@ -15,8 +15,8 @@ from zarr_core.codecs.checks import variable_limit
 from zarr_core.codecs.registry import registered_codecs
 from zarr_core.config import ArrayConfig
 from zarr_core.indexing.values import check_memory
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Coords, Shape
-from zarr_core.metadata.nodes import ArrayMetadata
 from zarr_core.storage import StorePath
 
 

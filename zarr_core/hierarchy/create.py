@@ -25,6 +25,7 @@ from zarr_core.hierarchy.nodes import (
     write_node,
 )
 from zarr_core.indexing.values import unmasked
+from zarr_core.metadata import ArrayMetadata, NodeMetadata
 from zarr_core.metadata.chunk_grids import (
     ChunkGrid,
     ChunkKeyEncoding,
@@ -43,7 +44,6 @@ from zarr_core.metadata.documents import (
     check_attributes,
     make_v2_codecs,
 )
-from zarr_core.metadata.nodes import ArrayMetadata, NodeMetadata
 from zarr_core.storage import StorePath
 from zarr_core.warn import warn
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from html import escape
 from typing import Any, NamedTuple, Self, final
 
+from zarr_core.metadata import ArrayMetadata, NodeMetadata
 from zarr_core.metadata.documents import UnknownDataType, ZarrFormat
-from zarr_core.metadata.nodes import ArrayMetadata, NodeMetadata
 
 
 def human_bytes(size: int) -> str:

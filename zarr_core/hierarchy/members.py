@@ -29,6 +29,7 @@ from zarr_core.hierarchy.nodes import (
     store_document,
     update_node,
 )
+from zarr_core.metadata import ArrayMetadata, ConsolidatedMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import (
     DOCUMENTS,
     JSON,
@@ -41,16 +42,7 @@ from zarr_core.metadata.documents import (
     ZarrFormat,
     load_json,
 )
-from zarr_core.metadata.nodes import (
-    ArrayMetadata,
-    ConsolidatedMetadata,
-    GroupMetadata,
-    NodeMetadata,
-    parse_group_v3,
-    parse_node,
-    parse_zmetadata,
-    zmetadata,
-)
+from zarr_core.metadata.group import parse_group_v3, parse_node, parse_zmetadata, zmetadata
 from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, normalize_path

@@ -20,6 +20,7 @@ from zarr_core.errors import (
     NotAnArrayError,
     StoreError,
 )
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import (
     DOCUMENTS,
     JSON,
@@ -32,7 +33,7 @@ from zarr_core.metadata.documents import (
     ZarrFormat,
     load_json,
 )
-from zarr_core.metadata.nodes import ArrayMetadata, GroupMetadata, NodeMetadata, parse_node
+from zarr_core.metadata.group import parse_node
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, store_from
 from zarr_core.warn import warn
