@@ -15,6 +15,7 @@ NAME = PACKAGE.name
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "locks": (),
     "config": (),
     "warn": (),
     "workers": (),
@@ -25,7 +26,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "indexing": ("plan", "selection", "values"),
     "storage": (
         *(
-            "locks",
             "loops",
             "base",
             "memory",

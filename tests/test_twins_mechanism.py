@@ -1107,24 +1107,27 @@ def test_a_coroutine_that_is_closed_tells_its_call_to_stop() -> None:
     assert fake.begun == fake.ended
 
 
-def test_a_request_is_not_let_in_while_its_call_is_being_stopped() -> None:
-    call, errors = workers.Call(), []
+@pytest.mark.parametrize("moment", [0, 1])
+def test_a_request_is_not_let_in_while_its_call_is_being_stopped(
+    moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = workers.Call(1000)
+    monotonic, moments = time.monotonic, iter((0, 1))
 
-    def enter() -> None:
-        try:
-            call.enter()
-        except StoppedError as error:
-            errors.append(error)
+    def stops_at() -> float:  # by another thread
+        now = monotonic()
+        if next(moments, None) == moment:
+            call.stop()
+            assert moment == 1 or call.starting() == 0
+        return now
 
-    thread = threading.Thread(target=enter)
-    with call._lock:  # as in `stop`
-        thread.start()
-        thread.join(0.05)
-        assert thread.is_alive()
-        call.stopped = True
-    thread.join(LONG)
-    assert len(errors) == 1
-    assert call.starting() == 0
+    monkeypatch.setattr("zarr_core.workers.time.monotonic", stops_at)
+    try:
+        call.enter()
+    except StoppedError:
+        assert moment == 0
+    else:
+        assert call.starting() > 0  # so that whoever stopped it waits
 
 
 def test_requests_of_a_call_inside_a_call_are_waited_for_like_its_own() -> None:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +184,64 @@ def test_starting_is_the_time_in_which_a_request_may_not_have_begun(
     assert 0 < call.starting() <= 1000
     monkeypatch.setattr(workers, "START_SECONDS", 0.0)
     assert call.starting() == 0
+
+
+@pytest.mark.parametrize("way", ["timed", "observed", "awaited"])
+def test_a_finalizer_may_use_the_library_in_the_middle_of_a_call(way: str) -> None:
+    in_new_interpreter(
+        f"""
+import asyncio, gc, random, threading
+import zarr_core as zarr
+from zarr_core.observe import on_chunk, timeout
+from zarr_core.storage import MemoryStore
+
+finalized, array = [], None
+local = threading.local()
+
+class Reads:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        if array is not None and not getattr(local, "busy", False):
+            local.busy = True
+            finalized.append(array[:16].sum())
+            local.busy = False
+
+class Litters(MemoryStore):
+    def get(self, key, byte_range=None):
+        for _ in range(0 if getattr(local, "busy", False) else random.randrange(5)):
+            Reads()
+        gc.set_threshold(random.randrange(1, 60))
+        return super().get(key, byte_range)
+
+array = zarr.create_array(Litters(), shape=(64,), chunks=(8,), dtype="i4", compressors=None)
+array[...] = 1
+
+def work():
+    for number in range(40):
+        if {way!r} == "timed":
+            with timeout(100):
+                assert array[...].sum() == 64
+        elif {way!r} == "observed":
+            with on_chunk(lambda *args: [[]]):
+                assert array[...].sum() == 64
+        else:
+            async def await_some():
+                sums = await asyncio.gather(*(array.getitem_async(...) for _ in range(5)))
+                assert all(each.sum() == 64 for each in sums)
+            asyncio.run(await_some())
+
+gc.freeze()  # so that collections are quick
+threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join({LONG})
+print(any(thread.is_alive() for thread in threads), len(finalized) > 10)
+""",
+        stdout="False True",
+    )
 
 
 # --- caller plus helpers -------------------------------------------------------------------------
@@ -1116,6 +1175,106 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     )
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_finds_every_lock_free(tmp_path: Path) -> None:
+    in_new_interpreter(
+        f"""
+import asyncio, gc, os, threading, warnings
+import numpy as np
+import zarr_core as zarr
+from zarr_core import locks, twins, workers
+from zarr_core.storage import LocalStore, MemoryStore, ZipStore, loops
+warnings.simplefilter("ignore")
+root = {str(tmp_path)!r}
+
+async def nothing():
+    return 1
+
+def use(array):
+    array[:4] = 1
+    with zarr.timeout(20), zarr.on_chunk(lambda *args: None), zarr.config.set({{"array.order": "F"}}):
+        assert array[:4].sum() == 4
+    asyncio.run(array.getitem_async(...))
+    array.attrs["a"] = 1
+
+def makes(store):
+    return zarr.create_array(
+        store, shape=(64,), chunks=(4,), shards=(16,), dtype="i4", overwrite=True,
+        config={{"shard_index_cache_bytes": 1 << 20}},
+    )
+
+arrays = [
+    makes(MemoryStore()),
+    makes(LocalStore(root + "/local")),
+    makes(zarr.storage.CacheStore(MemoryStore(), cache_store=MemoryStore())),
+]
+for array in arrays:
+    use(array)
+with ZipStore(root + "/a.zip", mode="w") as store:
+    makes(store)[...] = 1
+zipped = zarr.open_array(ZipStore(root + "/a.zip", mode="r"))
+loops.run_on(loops.own_loop(), nothing)
+
+kinds = tuple({{type(threading.Lock()), type(threading.RLock())}})
+
+def locks_of(value, depth=0, seen=None):
+    # every lock that can be reached from the modules of the package, and from the arrays
+    seen = set() if seen is None else seen
+    if id(value) in seen or depth > 8:
+        return
+    seen.add(id(value))
+    if isinstance(value, kinds):
+        yield value
+        return
+    if isinstance(value, (str, bytes, int, float, np.ndarray, type(os))) and depth:
+        return
+    if not (depth == 0 or type(value).__module__.startswith(("zarr_core", "builtins", "weakref"))):
+        return
+    below = gc.get_referents(value)
+    if isinstance(value, (threading.local,)):
+        below = []
+    for each in below:
+        yield from locks_of(each, depth + 1, seen)
+
+held, give_back = threading.Event(), threading.Event()
+
+def hold():
+    import sys
+    seen, found = set(), [lock._lock for lock in locks._locks]
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("zarr_core"):
+            for value in list(vars(module).values()):
+                if type(value).__module__.startswith("zarr_core"):
+                    found.extend(locks_of(value, 0, seen))
+    for array in (*arrays, zipped):
+        found.extend(locks_of(array, 0, seen))
+    unique = list({{id(lock): lock for lock in found}}.values())
+    free = [lock for lock in unique if lock.acquire(blocking=False)]
+    assert len(free) > 12, len(free)
+    held.set()
+    give_back.wait()
+    for lock in free:
+        lock.release()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait({LONG})
+child = os.fork()
+if child == 0:
+    import faulthandler
+    faulthandler.dump_traceback_later({LONG}, exit=True)
+    for array in arrays:
+        use(array)
+    assert zipped[...].sum() == 64
+    loops.run_on(loops.own_loop(), nothing)
+    os._exit(7)
+give_back.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""",
+        stdout="7",
+    )
+
+
 AT_EXIT = """
 import atexit, builtins, sys, threading, time
 from zarr_core import workers
@@ -1158,6 +1317,28 @@ start(lambda: later("daemon"))
 workers.EXIT_SECONDS = 20
 """,
         stdout=f"{'warm ' if before else ''}threads non-daemon daemon atexit finalizer",
+    )
+
+
+def test_a_first_read_at_exit_finds_no_damaged_chunk() -> None:
+    in_new_interpreter(
+        """
+import builtins, sys
+import zarr_core as zarr
+from zarr_core.codecs import zstd
+write = sys.stdout.write
+array = zarr.create_array({}, shape=(1000,), chunks=(1000,), dtype="i4")
+array[...] = 1
+
+class Last:
+    def __del__(self):
+        zstd._thread.__dict__.clear()  # as in a new thread
+        write(str(array[...].tolist() == [1] * 1000))
+        sys.stdout.flush()
+
+builtins.last = Last()
+""",
+        stdout="True",
     )
 
 

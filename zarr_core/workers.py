@@ -5,8 +5,8 @@ them: at interpreter exit, in WebAssembly, or when no thread can be started, the
 work. The pool is made at first need and belongs to one process; a forked child gets its own, with
 fresh locks and budgets. Threads are daemons that wait idle for a while, so exit never hangs.
 
-A finalizer may run in the middle of any step here and call the library again. So the lock of the
-tables is reentrant, and while it is held no code of others runs.
+A finalizer may run in the middle of any step here and call the library again. So locks are
+reentrant, calls have none, and while the one of the tables is held no code of others is called.
 """
 
 import atexit
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import weakref
-from _thread import RLock
+from _thread import RLock, get_ident
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, final
 
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
+from zarr_core.locks import ForkLock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,8 +65,8 @@ class Call:
     """
 
     __slots__ = (
-        *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_lock"),
-        *("_outer", "_seconds", "deadline", "stopped"),
+        *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_outer"),
+        *("_seconds", "deadline", "stopped"),
     )
 
     def __init__(
@@ -74,15 +75,16 @@ class Call:
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
     ) -> None:
-        self._lock = RLock()
         self._outer = _current.get()
         self.stopped = False
         self._admitted = 0.0
         self._seconds = seconds
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self._hook, self._hook_expected = hook, hook_expected
-        self._hook_lock = None if hook is None else RLock()
-        self._done = self._expected = 0
+        self._hook_lock = None if hook is None else ForkLock()
+        # Of each thread its own, as nothing may be locked here.
+        self._done: dict[int, int] = {}
+        self._expected: dict[int, int] = {}
 
     @property
     def is_limited(self) -> bool:
@@ -91,8 +93,7 @@ class Call:
 
     def stop(self) -> None:
         """Let no request in from now on; those that were let in may still run."""
-        with self._lock:
-            self.stopped = True
+        self.stopped = True
 
     def check(self) -> None:
         """Raise `StoppedError` or `OperationTimeoutError` if the call should end."""
@@ -101,23 +102,25 @@ class Call:
         if self._outer is not None:
             self._outer.check()
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            done = f"{self._done} of {self._expected} chunks were read or written"
+            n_done, n_expected = (sum(n.copy().values()) for n in (self._done, self._expected))
+            done = f"{n_done} of {n_expected} chunks were read or written"
             raise OperationTimeoutError(f"the call did not end within {self._seconds:g} s: {done}")
 
     def enter(self) -> None:
         """Ask to be let in, right before every request to a store; raises as `check` does."""
+        if self.stopped:
+            self.check()
         if self._outer is not None:
             self._outer.enter()
-        with self._lock:
-            self.check()
-            self._admitted = time.monotonic()
+        self._admitted = time.monotonic()
+        self.check()  # last: whoever tells this call to stop sees that a request may be let in
 
     def expect(self, n_chunks: int) -> None:
         """Note how many more chunks are going to be read or written."""
         if self._outer is not None:
             self._outer.expect(n_chunks)
-        with self._lock:
-            self._expected += n_chunks
+        thread = get_ident()
+        self._expected[thread] = self._expected.get(thread, 0) + n_chunks
         if self._hook_expected is not None:
             self._observe(self._hook_expected, n_chunks)
 
@@ -125,8 +128,8 @@ class Call:
         """Note that a chunk was read or written."""
         if self._outer is not None:
             self._outer.note(operation, key, nbytes)
-        with self._lock:
-            self._done += 1
+        thread = get_ident()
+        self._done[thread] = self._done.get(thread, 0) + 1
         if self._hook is not None:
             self._observe(self._hook, operation, key, nbytes)
 
@@ -142,8 +145,7 @@ class Call:
 
     def starting(self) -> float:
         """Return for how many seconds a request that was let in might still not have begun."""
-        with self._lock:
-            return max(0.0, self._admitted + START_SECONDS - time.monotonic())
+        return max(0.0, self._admitted + START_SECONDS - time.monotonic())
 
 
 _current: ContextVar[Call | None] = ContextVar("zarr_core_call", default=None)

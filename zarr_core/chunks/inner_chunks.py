@@ -3,7 +3,6 @@
 `sharding` decides which inner chunks these are.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, final
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from zarr_core.codecs.base import NDArray
 from zarr_core.errors import CodecError
+from zarr_core.locks import ForkLock
 from zarr_core.overlap import overlap
 from zarr_core.storage.base import (
     OpenValue,
@@ -304,7 +304,7 @@ class IndexCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._items: OrderedDict[Hashable, tuple[Any, Index]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def get(self, key: Hashable, reader: OpenValue) -> Index | None:
         """Return the index of a shard if it has not changed since it was read."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple, Self, TypeVar
 
+from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
@@ -22,7 +23,6 @@ from zarr_core.storage.base import (
     check_prefix,
     slice_value,
 )
-from zarr_core.storage.locks import ForkLock
 from zarr_core.storage.memory import MemoryStore
 from zarr_core.storage.wrappers import WrapperStore
 

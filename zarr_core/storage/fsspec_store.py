@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 from zarr_core.config import config
 from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
@@ -44,7 +45,6 @@ from zarr_core.storage.fsspec_parts import (
     version_of,
 )
 from zarr_core.storage.local import LocalStore
-from zarr_core.storage.locks import ForkLock
 from zarr_core.storage.retry import (
     NO_RETRIES,
     RetryPolicy,

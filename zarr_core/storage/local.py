@@ -16,7 +16,6 @@ import io
 import itertools
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
@@ -419,7 +419,7 @@ def _read_range(fd: int, path: str, size: int, byte_range: ByteRequest) -> bytes
     return _read_at(fd, path, start, end)
 
 
-_seek_lock = threading.Lock()
+_seek_lock = ForkLock()
 
 
 def _pread_by_seek(fd: int, count: int, offset: int) -> bytes:

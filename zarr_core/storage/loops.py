@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar, final
 from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import StoreError
+from zarr_core.locks import ForkLock
 from zarr_core.workers import POLL_SECONDS, current_call
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class _Own:
 
     def renew(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.lock = threading.Lock()
+        self.lock = ForkLock()
 
 
 _own = _Own()

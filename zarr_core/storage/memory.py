@@ -7,6 +7,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
     Store,
@@ -17,7 +18,6 @@ from zarr_core.storage.base import (
     content_version,
     slice_value,
 )
-from zarr_core.storage.locks import ForkLock
 
 _conditional = ForkLock()
 """Held by conditional writes, which compare and set in two steps."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
+from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
     OffsetByteRequest,
@@ -19,7 +20,6 @@ from zarr_core.storage.base import (
     check_key,
     check_prefix,
 )
-from zarr_core.storage.locks import ForkLock
 
 S = TypeVar("S", bound=Store)
 F = TypeVar("F", bound=Callable[..., Any])

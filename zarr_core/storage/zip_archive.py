@@ -24,6 +24,7 @@ from itertools import pairwise
 from typing import IO, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, final
 
 from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
     Value,
@@ -32,7 +33,6 @@ from zarr_core.storage.base import (
 )
 from zarr_core.storage.directories import TEMP_SUFFIX
 from zarr_core.storage.local import open_file, pread
-from zarr_core.storage.locks import ForkLock
 
 __all__ = ["Archive", "Member", "Session", "ZipMode"]
 
