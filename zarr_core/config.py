@@ -7,15 +7,17 @@ Environment variables `ZARR_CORE_ARRAY__ORDER=F` (or `ZARR_...`) set `array.orde
 
 import ast
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeAlias, final, get_args
+from weakref import ref
 
 from zarr_core.errors import ZarrUserWarning
+from zarr_core.locks import ForkLock
 
 MemoryOrder: TypeAlias = Literal["C", "F"]
 SubchunkWriteOrder: TypeAlias = Literal["morton", "unordered", "lexicographic", "colexicographic"]
@@ -108,6 +110,21 @@ def _check(key: str, value: Any) -> None:
         raise BadConfigError(f"{key} must be at least 1")
 
 
+_SWITCHES = {"0": False, "false": False, "1": True, "true": True}
+
+
+def _parse(key: str, text: str) -> Any:
+    """Return the value that an environment variable gives a setting."""
+    value: Any = text
+    if isinstance(DEFAULTS[key], bool):
+        value = _SWITCHES.get(text.lower(), text)
+    else:
+        with suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(text)
+    _check(key, value)
+    return value
+
+
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         key = f"{prefix}{name}".replace("__", ".")
@@ -121,16 +138,16 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 class _Change:
     """What `config.set` returns: as a context manager it makes the change local and temporary."""
 
-    __slots__ = ("_changes", "_config", "_old", "_token")
+    __slots__ = ("__weakref__", "_config", "_settings", "_tokens", "earlier")
 
-    def __init__(self, owner: "Config", changes: dict[str, Any], old: dict[str, Any]) -> None:
-        self._config, self._changes, self._old = owner, changes, old
-        self._token: Token[Mapping[str, Any]] | None = None
+    def __init__(self, owner: "Config", settings: dict[str, Any]) -> None:
+        self._config, self._settings = owner, settings
+        self._tokens: list[Token[Mapping[str, Any]]] = []
+        self.earlier: dict[str, _Earlier] = {}
 
     def __enter__(self) -> "Config":
-        self._config._process.update(self._old)
-        self._config._changes += 1
-        self._token = _overrides.set({**_overrides.get(), **self._changes})
+        self._config._undo(self)
+        self._tokens.append(_overrides.set({**_overrides.get(), **self._settings}))
         return self._config
 
     def __exit__(
@@ -139,8 +156,15 @@ class _Change:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            _overrides.reset(self._token)
+        _overrides.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in self._settings.items())
+        return f"<settings of zarr_core: {settings}>"
+
+
+_Earlier: TypeAlias = tuple[Any, ref[_Change] | None]
+"""A value that was changed, and what had set it if that could still be made local."""
 
 
 _NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
@@ -153,9 +177,10 @@ class Config:
 
     def __init__(self) -> None:
         self._process: dict[str, Any] = dict(DEFAULTS)
+        self._latest: dict[str, ref[_Change]] = {}
         self._changes = 0
         self._warned: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self.refresh()
 
     def get(self, key: str, default: Any = ...) -> Any:
@@ -189,11 +214,35 @@ class Config:
             else:
                 _check(key, value)
                 changes[key] = value
+        change = _Change(self, changes)
         with self._lock:
-            old = {key: self._process[key] for key in changes}
-            self._process.update(changes)
+            for key, value in changes.items():
+                change.earlier[key] = self._process[key], self._latest.get(key)
+                self._process[key], self._latest[key] = value, ref(change)
             self._changes += 1
-        return _Change(self, changes, old)
+        return change
+
+    def _undo(self, change: _Change) -> None:
+        """Take a change back; what was set after it stays."""
+        with self._lock:
+            for key, (value, before) in change.earlier.items():
+                later = None
+                latest = self._latest.get(key)
+                at = None if latest is None else latest()
+                while at is not None and at is not change:
+                    later, (_, latest) = at, at.earlier[key]
+                    at = None if latest is None else latest()
+                if at is None:
+                    continue  # something after it is for good
+                if later is not None:
+                    later.earlier[key] = value, before
+                    continue
+                self._process[key] = value
+                del self._latest[key]
+                if before is not None:
+                    self._latest[key] = before
+            change.earlier = {}
+            self._changes += 1
 
     update = set
 
@@ -213,17 +262,19 @@ class Config:
                 key = variable.removeprefix(start).lower().replace("__", ".")
                 if variable.startswith(start) and key in DEFAULTS:
                     try:
-                        value = ast.literal_eval(text)
-                    except (ValueError, SyntaxError):
-                        value = text
-                    _check(key, value)
-                    self._process[key] = value
+                        value = _parse(key, text)
+                    except BadConfigError as error:
+                        message = f"the environment variable {variable} is ignored: {error}"
+                        warnings.warn(message, ZarrUserWarning, stacklevel=2)
+                    else:
+                        self._process[key] = value
         self._changes += 1
 
     def reset(self) -> None:
         """Go back to the defaults and the environment variables."""
-        self._process.clear()
-        self._process.update(DEFAULTS)
+        with self._lock:
+            self._latest.clear()
+            self._process.update(DEFAULTS)
         self.refresh()
 
     def stamp(self) -> tuple[int, Mapping[str, Any]]:

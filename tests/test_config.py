@@ -1,0 +1,108 @@
+"""Settings: changed for the process and for one context, by environment variables, shown."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import zarr_core as zarr
+from zarr_core.config import Config
+
+KEY = "io.max_requests"
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    yield zarr.config
+    zarr.config.reset()
+
+
+def test_local_changes_that_overlap_in_threads_leave_nothing(settings: Config) -> None:
+    before = settings.get(KEY)
+    first = settings.set({KEY: 11})
+    second = settings.set({KEY: 12})
+    entered = threading.Barrier(2)
+
+    def use(change: object, value: int) -> None:
+        with change:  # type: ignore[attr-defined]
+            assert settings.get(KEY) == value
+            entered.wait(20)
+
+    threads = [threading.Thread(target=use, args=pair) for pair in ((first, 11), (second, 12))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert settings.get(KEY) == before
+
+
+@pytest.mark.parametrize("first_entered", [0, 1, 2])
+def test_each_change_is_taken_back_alone(settings: Config, first_entered: int) -> None:
+    before = settings.get(KEY)
+    changes = [settings.set({KEY: value}) for value in (11, 12, 13)]
+    with changes[first_entered]:
+        pass
+    assert settings.get(KEY) == (12 if first_entered == 2 else 13)
+    for change in changes:
+        with change:
+            pass
+    assert settings.get(KEY) == before
+
+
+def test_a_later_change_of_the_process_stays(settings: Config) -> None:
+    local = settings.set({KEY: 11})
+    settings.set({KEY: 12})
+    with local:
+        assert settings.get(KEY) == 11
+    assert settings.get(KEY) == 12
+
+
+def test_many_threads_with_local_settings(settings: Config) -> None:
+    before = settings.to_dict()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work(value: int) -> None:
+        for _ in range(200):
+            with settings.set({KEY: value}):
+                assert settings.get(KEY) == value
+
+    threads = [threading.Thread(target=work, args=(n + 1,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert settings.to_dict() == before
+
+
+def test_a_change_shows_what_it_sets(settings: Config) -> None:
+    text = repr(settings.set({"array": {"order": "F"}, KEY: 3}))
+    assert text == "<settings of zarr_core: array.order='F', io.max_requests=3>"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", True), ("0", False), ("True", True), ("false", False)]
+)
+def test_switches_in_environment_variables(
+    settings: Config, monkeypatch: pytest.MonkeyPatch, text: str, value: bool
+) -> None:
+    monkeypatch.setenv("ZARR_ARRAY__WRITE_EMPTY_CHUNKS", text)
+    settings.refresh()
+    assert settings.get("array.write_empty_chunks") is value
+
+
+def test_a_bad_environment_variable_warns_and_the_import_works() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import zarr_core; print(zarr_core.config.get('json_indent'))"],
+        env={**os.environ, "ZARR_JSON_INDENT": "wide", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["2"]
+    assert "ZARR_JSON_INDENT" in done.stderr
+    assert "'wide'" in done.stderr
