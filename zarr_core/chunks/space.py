@@ -194,7 +194,10 @@ class ChunkSpace:
 
     def decode_error(self, coords: Coords, data: Any, error: Exception) -> Exception:
         """Return an error that names the chunk and the codec that failed."""
-        if isinstance(error, ChunkDecodeError | StoppedError | OperationTimeoutError | MemoryError):
+        if isinstance(
+            error,
+            ChunkDecodeError | StoppedError | OperationTimeoutError | MemoryError | ImportError,
+        ):
             return error
         key = self.key(coords)
         codec = self.chain_for(coords).blame(data)

@@ -7,6 +7,7 @@ Contexts of the library must never be shared between threads, and making one cos
 decoding a small chunk: every thread keeps its own.
 """
 
+import importlib
 import struct
 import sys
 import threading
@@ -205,23 +206,24 @@ def _plain_frame_test(nbytes: int) -> Callable[[Buffer], bool]:
 
 
 @cache
-def _has_batches() -> bool:
-    import zstandard
+def _zstandard() -> Any:
+    """Return the package; nothing can be imported at interpreter exit."""
+    return importlib.import_module("zstandard")
 
-    return "multi_decompress_to_buffer" in zstandard.backend_features
+
+@cache
+def _has_batches() -> bool:
+    return "multi_decompress_to_buffer" in _zstandard().backend_features
 
 
 def _new_decompressor() -> Any:
-    import zstandard
-
-    _thread.decompressor = zstandard.ZstdDecompressor()
+    _thread.decompressor = _zstandard().ZstdDecompressor()
     _thread.decompress = _thread.decompressor.decompress
     return _thread.decompress
 
 
 def _decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
-    import zstandard
-
+    zstandard = _zstandard()
     content_size, error, thread = zstandard.frame_content_size, zstandard.ZstdError, _thread
     # The library allocates whatever the header says. Without a size to compare with, headers of
     # large frames are first compared with their blocks.
@@ -246,8 +248,7 @@ def _decoder(nbytes: int | None, limit: int) -> Callable[[Buffer], Buffer]:
 
 def _decode_frame(data: memoryview, frame: _Frame, room: int) -> Buffer:
     """Return what the one frame in `data` decodes to, if that is not more than `room` bytes."""
-    import zstandard
-
+    zstandard = _zstandard()
     decompress = getattr(_thread, "decompress", None) or _new_decompressor()
     most = max(min(frame.bound, room), 1)  # 0 would mean "no limit"
     try:
@@ -259,8 +260,7 @@ def _decode_frame(data: memoryview, frame: _Frame, room: int) -> Buffer:
 def _decoder_into(
     nbytes: int, decode: Callable[[Buffer], Buffer]
 ) -> Callable[[Buffer, NDArray], None]:
-    import zstandard
-
+    zstandard = _zstandard()
     is_plain = _plain_frame_test(nbytes)
 
     def decode_into(data: Buffer, out: NDArray) -> None:
@@ -287,8 +287,7 @@ def _decoder_into(
 def _batch_decoder(
     nbytes: int, decode: Callable[[Buffer], Buffer]
 ) -> Callable[[Sequence[Buffer]], Sequence[Buffer]]:
-    import zstandard
-
+    zstandard = _zstandard()
     is_plain = _plain_frame_test(nbytes)
     packed_size = struct.pack("=Q", nbytes)
 
@@ -332,9 +331,7 @@ def _encoder(codec: ZstdCodec) -> Callable[[Buffer], Buffer]:
 
 
 def _new_compressor(codec: ZstdCodec) -> Any:
-    import zstandard
-
-    compressor = zstandard.ZstdCompressor(level=codec.level, write_checksum=codec.checksum)
+    compressor = _zstandard().ZstdCompressor(level=codec.level, write_checksum=codec.checksum)
     if not hasattr(_thread, "compressors"):
         _thread.compressors = {}
     compress = _thread.compressors[codec.level, codec.checksum] = compressor.compress
