@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import inspect
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -420,6 +421,15 @@ def test_log_levels(capsys: pytest.CaptureFixture[str]) -> None:
         assert handler.level == logger.level == logging.INFO
         record = logging.LogRecord("zarr_core", logging.INFO, "", 1, "hello", (), None)
         assert handler.format(record) == "INFO|hello"
+        zarr.set_log_level("DEBUG")
+        assert isinstance(handler, logging.StreamHandler)
+        shown = handler.setStream(io.StringIO())
+        array = zarr.create_array({}, name="a", shape=(2,), dtype="i4")
+        array.attrs["unit"] = "m"
+        zarr.create_array(array.store, name="a", shape=(2,), dtype="i4", overwrite=True)
+        text = handler.setStream(shown).getvalue()  # type: ignore[union-attr]
+        assert text.count("DEBUG|stored 'a/zarr.json' in") == 3
+        assert "DEBUG|removed 0 chunks and the metadata at" in text
     finally:
         logger.setLevel(before[0])
         for handler in set(logger.handlers) - set(before[1]):

@@ -370,7 +370,11 @@ def _log_handler() -> logging.Handler:
 def set_log_level(
     level: Literal["NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
 ) -> None:
-    """Show messages of the logger `zarr_core` from a level on."""
+    """Show messages of the logger `zarr_core` from a level on.
+
+    DEBUG shows metadata that is stored and nodes that are removed, INFO requests that are made
+    again. `on_chunk` hears of chunks, `LoggingStore` of every call of a store.
+    """
     _logger.setLevel(level)
     _log_handler().setLevel(level)
 

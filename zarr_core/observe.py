@@ -61,6 +61,8 @@ def progress(
         from importlib.util import find_spec
 
         using = "tqdm" if find_spec("tqdm") else "rich"
+        if using == "rich" and not find_spec("rich"):
+            raise ImportError("a progress bar needs a library that draws it: tqdm or rich")
     bar = _tqdm if using == "tqdm" else _rich
     with bar(description) as (expect, advance):
         call = Call(hook=lambda operation, key, nbytes: advance(), hook_expected=expect)

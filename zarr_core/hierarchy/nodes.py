@@ -1,5 +1,6 @@
 """The documents of a node in a store: found, written, changed without losing updates, erased."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -38,6 +39,8 @@ from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, store_from
 from zarr_core.warn import warn
 from zarr_core.workers import key_lock
+
+_logger = logging.getLogger("zarr_core")
 
 N = TypeVar("N", ArrayMetadata, GroupMetadata)
 
@@ -209,6 +212,7 @@ def store_document(place: StorePath, name: str, document: bytes) -> None:
     key = place.key(name)
     with key_lock(place.store.lock_key(key)):
         place.store.set(key, document)
+    _logger.debug("stored %r in %s", key, place.store)
 
 
 def _written(metadata: NodeMetadata) -> tuple[str, ...]:
@@ -246,6 +250,7 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
                 or store.set_if_version(place.key(name), documents[name], stored[name][1])
                 for name in names
             ):
+                _logger.debug("stored %r in %s", place.key(main), store)
                 return new
     raise ConflictError(f"the metadata at {place} was changed by others at every attempt")
 

@@ -6,6 +6,7 @@ conditional write may have succeeded although its answer was lost; then what is 
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +21,8 @@ from zarr_core.workers import POLL_SECONDS, current_call
 S = TypeVar("S", bound=Store)
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
+
+_logger = logging.getLogger("zarr_core")
 
 _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -107,6 +110,7 @@ class RetryPolicy:
             except Exception as error:
                 if not is_transient(error):
                     raise
+                _logger.info("a request is made again in %.2g s: %r", pause, error)
             _sleep(pause)
         return call()
 
@@ -118,6 +122,7 @@ class RetryPolicy:
             except Exception as error:
                 if not is_transient(error):
                     raise
+                _logger.info("a request is made again in %.2g s: %r", pause, error)
             await asyncio.sleep(pause)
         return await call()
 
