@@ -40,7 +40,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 import zarr_core as zarr
-from zarr_core.twins import async_twin
+from zarr_core.threads.twins import async_twin
 
 Values: TypeAlias = npt.NDArray[Any]
 Selection: TypeAlias = tuple[int | slice, ...]

@@ -29,10 +29,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # zarr_core of this tree
 
 import zarr_core as zarr
-from zarr_core import workers
 from zarr_core.codecs import ZstdCodec
 from zarr_core.config import config
 from zarr_core.storage import LocalStore, MemoryStore
+from zarr_core.threads import key_locks, pool
 
 BUDGET = Path(__file__).with_name("call_budget.json")
 MORE = 1.10
@@ -101,8 +101,8 @@ def profile(frame: FrameType, event: str, arg: Any) -> None:
 @contextmanager
 def counting() -> Iterator[None]:
     """Let calls be counted by `calls_of`, on this thread and on those of a pool of its own."""
-    before, process = sys.getprofile(), workers._process
-    workers._process = workers._Process()
+    before, process = sys.getprofile(), pool._process
+    pool._process = pool._Process()
     threading.setprofile(profile)
     sys.setprofile(profile)
     gc.disable()  # finalizers of others
@@ -113,7 +113,7 @@ def counting() -> Iterator[None]:
         gc.enable()
         sys.setprofile(before)
         threading.setprofile(None)  # type: ignore[arg-type]
-        workers._process = process
+        pool._process = process
 
 
 def calls_of(operation: Operation) -> Counts:
@@ -122,7 +122,7 @@ def calls_of(operation: Operation) -> Counts:
     for _ in range(2):
         operation()
     pool_at_rest()
-    workers._process.forget_keys()  # else done by one of many calls
+    key_locks._table.forget()  # else done by one of many calls
     counts = _counting = Counts()
     try:
         operation()
@@ -135,7 +135,7 @@ def calls_of(operation: Operation) -> Counts:
 def pool_at_rest() -> None:
     """Wait until every thread of the pool has done its last step."""
     end = time.monotonic() + 20
-    while len(workers._process.idle) < len(workers._process.threads):
+    while len(pool._process.idle) < len(pool._process.threads):
         assert time.monotonic() < end, "a thread does not end its work"
         time.sleep(0.001)
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from strategies import slices
 
 import zarr_core as zarr
-from zarr_core import codecs, workers
+from zarr_core import codecs
 from zarr_core.chunks import loop
 from zarr_core.chunks import rows as chunk_rows
 from zarr_core.config import config
 from zarr_core.errors import ChunkDecodeError, ChunkNotFoundError
 from zarr_core.storage import LatencyStore, LoggingStore, MemoryStore
+from zarr_core.threads import pool
 
 
 def one_by_one() -> AbstractContextManager[Any]:
@@ -35,7 +36,7 @@ def by_rows() -> AbstractContextManager[Any]:
 def on_threads(rows: bool = True) -> Iterator[None]:
     """Take every step to be worth a thread."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(workers, "helpers", lambda count, *_: min(3, count - 1)))
+        stack.enter_context(patch.object(pool, "helpers", lambda count, *_: min(3, count - 1)))
         if not rows:
             stack.enter_context(one_by_one())
         yield
@@ -149,14 +150,14 @@ def test_costly_chunks_are_decoded_and_encoded_on_threads() -> None:
     value = rng.integers(0, 1 << 20, (8, 250_000), dtype="i4")
     with zarr.config.set({"threading.max_workers": 4}):
         a = zarr.create_array({}, shape=value.shape, chunks=(1, 250_000), dtype="i4")
-        assert calls_of(workers, "run", lambda: a.__setitem__(..., value)) == 1
+        assert calls_of(pool, "run", lambda: a.__setitem__(..., value)) == 1
         found = []
-        assert calls_of(workers, "run", lambda: found.append(a[...])) == 1
+        assert calls_of(pool, "run", lambda: found.append(a[...])) == 1
         np.testing.assert_array_equal(found[0], value)
         cheap = small(compressors=None)
-        assert calls_of(workers, "run", lambda: cheap[...]) == 0
+        assert calls_of(pool, "run", lambda: cheap[...]) == 0
     with zarr.config.set({"threading.max_workers": 1}):
-        assert calls_of(workers, "run", lambda: a[...]) == 0
+        assert calls_of(pool, "run", lambda: a[...]) == 0
 
 
 def test_requests_to_a_slow_store_overlap() -> None:

@@ -15,27 +15,14 @@ NAME = PACKAGE.name
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "warn": (),
     "locks": (),
     "config": (),
-    "warn": (),
-    "workers": (),
-    "overlap": (),
-    "observe": (),
-    "twins": (),
+    "threads": ("calls", "pool", "key_locks", "requests", "coroutines", "twins"),
     "metadata": ("data_types", "chunk_grids", "documents", "array", "group"),
     "indexing": ("plan", "selection", "values"),
     "storage": (
-        *(
-            "loops",
-            "base",
-            "memory",
-            "directories",
-            "local",
-            "wrappers",
-            "retry",
-            "cache",
-            "adapters",
-        ),
+        *("base", "memory", "directories", "local", "wrappers", "retry", "cache", "adapters"),
         *("zip_archive", "zip", "fsspec_parts", "fsspec_store", "object_store", "paths"),
     ),
     "codecs": (

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from strategies import basic, picked, selections
 
 import zarr_core
-from zarr_core import workers
 from zarr_core.chunks import rows as chunk_rows
 from zarr_core.chunks.inner_chunks import merge_ranges
 from zarr_core.chunks.sharding import morton_order
@@ -35,6 +34,7 @@ from zarr_core.codecs.base import BytesBytesCodec, BytesStage
 from zarr_core.errors import ChunkDecodeError, ChunkEncodeError, MetadataValidationError
 from zarr_core.storage import LocalStore, MemoryStore, local
 from zarr_core.storage.base import RangeByteRequest, SuffixByteRequest, ValueSnapshot
+from zarr_core.threads import pool
 
 READS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 300
 LITTLE = BytesCodec(endian="little")
@@ -736,7 +736,7 @@ def test_threads_are_for_shards_that_are_worth_them() -> None:
         array[...] = values
         with (
             zarr_core.config.set({"threading.max_workers": 4}),
-            patch.object(workers, "run", wraps=workers.run) as spy,
+            patch.object(pool, "run", wraps=pool.run) as spy,
         ):
             np.testing.assert_array_equal(array[index], values[index])
         assert spy.call_count == threads

@@ -49,7 +49,7 @@ from zarr_core.storage import (
     slice_value,
     store_from,
 )
-from zarr_core.storage.loops import own_loop
+from zarr_core.threads.coroutines import own_loop
 
 
 class MinimalStore(Store):

@@ -23,7 +23,6 @@ from zarr_core.errors import (
     StoreError,
     ValueChangedError,
 )
-from zarr_core.observe import timeout
 from zarr_core.storage import (
     FsspecStore,
     LatencyStore,
@@ -38,9 +37,9 @@ from zarr_core.storage import (
     SuffixByteRequest,
     Writable,
 )
-from zarr_core.storage.loops import overlap_on, own_loop, run_on
 from zarr_core.storage.retry import NO_RETRIES, RetryPolicy, http_status, is_transient
-from zarr_core.workers import Call, _current
+from zarr_core.threads.calls import Call, _current, timeout
+from zarr_core.threads.coroutines import overlap_on, own_loop, run_on
 
 QUICK = RetryPolicy(attempts=4, first_delay=0.001, longest_delay=0.002, total_seconds=10)
 
@@ -840,7 +839,7 @@ def test_many_coroutines() -> None:
 def test_the_budget_is_kept_and_given_back() -> None:
     import asyncio
 
-    from zarr_core import workers
+    from zarr_core.threads import pool
 
     running = most = 0
 
@@ -860,7 +859,7 @@ def test_the_budget_is_kept_and_given_back() -> None:
         next(answers)
         answers.close()
         assert most <= 3
-    assert not [size for size in workers._process.sizes.values() if size == 100]
+    assert not [size for size in pool._process.sizes.values() if size == 100]
     assert running == 0
 
 

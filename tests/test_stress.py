@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import zarr_core as zarr
-from zarr_core import codecs, workers
+from zarr_core import codecs
 from zarr_core.chunks.sharding import IndexCache
 from zarr_core.config import config
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
 from zarr_core.storage.base import ValueSnapshot, content_version
+from zarr_core.threads import key_locks, pool
 
 THREADS = 8
 LONG = 60.0
@@ -50,8 +51,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def _helpers_for_everything(request: pytest.FixtureRequest) -> Iterator[None]:
     """Take every step to be worth a thread, and share work in both ways."""
     with (
-        patch.object(workers, "helpers", lambda count, *_: min(3, count - 1)),
-        patch.object(workers, "_ITERATORS_ARE_ATOMIC", request.param == "iterators"),
+        patch.object(pool, "helpers", lambda count, *_: min(3, count - 1)),
+        patch.object(pool, "_ITERATORS_ARE_ATOMIC", request.param == "iterators"),
     ):
         yield
 
@@ -327,16 +328,16 @@ def test_no_attribute_and_no_member_is_lost(store: Any) -> None:
 
 
 def test_key_locks_while_the_table_is_cleaned_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = workers._Process()
-    monkeypatch.setattr(workers, "_process", process)
+    table = key_locks._Table()
+    monkeypatch.setattr(key_locks, "_table", table)
     counts = dict.fromkeys(range(5), 0)
     turns = 400
 
     def count(number: int) -> None:
         for turn in range(turns):
-            process.key_limit = 1
+            table.limit = 1
             key = (number + turn) % 5
-            with workers.key_lock(key):
+            with key_locks.key_lock(key):
                 old = counts[key]
                 if not turn % 16:
                     threading.Event().wait(1e-6)
@@ -344,8 +345,8 @@ def test_key_locks_while_the_table_is_cleaned_always(monkeypatch: pytest.MonkeyP
 
     from_threads(count)
     assert sum(counts.values()) == THREADS * turns
-    process.forget_keys()
-    assert not process.key_locks
+    table.forget()
+    assert not table.locks
 
 
 def test_one_batch_in_many_threads() -> None:

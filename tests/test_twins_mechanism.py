@@ -26,10 +26,10 @@ import numpy as np
 import pytest
 import trio
 
-from zarr_core import twins, workers
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError, ZarrRuntimeWarning
-from zarr_core.twins import async_tuple_twin, async_twin, limit
+from zarr_core.threads import calls, pool, twins
+from zarr_core.threads.twins import async_tuple_twin, async_twin, limit
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -123,7 +123,7 @@ class Fake:
 
     def work_on(self) -> None:
         """Stay until told to stop, and some time more, as if in the middle of a request."""
-        call = workers.current_call()
+        call = calls.current_call()
         assert call is not None
         self.begun += 1
         until(lambda: call.stopped)
@@ -132,7 +132,7 @@ class Fake:
 
     def chunks(self) -> None:
         """Make one request after another, as reads and writes of many chunks do."""
-        call = workers.current_call()
+        call = calls.current_call()
         assert call is not None
         while True:
             call.enter()
@@ -266,7 +266,7 @@ def test_context_variables_reach_the_thread_and_do_not_come_back(
         variable.set("from the task")
         assert await async_twin(look)() == "from the task"
         assert variable.get() == "from the task"
-        assert workers.current_call() is None
+        assert calls.current_call() is None
 
     run(main)
 
@@ -457,7 +457,7 @@ class Hand:
 
     def __init__(self, name: str, log: list[str], when_told: Callable[[], object] = bool) -> None:
         self.name, self.log, self.when_told = name, log, when_told
-        self.call = workers.Call()
+        self.call = calls.Call()
         self.read = None
 
     def run(self) -> None:
@@ -472,7 +472,7 @@ class Hand:
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     """What was to be run on threads."""
     jobs: list[Callable[[], object]] = []
-    monkeypatch.setattr(workers, "start", lambda job: jobs.append(job) or True)
+    monkeypatch.setattr(pool, "start", lambda job: jobs.append(job) or True)
     return jobs
 
 
@@ -688,7 +688,7 @@ def test_without_an_event_loop_the_error_is_the_usual_one() -> None:
 def test_a_thread_that_outlives_its_loop_harms_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "START_SECONDS", 0.0)
     unraised: list[object] = []
     monkeypatch.setattr(threading, "excepthook", unraised.append)
     for run in (run_asyncio, run_uvloop, trio.run):
@@ -857,11 +857,11 @@ def test_no_request_starts_after_a_cancelled_await(run: Callable[[Main], Any], c
 def test_a_cancelled_read_of_its_own_memory_is_left_alone(
     run: Callable[[Main], Any], cancel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "START_SECONDS", 0.03)
+    monkeypatch.setattr(calls, "START_SECONDS", 0.03)
     fake = Fake()
 
     def read_two() -> None:
-        call = workers.current_call()
+        call = calls.current_call()
         assert call is not None
         try:
             for _ in range(2):
@@ -883,7 +883,7 @@ def test_a_cancelled_read_of_its_own_memory_is_left_alone(
 def test_the_error_of_a_call_that_was_left_alone_is_not_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "START_SECONDS", 0.0)
     gate = threading.Event()
     refs: list[weakref.ref[Fake]] = []
 
@@ -906,7 +906,7 @@ def test_the_error_of_a_call_that_was_left_alone_is_not_kept(
 
 
 def test_no_timer_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "START_SECONDS", LONG)
+    monkeypatch.setattr(calls, "START_SECONDS", LONG)
     fake = Fake()
 
     async def main() -> None:
@@ -933,7 +933,7 @@ def test_a_read_into_memory_of_others_is_waited_for(monkeypatch: pytest.MonkeyPa
         fake.work_on()
 
     twin = async_twin(read_into, private=True)
-    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "START_SECONDS", 0.0)
 
     async def main() -> None:
         fake = Fake()
@@ -981,7 +981,7 @@ def test_a_call_cancelled_before_its_thread_woke_never_runs(
 
 
 def test_a_place_in_a_lane_is_kept_until_the_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "START_SECONDS", 0.0)
     left, following = Fake(), Fake()
 
     async def main() -> None:
@@ -1111,7 +1111,7 @@ def test_a_coroutine_that_is_closed_tells_its_call_to_stop() -> None:
 def test_a_request_is_not_let_in_while_its_call_is_being_stopped(
     moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call = workers.Call(1000)
+    call = calls.Call(1000)
     monotonic, moments = time.monotonic, iter((0, 1))
 
     def stops_at() -> float:  # by another thread
@@ -1121,7 +1121,7 @@ def test_a_request_is_not_let_in_while_its_call_is_being_stopped(
             assert moment == 1 or call.starting() == 0
         return now
 
-    monkeypatch.setattr("zarr_core.workers.time.monotonic", stops_at)
+    monkeypatch.setattr("zarr_core.threads.pool.time.monotonic", stops_at)
     try:
         call.enter()
     except StoppedError:
@@ -1131,9 +1131,9 @@ def test_a_request_is_not_let_in_while_its_call_is_being_stopped(
 
 
 def test_requests_of_a_call_inside_a_call_are_waited_for_like_its_own() -> None:
-    outer = workers.Call()
-    with workers.inside(outer):
-        inner = workers.Call()
+    outer = calls.Call()
+    with calls.inside(outer):
+        inner = calls.Call()
     assert outer.starting() == 0
     inner.enter()
     assert outer.starting() > 0
@@ -1147,10 +1147,10 @@ def test_requests_of_a_call_inside_a_call_are_waited_for_like_its_own() -> None:
 def test_at_no_moment_does_a_request_start_after_the_await(
     private: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "START_SECONDS", LONG)  # however busy the machine is
+    monkeypatch.setattr(calls, "START_SECONDS", LONG)  # however busy the machine is
 
     def chunks(over: list[bool], late: list[int]) -> None:
-        call = workers.current_call()
+        call = calls.current_call()
         assert call is not None
         for number in range(100_000):
             call.enter()
@@ -1208,7 +1208,7 @@ def test_ctrl_c_waits_for_a_running_write(run: str) -> None:
     in_new_interpreter(
         f"""
 import asyncio, os, signal, threading, time, trio
-from zarr_core.twins import async_twin
+from zarr_core.threads.twins import async_twin
 
 def work():
     os.kill(os.getpid(), signal.SIGINT)
@@ -1311,8 +1311,8 @@ def test_without_threads_calls_run_on_the_loop_with_one_warning(
         raise RuntimeError("can't start new thread")
 
     async def main() -> None:
-        process, start = workers._process, threading.Thread.start
-        workers._process = workers._Process()
+        process, start = pool._process, threading.Thread.start
+        pool._process = pool._Process()
         threading.Thread.start = refuse  # type: ignore[method-assign]
         try:
             with pytest.warns(ZarrRuntimeWarning, match="no thread") as caught:
@@ -1325,7 +1325,7 @@ def test_without_threads_calls_run_on_the_loop_with_one_warning(
                 await fail_async(SystemExit())
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
-            workers._process = process
+            pool._process = process
 
     twins._warn_without_threads.cache_clear()
     run(main)
@@ -1348,7 +1348,7 @@ def test_a_call_that_could_not_be_started_keeps_no_place() -> None:
     async def main() -> None:
         with config.set({"async.limit": 1}):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(workers, "start", lambda job: False)
+                patch.setattr(pool, "start", lambda job: False)
                 with pytest.raises(ZarrRuntimeWarning):  # warnings are errors here
                     await double_async(1)
             with anyio.fail_after(LONG):
@@ -1377,7 +1377,7 @@ def test_twins_work_in_a_forked_child() -> None:
         """
 import asyncio, os, threading, warnings
 from zarr_core.config import config
-from zarr_core.twins import async_tuple_twin, async_twin, limit
+from zarr_core.threads.twins import async_tuple_twin, async_twin, limit
 warnings.simplefilter("ignore")  # that a process with threads forks
 config.set({"async.limit": 1})
 release, begun = threading.Event(), []
@@ -1439,9 +1439,9 @@ def test_twins_at_exit(script: str) -> None:
     in_new_interpreter(
         f"""
 import asyncio, atexit, builtins, sys, threading, time, trio, warnings
-from zarr_core import workers
-from zarr_core.twins import async_twin
-workers.EXIT_SECONDS = workers.START_SECONDS = 0.05
+from zarr_core.threads import calls, pool
+from zarr_core.threads.twins import async_twin
+pool.EXIT_SECONDS = calls.START_SECONDS = 0.05
 warnings.simplefilter("error")
 
 def double(number):

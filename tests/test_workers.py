@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
-from zarr_core.observe import timeout
-from zarr_core.overlap import _Overlap, overlap
-from zarr_core.workers import Call, current_call, helpers, joint_key_lock, key_lock, run
+from zarr_core.threads import calls, key_locks, pool
+from zarr_core.threads.calls import Call, current_call, timeout
+from zarr_core.threads.key_locks import joint_key_lock, key_lock
+from zarr_core.threads.pool import helpers, run
+from zarr_core.threads.requests import _Overlap, overlap
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -39,7 +40,7 @@ def _four_workers() -> Iterator[None]:
 
 @pytest.fixture(params=["iterator", "lock"])
 def _both_ways_to_share(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_ITERATORS_ARE_ATOMIC", request.param == "iterator")
+    monkeypatch.setattr(pool, "_ITERATORS_ARE_ATOMIC", request.param == "iterator")
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(workers, "_process", workers._Process())
+    monkeypatch.setattr(pool, "_process", pool._Process())
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
@@ -179,10 +180,10 @@ def test_starting_is_the_time_in_which_a_request_may_not_have_begun(
 ) -> None:
     call = Call()
     assert call.starting() == 0
-    monkeypatch.setattr(workers, "START_SECONDS", 1000.0)
+    monkeypatch.setattr(calls, "START_SECONDS", 1000.0)
     call.enter()
     assert 0 < call.starting() <= 1000
-    monkeypatch.setattr(workers, "START_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "START_SECONDS", 0.0)
     assert call.starting() == 0
 
 
@@ -192,7 +193,7 @@ def test_a_finalizer_may_use_the_library_in_the_middle_of_a_call(way: str) -> No
         f"""
 import asyncio, gc, random, threading
 import zarr_core as zarr
-from zarr_core.observe import on_chunk, timeout
+from zarr_core.threads.calls import on_chunk, timeout
 from zarr_core.storage import MemoryStore
 
 finalized, array = [], None
@@ -257,7 +258,7 @@ def test_helpers_only_where_they_are_worth_it() -> None:
     with config.set({"threading.max_workers": 1}):
         assert helpers(1000, 1000) == 0
     with config.set({"threading.max_workers": None}):
-        assert helpers(1_000_000, 1000) == workers._cores() - 1
+        assert helpers(1_000_000, 1000) == pool._cores() - 1
 
 
 @pytest.mark.usefixtures("_both_ways_to_share", "_hasty")
@@ -360,7 +361,7 @@ def test_a_helper_that_has_not_started_is_not_waited_for(monkeypatch: pytest.Mon
         jobs.append(job)
         return True
 
-    monkeypatch.setattr(workers, "start", keep)
+    monkeypatch.setattr(pool, "start", keep)
     done: list[int] = []
     run(done.append, range(10), 1)
     assert done == list(range(10))
@@ -469,7 +470,7 @@ def test_ctrl_c_while_waiting_for_helpers_does_not_cut_the_wait_short() -> None:
     with pytest.raises(KeyboardInterrupt):
         run(work, range(2), 1)
     assert len(ended) == 1
-    assert not workers._local.busy
+    assert not pool._local.busy
 
 
 @pytest.mark.usefixtures("_no_threads")
@@ -478,9 +479,9 @@ def test_without_threads_the_caller_does_everything() -> None:
     run(done.append, range(10), 3)
     assert done == list(range(10))
     assert [value for _, value, _ in overlap(str, range(3))] == ["0", "1", "2"]
-    assert not workers._process.helping
-    assert not workers._process.threads
-    assert not workers._process.requests
+    assert not pool._process.helping
+    assert not pool._process.threads
+    assert not pool._process.requests
 
 
 def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,11 +513,11 @@ def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.M
 
 
 def test_threads_end_when_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = workers._Process()
-    monkeypatch.setattr(workers, "_process", process)
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.01)
+    process = pool._Process()
+    monkeypatch.setattr(pool, "_process", process)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.01)
     ran = threading.Event()
-    assert workers.start(ran.set)
+    assert pool.start(ran.set)
     assert ran.wait(LONG)
     until(lambda: not process.threads)
     assert not process.idle
@@ -524,11 +525,11 @@ def test_threads_end_when_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("_hasty")
 def test_no_job_is_lost_when_threads_end_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_process", workers._Process())
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(pool, "_process", pool._Process())
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.0)
     done: list[int] = []
     for number in range(300):
-        assert workers.start(lambda number=number: done.append(number))  # type: ignore[misc]
+        assert pool.start(lambda number=number: done.append(number))  # type: ignore[misc]
         if number % 3 == 0:
             until(lambda: len(done) > number)  # noqa: B023
     until(lambda: len(done) == 300)
@@ -543,7 +544,7 @@ def test_idle_threads_keep_nothing_alive() -> None:
     ran = threading.Event()
     large = Large()
     ref = weakref.ref(large)
-    assert workers.start(large)
+    assert pool.start(large)
     del large
     assert ran.wait(LONG)
     until(lambda: ref() is None)
@@ -630,7 +631,7 @@ def test_calls_that_were_kept_are_not_made_after_the_end() -> None:
     threading.Timer(0.05, gate.set).start()
     answers.close()
     assert len(made) <= 17
-    assert not workers._process.requests
+    assert not pool._process.requests
 
 
 def test_an_item_of_unknown_size_is_an_error_of_the_caller() -> None:
@@ -719,11 +720,11 @@ def test_closing_overlap_starts_nothing_more_and_waits_for_what_runs() -> None:
         results.close()
     assert sorted(begun) == sorted(ended)
     assert len(ended) < 10
-    assert not workers._process.requests
+    assert not pool._process.requests
 
 
 def test_closing_overlap_takes_back_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, gate = workers.start, threading.Event()
+    start, gate = pool.start, threading.Event()
     begun: list[int] = []
     late: list[Callable[[], object]] = []
 
@@ -748,7 +749,7 @@ def test_closing_overlap_takes_back_what_has_not_begun(monkeypatch: pytest.Monke
         gate.set()
 
     seen: list[int] = []
-    monkeypatch.setattr("zarr_core.overlap.start", start_two)
+    monkeypatch.setattr("zarr_core.threads.requests.start", start_two)
     results = overlap(work, range(20))
     assert next(results)[0] == 0
     with threads(begin_late):
@@ -771,7 +772,7 @@ def test_an_error_of_the_source_closes_overlap() -> None:
     with pytest.raises(ZeroDivisionError):
         list(overlap(work, items()))
     assert ended in ([], [1])  # taken back, or waited for
-    assert not workers._process.requests
+    assert not pool._process.requests
 
 
 def test_all_callers_share_one_budget_of_requests() -> None:
@@ -792,7 +793,7 @@ def test_all_callers_share_one_budget_of_requests() -> None:
     with threads(*[caller] * 8):
         pass
     assert most[0] <= 3 + 8  # one each is always possible
-    assert not workers._process.requests
+    assert not pool._process.requests
 
 
 def test_overlap_inside_overlap_does_not_deadlock() -> None:
@@ -813,7 +814,7 @@ def test_overlap_bounds_the_bytes_of_results_that_were_not_taken() -> None:
         assert len(list(results)) == 9
         assert list(overlap(str, [1, 2], size_of=lambda item: 100))  # larger than the budget
         assert list(overlap(str, [1, 2], size_of=lambda item: None))
-    assert not workers._process.sizes
+    assert not pool._process.sizes
 
 
 def test_overlap_sees_the_context_of_the_iterating_thread() -> None:
@@ -873,7 +874,7 @@ def test_ctrl_c_in_overlap_waits_for_what_runs() -> None:
         list(overlap(work, range(100), limit=3))
     assert sorted(begun) == sorted(ended)
     assert len(begun) <= 6
-    assert not workers._process.requests
+    assert not pool._process.requests
 
 
 # --- locks of keys -------------------------------------------------------------------------------
@@ -940,7 +941,7 @@ def test_a_joint_lock_is_that_of_each_of_its_keys() -> None:
 def test_unused_keys_of_joint_locks_are_forgotten() -> None:
     for start in range(0, 100_000, 1000):
         joint_key_lock([("joint", k) for k in range(start, start + 1000)])
-    assert len(workers.this_process().key_locks) < 10_000
+    assert len(key_locks._table.locks) < 10_000
 
 
 def test_waiting_for_a_key_ends_in_time() -> None:
@@ -977,13 +978,13 @@ def test_ctrl_c_while_waiting_for_a_key_takes_nothing() -> None:
 
 
 def test_unused_keys_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_process", workers._Process())
+    monkeypatch.setattr(key_locks, "_table", key_locks._Table())
     with key_lock("kept"):
         first = key_lock("kept")
         for number in range(10_000):
             with key_lock(number):
                 pass
-        assert len(workers._process.key_locks) <= 1100
+        assert len(key_locks._table.locks) <= 1100
         assert key_lock("kept") is first
 
 
@@ -1047,7 +1048,8 @@ def test_ctrl_c_at_any_moment_leaves_no_key_locked() -> None:
     in_new_interpreter(
         """
 import random, signal, threading
-from zarr_core.workers import key_lock, run
+from zarr_core.threads.key_locks import key_lock
+from zarr_core.threads.pool import run
 
 def is_free():
     found = []
@@ -1086,10 +1088,11 @@ def test_a_forked_child_has_its_own_threads_locks_and_budgets() -> None:
     in_new_interpreter(
         """
 import os, threading, time, warnings
-from zarr_core import workers
+from zarr_core.threads import calls, pool
 from zarr_core.config import config
-from zarr_core.overlap import overlap
-from zarr_core.workers import key_lock, run
+from zarr_core.threads.requests import overlap
+from zarr_core.threads.key_locks import key_lock
+from zarr_core.threads.pool import run
 warnings.simplefilter("ignore")  # that a process with threads forks
 config.set({"threading.max_workers": 3, "io.max_requests": 2})
 release, busy = threading.Event(), threading.Barrier(5)
@@ -1109,7 +1112,7 @@ threads = [threading.Thread(target=hold), threading.Thread(target=helped)]
 for thread in threads:
     thread.start()
 busy.wait()
-guard, taken, give_back = workers._process.lock, threading.Event(), threading.Event()
+guard, taken, give_back = pool._process.lock, threading.Event(), threading.Event()
 def hold_guard():
     with guard:
         taken.set()
@@ -1154,8 +1157,8 @@ def test_what_was_under_way_at_a_fork_does_not_hang_the_child() -> None:
     in_new_interpreter(
         """
 import os, threading, time, warnings
-from zarr_core.overlap import overlap
-from zarr_core.workers import key_lock
+from zarr_core.threads.requests import overlap
+from zarr_core.threads.key_locks import key_lock
 warnings.simplefilter("ignore")
 release = threading.Event()
 results = overlap(lambda item: item and release.wait(20), range(3))
@@ -1182,8 +1185,10 @@ def test_a_forked_child_finds_every_lock_free(tmp_path: Path) -> None:
 import asyncio, gc, os, threading, warnings
 import numpy as np
 import zarr_core as zarr
-from zarr_core import locks, twins, workers
-from zarr_core.storage import LocalStore, MemoryStore, ZipStore, loops
+from zarr_core import locks
+from zarr_core.threads import calls, pool, twins
+from zarr_core.storage import LocalStore, MemoryStore, ZipStore
+from zarr_core.threads import coroutines as loops
 warnings.simplefilter("ignore")
 root = {str(tmp_path)!r}
 
@@ -1277,12 +1282,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 AT_EXIT = """
 import atexit, builtins, sys, threading, time
-from zarr_core import workers
+from zarr_core.threads import calls, pool
 from zarr_core.config import config
-from zarr_core.overlap import overlap
-from zarr_core.workers import key_lock, run, start
+from zarr_core.threads.requests import overlap
+from zarr_core.threads.key_locks import key_lock
+from zarr_core.threads.pool import run, start
 config.set({"threading.max_workers": 3})
-workers.EXIT_SECONDS = 0.1
+pool.EXIT_SECONDS = 0.1
 
 def use(word):
     done = []
@@ -1314,7 +1320,7 @@ threading._register_atexit(use, "threads")
 builtins.last = Last("finalizer")
 threading.Thread(target=later, args=("non-daemon",)).start()
 start(lambda: later("daemon"))
-workers.EXIT_SECONDS = 20
+pool.EXIT_SECONDS = 20
 """,
         stdout=f"{'warm ' if before else ''}threads non-daemon daemon atexit finalizer",
     )
@@ -1378,7 +1384,7 @@ def test_import_starts_no_thread_and_loads_nothing_slow() -> None:
 import sys, threading
 import numpy
 before = set(sys.modules)
-import zarr_core.twins, zarr_core.workers
+import zarr_core.threads.twins, zarr_core.threads.pool
 slow = {"asyncio", "anyio", "trio", "concurrent.futures"}
 print(threading.active_count(), sorted(slow & (set(sys.modules) - before)))
 """,
@@ -1418,9 +1424,9 @@ def test_many_threads_do_everything_at_once() -> None:
 
     with threads(*map(work, range(8))):
         pass
-    until(lambda: not workers._process.helping)
-    assert not workers._process.waiting
-    assert not workers._process.requests
+    until(lambda: not pool._process.helping)
+    assert not pool._process.waiting
+    assert not pool._process.requests
 
 
 def test_waiting_work_gets_more_threads_than_cores() -> None:

@@ -17,8 +17,8 @@ from zarr_core.array.many import *
 from zarr_core.config import config
 from zarr_core.copying import *
 from zarr_core.group import Group
-from zarr_core.observe import on_chunk, progress, timeout
-from zarr_core.twins import limit
+from zarr_core.threads.calls import on_chunk, progress, timeout
+from zarr_core.threads.twins import limit
 
 __version__ = "3.0.0a1"
 

@@ -29,7 +29,7 @@ from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.storage.base import Store
-from zarr_core.twins import async_twin
+from zarr_core.threads.twins import async_twin
 from zarr_core.warn import warn, warn_ignored
 
 __all__ = [

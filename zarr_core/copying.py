@@ -14,11 +14,11 @@ from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError
 from zarr_core.group import Group
 from zarr_core.hierarchy.nodes import check_not_erased, is_below
-from zarr_core.overlap import overlap
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
-from zarr_core.twins import async_twin
+from zarr_core.threads.key_locks import key_lock
+from zarr_core.threads.requests import overlap
+from zarr_core.threads.twins import async_twin
 from zarr_core.warn import warn
-from zarr_core.workers import key_lock
 
 __all__ = [
     "copy",

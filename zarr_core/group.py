@@ -36,7 +36,7 @@ from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
-from zarr_core.twins import async_tuple_twin, async_twin
+from zarr_core.threads.twins import async_tuple_twin, async_twin
 from zarr_core.warn import warn, warn_ignored
 
 D = TypeVar("D")

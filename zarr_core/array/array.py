@@ -44,7 +44,7 @@ from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Coords, Shape
 from zarr_core.metadata.documents import ZarrFormat
 from zarr_core.storage import StoreLike, StorePath, store_from
-from zarr_core.twins import async_twin
+from zarr_core.threads.twins import async_twin
 
 NDArray: TypeAlias = npt.NDArray[Any]
 

@@ -14,7 +14,6 @@ from typing import Any, Generic, Self, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import workers
 from zarr_core.array.handle import Handle
 from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
@@ -24,8 +23,9 @@ from zarr_core.errors import CodecError
 from zarr_core.indexing.plan import Part, Plan, Selector, sub_plan
 from zarr_core.indexing.selection import Fields
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords
-from zarr_core.overlap import overlap
-from zarr_core.twins import async_twin
+from zarr_core.threads import key_locks
+from zarr_core.threads.requests import overlap
+from zarr_core.threads.twins import async_twin
 
 TILE_BYTES = 512
 """What a tile costs beside its elements, roughly."""
@@ -341,7 +341,7 @@ class Batch(Indexable, Generic[A]):
 
         What could not be stored because of an error is kept, and stored by the next flush.
         """
-        with workers.key_lock(self._lock_key):
+        with key_locks.key_lock(self._lock_key):
             self._store(list(self._chunks))
 
     def _store(self, chosen: list[Coords]) -> None:
@@ -367,7 +367,7 @@ class Batch(Indexable, Generic[A]):
 
     def write(self, space: ChunkSpace, plan: Plan, value: NDArray, fields: Fields) -> None:
         """Keep what `loop.write` would store."""
-        with workers.key_lock(self._lock_key):
+        with key_locks.key_lock(self._lock_key):
             if not self._open:
                 raise RuntimeError("a batch is written to in its `with` block")
             if math.prod(plan.shape) * space.dtype.itemsize > self._limit:

@@ -27,7 +27,7 @@ from zarr_core.metadata.chunk_grids import RectilinearAxis
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
-from zarr_core.twins import async_twin
+from zarr_core.threads.twins import async_twin
 from zarr_core.warn import warn_ignored
 
 __all__ = [

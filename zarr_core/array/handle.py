@@ -20,8 +20,8 @@ from zarr_core.indexing.selection import Fields
 from zarr_core.indexing.values import destination, field_dtype, fitted_to, with_fields
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import ChunkGrid, Shape, check_listed
-from zarr_core.observe import timeout
 from zarr_core.storage import Store, StorePath, store_from
+from zarr_core.threads.calls import timeout
 
 
 class Handle(Node):

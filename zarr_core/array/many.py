@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import workers
 from zarr_core.array.handle import Handle
 from zarr_core.chunks import loop
 from zarr_core.chunks.space import ChunkSpace
@@ -22,10 +21,11 @@ from zarr_core.indexing.plan import PARTIAL, Part, Plan
 from zarr_core.indexing.selection import Fields, plan_basic, plan_selection
 from zarr_core.indexing.values import empty_result, field_dtype, fitted_to, only_ints, with_fields
 from zarr_core.metadata.chunk_grids import ChunkGrid
-from zarr_core.observe import timeout as time_limit
-from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Value
-from zarr_core.twins import Read, async_twin
+from zarr_core.threads import calls, pool
+from zarr_core.threads.calls import timeout as time_limit
+from zarr_core.threads.requests import overlap
+from zarr_core.threads.twins import Read, async_twin
 
 __all__ = [
     "read_many",
@@ -59,7 +59,7 @@ class _Job:
         array: Handle,
         make_plan: MakePlan,
         selection: Any,
-        call: workers.Call | None = None,
+        call: calls.Call | None = None,
     ) -> None:
         state = array._current()
         chosen, self.fields = with_fields(selection, None)
@@ -149,7 +149,7 @@ def awaited(make_plan: MakePlan) -> Callable[..., Read | None]:
     return read
 
 
-def read_together(reads: list[tuple[Read, workers.Call]]) -> list[tuple[Any, BaseException | None]]:
+def read_together(reads: list[tuple[Read, calls.Call]]) -> list[tuple[Any, BaseException | None]]:
     """Make awaited reads that waited for a thread; each has its result or an error of its own.
 
     What several of them want is fetched and decoded once, after the last of them was asked for. A
@@ -175,11 +175,11 @@ def read_together(reads: list[tuple[Read, workers.Call]]) -> list[tuple[Any, Bas
 
 
 def _shared_job(
-    array: Handle, make_plan: MakePlan, selection: Any, call: workers.Call
+    array: Handle, make_plan: MakePlan, selection: Any, call: calls.Call
 ) -> _Job | None:
     """Return the job of a read, or None if it is better made alone."""
     space = array._current().space
-    cheap = space.read_cost < workers.ITEM_US and not space.store.high_latency
+    cheap = space.read_cost < pool.ITEM_US and not space.store.high_latency
     if cheap or array._batch is not None:
         return None
     try:
@@ -190,7 +190,7 @@ def _shared_job(
 
 
 def _with_results(
-    outcomes: list[Any], jobs: dict[int, _Job], reads: list[tuple[Read, workers.Call]]
+    outcomes: list[Any], jobs: dict[int, _Job], reads: list[tuple[Read, calls.Call]]
 ) -> list[Any]:
     for number, job in jobs.items():
         # What failed is read once more: so that its error is its own, and names what it read.
@@ -198,11 +198,11 @@ def _with_results(
     return outcomes
 
 
-def _alone(read: Read, call: workers.Call) -> tuple[Any, BaseException | None]:
+def _alone(read: Read, call: calls.Call) -> tuple[Any, BaseException | None]:
     """Make one read as if it were alone."""
     array, make_plan, selection = read.what
     try:
-        with workers.inside(call):
+        with calls.inside(call):
             call.check()
             if make_plan is plan_selection:
                 return array._brackets(selection), None
@@ -265,7 +265,7 @@ def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
     """Return whether a selection gains nothing from being read or written with others."""
     if plan.nparts > SHARED_CHUNKS:
         return True
-    cheap = cost < workers.ITEM_US and not space.store.high_latency
+    cheap = cost < pool.ITEM_US and not space.store.high_latency
     return cheap and plan.nparts > CHEAP_CHUNKS
 
 
@@ -282,7 +282,7 @@ def _by_chunk(jobs: Iterable[J]) -> list[_Group[J]]:
 
 
 def _expect(groups: Sequence[Any]) -> None:
-    call = workers.current_call()
+    call = calls.current_call()
     if call is not None:
         call.expect(len(groups))
 

@@ -8,7 +8,7 @@ from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import plan_blocks, plan_coordinates, plan_mask, plan_orthogonal
 from zarr_core.indexing.values import is_mask
 from zarr_core.metadata.chunk_grids import ChunkGrid
-from zarr_core.twins import Read, async_twin
+from zarr_core.threads.twins import Read, async_twin
 
 
 @final

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from zarr_core.codecs.base import NDArray
 from zarr_core.errors import CodecError
 from zarr_core.locks import ForkLock
-from zarr_core.overlap import overlap
 from zarr_core.storage.base import (
     OpenValue,
     RangeByteRequest,
@@ -23,6 +22,7 @@ from zarr_core.storage.base import (
     Value,
     ValueSnapshot,
 )
+from zarr_core.threads.requests import overlap
 
 MISSING = 2**64 - 1
 """Offset and size in the index of an inner chunk that is not stored."""

@@ -20,7 +20,6 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from zarr_core import workers
 from zarr_core.chunks.rows import (
     BATCH,
     JOIN_BYTES,
@@ -39,8 +38,9 @@ from zarr_core.errors import (
 )
 from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Part, Plan, selected_shape
 from zarr_core.metadata.chunk_grids import Coords
-from zarr_core.overlap import overlap
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
+from zarr_core.threads import key_locks, pool
+from zarr_core.threads.requests import overlap
 from zarr_core.warn import warn
 
 DECODE_INTO_BYTES = 1 << 20
@@ -109,7 +109,7 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
         and not plan.crossed
         and fields is None
     ):
-        size = max(1, min(BATCH, nparts // (2 * workers.max_workers())))
+        size = max(1, min(BATCH, nparts // (2 * pool.max_workers())))
         batches = iter(partial(_next_batch, iter(parts), size), [])
         _run(_batch_reader(space, out), batches, -(-nparts // size), cost * size)
         return
@@ -174,7 +174,7 @@ def _run(
     `store` is where the function writes, if it does.
     """
     threads = getattr(store, "set_threads", 0)
-    helpers = workers.helpers(count, cost, threads) if count > 1 else 0
+    helpers = pool.helpers(count, cost, threads) if count > 1 else 0
     if helpers:
         if store is not None:
             # Neighbours are in one directory, which lets in one writer at a time: starting in
@@ -182,7 +182,7 @@ def _run(
             everything = list(parts)
             step = -(-len(everything) // (helpers + 1))
             parts = chained.from_iterable(everything[at::step] for at in range(step))
-        workers.run(function, parts, helpers, threads=threads)
+        pool.run(function, parts, helpers, threads=threads)
         return
     for part in parts:
         function(part)
@@ -427,7 +427,7 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         return
     rows = None
     # Where storing takes long, it is done chunk by chunk, on more threads.
-    quick = getattr(space.store, "set_cost", 0.0) < workers.ITEM_US
+    quick = getattr(space.store, "set_cost", 0.0) < pool.ITEM_US
     if value.ndim and quick and not space.lock_processes:
         # What a dictionary takes at once is worth it at any size.
         set_each = getattr(space.store, "set_each", None)
@@ -472,7 +472,7 @@ class _Writer:
         if lock_key is None:
             self._write_under_lock(space, part, key)
             return
-        with workers.key_lock(lock_key(key)):
+        with key_locks.key_lock(lock_key(key)):
             try:
                 locks = space.lock_processes
                 if locks is True or (locks and (part.cover == PARTIAL or self.fields is not None)):

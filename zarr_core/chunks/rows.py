@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from zarr_core import workers
 from zarr_core.chunks.space import ChunkSpace, NDArray
 from zarr_core.indexing.plan import OuterPlan, Part, Plan
 from zarr_core.metadata.chunk_grids import Coords
+from zarr_core.threads import key_locks, pool
 
 JOIN_BYTES = 32 << 10
 """Chunks up to this size are handled by the row; above, the extra copy costs more than it saves."""
@@ -74,7 +74,7 @@ class Rows(NamedTuple):
         length = min(piece, len(self.last))
         pieces = [slice(i, i + piece) for i in range(0, len(self.last), piece)]
         rows = math.prod(map(len, self.starts))
-        shared = workers.helpers(rows * len(pieces), cost * length)
+        shared = pool.helpers(rows * len(pieces), cost * length)
         height = 1 if shared else max(1, min(piece, BLOCK_BYTES // self.nbytes) // length)
         heights = [1] * len(self.starts)
         heights[-1:] = [height] * len(heights[-1:])
@@ -283,7 +283,7 @@ def row_writer(space: ChunkSpace, rows: Rows) -> Callable[[Block], None]:
                     raise space.encode_error(rows.coords(block)[number], error) from error
         if set_each is not None and None not in pieces:
             assert space.lock_key is not None
-            joint = workers.joint_key_lock(map(space.lock_key, keys))
+            joint = key_locks.joint_key_lock(map(space.lock_key, keys))
             if joint is not None:
                 with joint:
                     set_each(keys, list(map(bytes, pieces)))

@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core import workers
 from zarr_core.codecs.chain import CodecChain
 from zarr_core.errors import (
     ChunkDecodeError,
@@ -22,6 +21,7 @@ from zarr_core.errors import (
 )
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
 from zarr_core.storage.base import ByteRequest, OpenValue, Request, Value, ValueSnapshot
+from zarr_core.threads import calls, key_locks
 
 NDArray: TypeAlias = npt.NDArray[Any]
 Operation: TypeAlias = Literal["read", "write"]
@@ -143,10 +143,10 @@ class ChunkSpace:
         return other
 
     def watched(
-        self, operation: Operation, n_chunks: int, call: workers.Call | None = None
+        self, operation: Operation, n_chunks: int, call: calls.Call | None = None
     ) -> "ChunkSpace":
         """Return the space for a read or write of `n_chunks`, watched if it is part of a call."""
-        call = call or workers._current.get()  # without a call of Python's: this is on every path
+        call = call or calls._current.get()  # without a call of Python's: this is on every path
         if call is None or self.lock_key is None:  # what is inside a shard was let in with it
             return self
         call.expect(n_chunks)
@@ -186,7 +186,7 @@ class ChunkSpace:
 
     def lock(self, key: Any) -> AbstractContextManager[Any]:
         """Return the lock under which a key is changed."""
-        return nullcontext() if self.lock_key is None else workers.key_lock(self.lock_key(key))
+        return nullcontext() if self.lock_key is None else key_locks.key_lock(self.lock_key(key))
 
     def where(self, coords: Coords, key: Any) -> str:
         """Return words that name a chunk, for messages."""
@@ -239,12 +239,12 @@ class ChunkSpace:
 
 @final
 class _WatchedBytes:
-    """Encoded chunks on their way through a `workers.Call`.
+    """Encoded chunks on their way through a `calls.Call`.
 
     Every request is let in by the call, which hears of every chunk that was read or written.
     """
 
-    def __init__(self, store: Any, call: workers.Call, operation: Operation) -> None:
+    def __init__(self, store: Any, call: calls.Call, operation: Operation) -> None:
         self._store, self._call = store, call
         self._reads = operation == "read"  # in a write, what is read is not a chunk of its own
         self.high_latency = store.high_latency
@@ -315,7 +315,7 @@ class _WatchedBytes:
 class _WatchedValue:
     """A snapshot of which parts are read; one chunk that was read, when it is closed."""
 
-    def __init__(self, value: OpenValue, call: workers.Call, key: str) -> None:
+    def __init__(self, value: OpenValue, call: calls.Call, key: str) -> None:
         self._value, self._call, self._key = value, call, key
         self.size, self.version = value.size, value.version
         self._nbytes: list[int] = []  # of each request; they may be made by several threads

@@ -43,11 +43,11 @@ from zarr_core.metadata.documents import (
     load_json,
 )
 from zarr_core.metadata.group import parse_group_v3, parse_node, parse_zmetadata, zmetadata
-from zarr_core.overlap import overlap
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, normalize_path
+from zarr_core.threads.key_locks import key_lock
+from zarr_core.threads.requests import overlap
 from zarr_core.warn import warn
-from zarr_core.workers import key_lock
 
 T = TypeVar("T")
 

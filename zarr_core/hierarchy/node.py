@@ -7,7 +7,7 @@ from typing import Any, final
 from zarr_core.errors import ReadOnlyError
 from zarr_core.metadata.documents import check_attributes
 from zarr_core.storage import Store, StorePath
-from zarr_core.twins import async_twin
+from zarr_core.threads.twins import async_twin
 
 
 @final

@@ -37,8 +37,8 @@ from zarr_core.metadata.documents import (
 from zarr_core.metadata.group import parse_node
 from zarr_core.storage.base import Request, Store, Value
 from zarr_core.storage.paths import StorePath, store_from
+from zarr_core.threads.key_locks import key_lock
 from zarr_core.warn import warn
-from zarr_core.workers import key_lock
 
 _logger = logging.getLogger("zarr_core")
 
@@ -452,6 +452,7 @@ def remove_keys(place: StorePath, kinds: tuple[list[str], list[str]]) -> None:
         delete_keys(store, [*own, *sorted(used)])
     if any(kinds):
         store.prune(place.path)
+        _logger.debug("removed %d chunks and %d documents at %s", *map(len, kinds), place)
 
 
 def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:

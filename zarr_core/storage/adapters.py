@@ -67,7 +67,7 @@ class FromZarrStore(Store):
         self.supports_listing = store.supports_listing
 
     def _run(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        from zarr_core.storage.loops import own_loop, run_on
+        from zarr_core.threads.coroutines import own_loop, run_on
 
         return run_on(own_loop(), call)
 
@@ -79,7 +79,7 @@ class FromZarrStore(Store):
         *,
         cancel: bool,
     ) -> Generator[Result, None, None]:
-        from zarr_core.storage.loops import overlap_on, own_loop
+        from zarr_core.threads.coroutines import overlap_on, own_loop
 
         answers = overlap_on(own_loop(), call, items, size_of=size_of, cancel=cancel)
         with closing(answers):

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
-from zarr_core.overlap import overlap
+from zarr_core.threads.requests import overlap
 
 Value: TypeAlias = bytes | memoryview
 """What a store returns: bytes, or a flat read-only view of bytes that nobody will change."""

@@ -189,7 +189,7 @@ class FsspecStore(Store):
         fs = self._live()
         try:
             if fs.async_impl:
-                from zarr_core.storage.loops import run_on
+                from zarr_core.threads.coroutines import run_on
 
                 return run_on(fs.loop, lambda: self.retries.run_async(lambda: call(fs)))
             with self._turn:
@@ -320,7 +320,7 @@ class FsspecStore(Store):
         *,
         cancel: bool,
     ) -> Generator[Result, None, None]:
-        from zarr_core.storage.loops import overlap_on
+        from zarr_core.threads.coroutines import overlap_on
 
         loop = self._live().loop
         with closing(overlap_on(loop, call, items, size_of=size_of, cancel=cancel)) as answers:

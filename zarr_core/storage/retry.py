@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, final
 from zarr_core.errors import ReadOnlyError, StoreError
 from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value
 from zarr_core.storage.wrappers import OneByOneStore
-from zarr_core.workers import POLL_SECONDS, current_call
+from zarr_core.threads.calls import POLL_SECONDS, current_call
 
 S = TypeVar("S", bound=Store)
 F = TypeVar("F", bound=Callable[..., Any])

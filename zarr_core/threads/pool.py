@@ -1,4 +1,4 @@
-"""Threads: helpers inside one call, overlapped requests, stop flags, and the locks of keys.
+"""Threads, and helpers that share the work of one call.
 
 Every operation runs on its caller's thread. Threads of the pool only join in, and nothing needs
 them: at interpreter exit, in WebAssembly, or when no thread can be started, the caller does all the
@@ -14,17 +14,14 @@ import os
 import sys
 import threading
 import time
-import weakref
-from _thread import RLock, get_ident
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from _thread import RLock
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from zarr_core.config import config
-from zarr_core.errors import OperationTimeoutError, StoppedError
-from zarr_core.locks import ForkLock
+from zarr_core.threads.calls import Call
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,12 +32,6 @@ IDLE_SECONDS = 10.0
 EXIT_SECONDS = 1.0
 """At interpreter exit, running work may take this long to end."""
 
-POLL_SECONDS = 0.05
-"""How often a thread that waits for something else looks at its stop flag."""
-
-START_SECONDS = 0.5
-"""A thread that was let in by `Call.enter` has surely begun its request after this time."""
-
 # Waking a thread costs 5 µs and more, and a step below 5 µs is over before another can join in.
 SHARE_US = 50.0
 ITEM_US = 5.0
@@ -48,122 +39,6 @@ ITEM_US = 5.0
 # Taking an item from an iterator is one step only where a global lock makes it one.
 _ITERATORS_ARE_ATOMIC = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _NOTHING = object()
-
-
-# --- calls that can be stopped -------------------------------------------------------------------
-
-
-Hook: TypeAlias = Callable[[str, str, int], object]
-"""Gets the operation ("read" or "write"), the key of a stored chunk, and how many bytes moved."""
-
-
-@final
-class Call:
-    """One call that can be told to stop, that has to end in time, or whose chunks are observed.
-
-    A call that is made inside another one also stops, times out and is observed with the outer one.
-    """
-
-    __slots__ = (
-        *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_outer"),
-        *("_seconds", "deadline", "stopped"),
-    )
-
-    def __init__(
-        self,
-        seconds: float | None = None,
-        hook: Hook | None = None,
-        hook_expected: Callable[[int], object] | None = None,
-    ) -> None:
-        self._outer = _current.get()
-        self.stopped = False
-        self._admitted = 0.0
-        self._seconds = seconds
-        self.deadline = None if seconds is None else time.monotonic() + seconds
-        self._hook, self._hook_expected = hook, hook_expected
-        self._hook_lock = None if hook is None else ForkLock()
-        # Of each thread its own, as nothing may be locked here.
-        self._done: dict[int, int] = {}
-        self._expected: dict[int, int] = {}
-
-    @property
-    def is_limited(self) -> bool:
-        """Does it have a time limit or a hook, its own or that of an outer call?"""
-        return self._seconds is not None or self._hook is not None or self._outer is not None
-
-    def stop(self) -> None:
-        """Let no request in from now on; those that were let in may still run."""
-        self.stopped = True
-
-    def check(self) -> None:
-        """Raise `StoppedError` or `OperationTimeoutError` if the call should end."""
-        if self.stopped:
-            raise StoppedError("the call was told to stop")
-        if self._outer is not None:
-            self._outer.check()
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            n_done, n_expected = (sum(n.copy().values()) for n in (self._done, self._expected))
-            done = f"{n_done} of {n_expected} chunks were read or written"
-            raise OperationTimeoutError(f"the call did not end within {self._seconds:g} s: {done}")
-
-    def enter(self) -> None:
-        """Ask to be let in, right before every request to a store; raises as `check` does."""
-        if self.stopped:
-            self.check()
-        if self._outer is not None:
-            self._outer.enter()
-        self._admitted = time.monotonic()
-        self.check()  # last: whoever tells this call to stop sees that a request may be let in
-
-    def expect(self, n_chunks: int) -> None:
-        """Note how many more chunks are going to be read or written."""
-        if self._outer is not None:
-            self._outer.expect(n_chunks)
-        thread = get_ident()
-        self._expected[thread] = self._expected.get(thread, 0) + n_chunks
-        if self._hook_expected is not None:
-            self._observe(self._hook_expected, n_chunks)
-
-    def note(self, operation: str, key: str, nbytes: int) -> None:
-        """Note that a chunk was read or written."""
-        if self._outer is not None:
-            self._outer.note(operation, key, nbytes)
-        thread = get_ident()
-        self._done[thread] = self._done.get(thread, 0) + 1
-        if self._hook is not None:
-            self._observe(self._hook, operation, key, nbytes)
-
-    def _observe(self, hook: Callable[..., object], *args: object) -> None:
-        """Call a hook: one thread at a time, and what it does here itself is not observed."""
-        assert self._hook_lock is not None
-        with self._hook_lock:
-            token = _current.set(None)
-            try:
-                hook(*args)
-            finally:
-                _current.reset(token)
-
-    def starting(self) -> float:
-        """Return for how many seconds a request that was let in might still not have begun."""
-        return max(0.0, self._admitted + START_SECONDS - time.monotonic())
-
-
-_current: ContextVar[Call | None] = ContextVar("zarr_core_call", default=None)
-
-
-def current_call() -> Call | None:
-    """Return the call this code runs in; None in plain synchronous calls."""
-    return _current.get()
-
-
-@contextmanager
-def inside(call: Call) -> Iterator[None]:
-    """Make what runs in this context part of a call."""
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 # --- the pool ------------------------------------------------------------------------------------
@@ -180,14 +55,6 @@ class _Process:
         self.waiting: dict[_Helper, None] = {}  # helpers that get a thread when one is free
         self.requests: set[Job] = set()
         self.sizes: dict[Job, int] = {}  # of results that were not taken yet
-        self.key_locks: dict[Hashable, weakref.ref[_KeyLock]] = {}
-        self.key_limit = 1000
-
-    def forget_keys(self) -> None:
-        """Drop the keys that nobody uses: now and then for many is cheaper than each at once."""
-        refs = self.key_locks.copy().items()
-        self.key_locks = {key: ref for key, ref in refs if ref() is not None}
-        self.key_limit = 1000 + 2 * len(self.key_locks)
 
 
 @final
@@ -441,79 +308,6 @@ def _help(process: _Process, helper: _Helper) -> None:
             helper, _ = process.waiting.popitem()
             process.helping.add(helper)
     _local.busy = False
-
-
-# --- locks of keys -------------------------------------------------------------------------------
-
-
-@final
-class _KeyLock(RLock):  # type: ignore[misc] # final in the stubs only
-    """The lock of one key; it exists while somebody uses it.
-
-    Leaving it is not Python code: before its first line a Ctrl-C could leave the key locked.
-    """
-
-    __slots__ = ("key",)
-
-    key: Hashable
-
-    def __enter__(self) -> bool:  # type: ignore[override] # without the options of `acquire`
-        if self._is_owned():  # type: ignore[attr-defined] # what threading.Condition uses
-            raise RuntimeError(f"this thread is in the middle of a change of {self.key!r}")
-        try:
-            return self.acquire(False) or self._wait()
-        except BaseException:
-            if self._is_owned():  # type: ignore[attr-defined]
-                self.release()
-            raise
-
-    def _wait(self) -> bool:
-        if sys.is_finalizing():
-            raise RuntimeError(f"{self.key!r} was being changed when the interpreter was shut down")
-        call = current_call()
-        if call is None:
-            return self.acquire()
-        while not self.acquire(timeout=POLL_SECONDS):
-            call.check()
-        return True
-
-
-def key_lock(key: Hashable) -> _KeyLock:
-    """Return the lock to hold (`with`) while what `key` names is changed: one per key and process.
-
-    Entering raises `RuntimeError` if this thread holds it already, instead of waiting for ever,
-    and what `Call.check` raises if the call should end meanwhile.
-    """
-    process = _process
-    with process.lock:
-        ref = process.key_locks.get(key)
-        lock = None if ref is None else ref()
-        if lock is None:
-            lock = _KeyLock()
-            lock.key = key
-            if len(process.key_locks) >= process.key_limit:
-                process.forget_keys()
-            process.key_locks[key] = weakref.ref(lock)
-        return lock
-
-
-def joint_key_lock(keys: Iterable[Hashable]) -> _KeyLock | None:
-    """Return one lock for several keys, as `key_lock` does for one, or None if any is in use.
-
-    For small chunks a lock of each would be most of the work.
-    """
-    process = _process
-    lock = _KeyLock()
-    new: dict[Hashable, Any] = dict.fromkeys(keys, weakref.ref(lock))
-    lock.key = next(iter(new), None)
-    with process.lock:
-        refs = process.key_locks
-        if any(ref() is not None for ref in map(refs.get, new) if ref is not None):
-            return None
-        if len(refs) >= process.key_limit:
-            process.forget_keys()
-        process.key_locks.update(new)
-    return lock
 
 
 # --- fork and exit -------------------------------------------------------------------------------

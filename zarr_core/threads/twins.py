@@ -28,9 +28,9 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import StoppedError, ZarrRuntimeWarning
+from zarr_core.threads import calls, pool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Lane:
                 return
             self._running += 1
         try:
-            if workers.start(partial(self._serve, hops)):
+            if pool.start(partial(self._serve, hops)):
                 return
             _warn_without_threads()
         except BaseException:  # an interrupt, or the warning
@@ -311,7 +311,7 @@ class Hop:
 
     __slots__ = ("_box", "_job", "_result", "call", "context", "ended", "error", "left", "read")
 
-    def __init__(self, job: Callable[[], Any], call: workers.Call, read: "Read | None") -> None:
+    def __init__(self, job: Callable[[], Any], call: calls.Call, read: "Read | None") -> None:
         self._box, self._job, self.call, self.read = _mailbox(), job, call, read
         self.context = copy_context()
         self.ended = self._box.new_event()
@@ -355,7 +355,7 @@ class Hop:
 
     def _enter(self) -> Any:
         _enter_thread()
-        workers._current.set(self.call)
+        calls._current.set(self.call)
         self.call.check()
         result = self._job()
         # A lazy result would do its work on the thread of the event loop.
@@ -483,7 +483,7 @@ def async_twin(
         job = partial(sync, *args, **kwargs)
         if snapshot is not None:
             job = _with_snapshot(job, snapshot, value_at)
-        call = workers.Call(kwargs.get("timeout") or config.get("async.timeout"))  # type: ignore[arg-type]
+        call = calls.Call(kwargs.get("timeout") or config.get("async.timeout"))  # type: ignore[arg-type]
         what = None if read is None or call.is_limited else read(*args, **kwargs)
         hop = Hop(job, call, what)
         result: T = await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)

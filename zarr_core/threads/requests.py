@@ -14,7 +14,8 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar, final
 
 from zarr_core.config import config
-from zarr_core.workers import POLL_SECONDS, Job, current_call, settle, start, this_process
+from zarr_core.threads.calls import POLL_SECONDS, current_call
+from zarr_core.threads.pool import Job, settle, start, this_process
 
 T = TypeVar("T")
 R = TypeVar("R")

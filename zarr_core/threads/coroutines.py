@@ -18,11 +18,11 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar, final
 
-from zarr_core import workers
 from zarr_core.config import config
 from zarr_core.errors import StoreError
 from zarr_core.locks import ForkLock
-from zarr_core.workers import POLL_SECONDS, current_call
+from zarr_core.threads import pool
+from zarr_core.threads.calls import POLL_SECONDS, current_call
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -189,7 +189,7 @@ class _Flights(Generic[T, R]):
         size_of: Callable[[T], int | None] | None,
     ) -> None:
         self._loop, self._fn, self._size_of = loop, fn, size_of
-        self._process: Any = workers._process
+        self._process: Any = pool._process
         self._call = current_call()
         self._max_requests: int = config.get("io.max_requests")
         self._max_bytes: int = config.get("io.max_bytes")
@@ -285,7 +285,7 @@ class _Flights(Generic[T, R]):
             self._forget(self._ready.pop())
         flights, interrupt = tuple(self._open), None
         # in a forked child, and at exit, the loop is gone
-        if flights and self._process is workers._process and not sys.is_finalizing():
+        if flights and self._process is pool._process and not sys.is_finalizing():
             if cancel:
                 self._loop.call_soon_threadsafe(self._cancel, flights)
             interrupt = self._drain()

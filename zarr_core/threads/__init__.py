@@ -1,0 +1,1 @@
+"""Who runs what, and for how long: calls, threads, requests in flight, locks, awaitable twins."""
