@@ -429,7 +429,7 @@ def test_log_levels(capsys: pytest.CaptureFixture[str]) -> None:
         zarr.create_array(array.store, name="a", shape=(2,), dtype="i4", overwrite=True)
         text = handler.setStream(shown).getvalue()  # type: ignore[union-attr]
         assert text.count("DEBUG|stored 'a/zarr.json' in") == 3
-        assert "DEBUG|removed 0 chunks and the metadata at" in text
+        assert "DEBUG|removed 0 chunks and 1 documents at" in text
     finally:
         logger.setLevel(before[0])
         for handler in set(logger.handlers) - set(before[1]):

@@ -44,14 +44,6 @@ from zarr_core.storage import (
 
 Array = zarr.Array
 
-GUARDS: frozenset[str] = frozenset(
-    {
-        "0-d objects in batches",
-        "copies of bytes arrays",
-    }
-)
-"""Known defects that the programs go around; nothing else knows of them."""
-
 # --- elements --------------------------------------------------------------------------------------
 
 STRING = np.dtypes.StringDType()
@@ -723,9 +715,6 @@ class Programs(RuleBasedStateMachine):
     @rule(data=st.data())
     def batch(self, data: Any) -> None:
         array, values = self.pick_array(data)
-        objects = values.values.dtype.kind in "OTV" or values.values.dtype.names
-        if "0-d objects in batches" in GUARDS and not array.ndim and objects:
-            return
         fails = data.draw(st.booleans())
         if not fails and data.draw(st.booleans()):
             array = array.with_config({"batch_bytes": 600})
@@ -827,8 +816,6 @@ class Programs(RuleBasedStateMachine):
     @rule(data=st.data(), zarr_format=st.sampled_from([2, 3]))
     def copy_array(self, data: Any, zarr_format: Any) -> None:
         array, values = self.pick_array(data)
-        if "copies of bytes arrays" in GUARDS and values.kind == "bytes":
-            return
         dest = zarr.create_group({}, zarr_format=zarr_format)
         other = zarr_format != self.zarr_format
         try:

@@ -1245,7 +1245,7 @@ held, give_back = threading.Event(), threading.Event()
 
 def hold():
     import sys
-    seen, found = set(), [lock._lock for lock in locks._locks]
+    seen, found = set(), list(locks._locks)
     for name, module in sorted(sys.modules.items()):
         if name.startswith("zarr_core"):
             for value in list(vars(module).values()):

@@ -194,6 +194,7 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
             for name, text in others:
                 store.set(place.key(name), text)
             if store.set_if_not_exists(key, document):
+                _logger.debug("stored %r in %s", key, store)
                 return
     check_absent(place)
     raise ConflictError(f"{key!r} was created and removed by others at the same time")
