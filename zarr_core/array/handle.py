@@ -125,10 +125,6 @@ class Handle(Node):
             target[...] = view.reshape(target.shape)
         return returned
 
-    def _brackets(self, selection: Any) -> Any:
-        """Return `array[selection]`; see `Array`, above here."""
-        return self[selection]  # type: ignore[index]
-
     def _set(
         self,
         make_plan: Callable[[Any, ChunkGrid], Plan],

@@ -38,7 +38,7 @@ NDArray: TypeAlias = npt.NDArray[Any]
 
 MakePlan: TypeAlias = Callable[[Any, ChunkGrid], Plan]
 
-TOGETHER_BYTES = 64 << 20
+TOGETHER_BYTES = 256 << 20
 """So much is read together for reads that waited, then the next."""
 CHEAP_CHUNKS = 16
 """A selection of more chunks that cost nothing to decode is read in rows, by itself."""
@@ -132,7 +132,7 @@ def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = No
                 shared.append(job)
         _read_groups(_by_chunk(shared))
         return [
-            job.finished() if job is not None else array._brackets(selection)
+            job.finished() if job is not None else array[selection]  # type: ignore[index]
             for job, (array, selection) in zip(jobs, pairs, strict=True)
         ]
 
@@ -144,7 +144,7 @@ def awaited(make_plan: MakePlan) -> Callable[..., Read | None]:
         selection = options.pop("selection", options.pop("mask", args[0] if args else ...))
         if array._batch is not None or any(value is not None for value in options.values()):
             return None
-        return Read(read_together, (array, make_plan, selection), bool(array.store.high_latency))
+        return Read(read_together, (array, make_plan, selection))
 
     return read
 
@@ -201,14 +201,16 @@ def _with_results(
 def _alone(read: Read, call: calls.Call) -> tuple[Any, BaseException | None]:
     """Make one read as if it were alone."""
     array, make_plan, selection = read.what
+    token = calls._current.set(call)
     try:
-        with calls.inside(call):
-            call.check()
-            if make_plan is plan_selection:
-                return array._brackets(selection), None
-            return as_returned(array._get(make_plan, selection), make_plan, selection), None
+        call.check()
+        if make_plan is plan_selection:
+            return array[selection], None
+        return as_returned(array._get(make_plan, selection), make_plan, selection), None
     except Exception as error:  # noqa: BLE001 - handed to the task that awaits it
         return None, error
+    finally:
+        calls._current.reset(token)
 
 
 def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | None = None) -> None:

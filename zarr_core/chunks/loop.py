@@ -62,7 +62,7 @@ def read_one(space: ChunkSpace, part: Part, order: Literal["C", "F"] = "C") -> N
     This is what most calls on small chunks are; it does without a result to fill and a loop.
     """
     coords, inside, _, _ = part
-    space = space.watched("read", 1)
+    space = space.let_in()
     try:
         data = space.store.get(space.key(coords))
     except OSError as error:

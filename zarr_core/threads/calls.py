@@ -33,7 +33,7 @@ class Call:
 
     __slots__ = (
         *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_outer"),
-        *("_seconds", "deadline", "stopped"),
+        *("_seconds", "deadline", "is_limited", "stopped"),
     )
 
     def __init__(
@@ -42,7 +42,9 @@ class Call:
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
     ) -> None:
-        self._outer = _current.get()
+        self._outer = outer = _current.get()
+        self.is_limited = seconds is not None or hook is not None or outer is not None
+        """Does it have a time limit or a hook, its own or that of an outer call?"""
         self.stopped = False
         self._admitted = 0.0
         self._seconds = seconds
@@ -52,11 +54,6 @@ class Call:
         # Of each thread its own, as nothing may be locked here.
         self._done: dict[int, int] = {}
         self._expected: dict[int, int] = {}
-
-    @property
-    def is_limited(self) -> bool:
-        """Does it have a time limit or a hook, its own or that of an outer call?"""
-        return self._seconds is not None or self._hook is not None or self._outer is not None
 
     def stop(self) -> None:
         """Let no request in from now on; those that were let in may still run."""

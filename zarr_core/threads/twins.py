@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 SNAPSHOT_BYTES = 1 << 20
 """Values up to this size are copied when a twin starts; larger ones must not change meanwhile."""
 
-MOST_TOGETHER = 255
+MOST_TOGETHER = 1023
 """So many waiting reads at most are made together with the one whose turn it is."""
 
 LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
@@ -52,10 +52,12 @@ LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
 class Lane:
     """Calls that share a limit; those beyond it wait in order, without a thread."""
 
-    __slots__ = ("__weakref__", "_ending", "_limit", "_lock", "_queue", "_running")
+    __slots__ = ("__weakref__", "_ending", "_limit", "_lock", "_queue", "_running", "is_slow")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, is_slow: bool = False) -> None:
         self._limit = limit
+        self.is_slow = is_slow
+        """Are its stores so slow that calls are worth a turn of the loop, to find what goes together?"""
         self._lock = RLock()
         self._queue: OrderedDict[Hop, None] = OrderedDict()
         self._running = 0
@@ -66,7 +68,9 @@ class Lane:
         with self._lock:
             n_queued = len(self._queue)
             if self._running + n_queued >= self._limit or self._ending > n_queued:
-                self._queue.update(dict.fromkeys(hops))
+                for hop in hops:
+                    hop.must_wait()
+                    self._queue[hop] = None
                 return
             self._running += 1
         try:
@@ -100,8 +104,7 @@ class Lane:
                 hops = self._next()
                 if not hops:
                     self._ending += 1
-            for hop in ended:
-                hop.tell()
+            _tell(ended)
             del ended
             if not hops:
                 with self._lock:
@@ -139,7 +142,9 @@ class _Lanes:
         """Return the lane of all stores of one latency class, named by its setting."""
         n_calls = config.get(key) or _default_limit()
         lane = self._shared.get((key, n_calls))
-        return lane or self._shared.setdefault((key, n_calls), Lane(n_calls))
+        if lane is None:
+            lane = Lane(n_calls, is_slow=key == "async.limit_high_latency")
+        return self._shared.setdefault((key, n_calls), lane)
 
     def owned(self, owner: object, n_calls: int) -> Lane:
         """Return the lane of one object."""
@@ -230,11 +235,11 @@ class _Mailbox:
         self._ended: list[Hop] = []
         self._starting: list[tuple[Lane, Hop]] = []
 
-    def put(self, hop: "Hop") -> None:
-        """Have the loop told that a call has ended; on any thread."""
+    def put(self, hops: list["Hop"]) -> None:
+        """Have the loop told that calls have ended; on any thread."""
         with self._lock:
-            self._ended.append(hop)
-            if len(self._ended) > 1:
+            self._ended += hops
+            if len(self._ended) > len(hops):
                 return
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             self._post(self._deliver)
@@ -258,6 +263,7 @@ class _Mailbox:
             if hop.call.stopped:
                 hop.ended.set()
                 continue
+            hop.must_wait()
             for known, hops in groups[-1:]:
                 if known is lane and hop.goes_with(hops[0]):
                     hops.append(hop)
@@ -309,15 +315,37 @@ def _anyio() -> Any:
 class Hop:
     """One call of a twin: made on a thread, awaited on an event loop."""
 
-    __slots__ = ("_box", "_job", "_result", "call", "context", "ended", "error", "left", "read")
+    __slots__ = (
+        "_ask",
+        "_job",
+        "_result",
+        "box",
+        "call",
+        "context",
+        "ended",
+        "error",
+        "left",
+        "read",
+    )
 
-    def __init__(self, job: Callable[[], Any], call: calls.Call, read: "Read | None") -> None:
-        self._box, self._job, self.call, self.read = _mailbox(), job, call, read
+    def __init__(
+        self,
+        job: "partial[Any]",
+        call: calls.Call,
+        ask: "Callable[..., Read | None] | None" = None,
+    ) -> None:
+        self.box, self._job, self.call, self._ask = _mailbox(), job, call, ask
+        self.read: Read | None = None
         self.context = copy_context()
-        self.ended = self._box.new_event()
+        self.ended = self.box.new_event()
         self._result: Any = None
         self.error: BaseException | None = None
         self.left = False
+
+    def must_wait(self) -> None:
+        """Find out what is read, if it may be made together with others that wait."""
+        if self._ask is not None and not self.call.is_limited:
+            self.read = self._ask(*self._job.args, **self._job.keywords)
 
     def goes_with(self, first: "Hop") -> bool:
         """Return whether two reads may be made together: nothing about their calls differs."""
@@ -342,14 +370,10 @@ class Hop:
         if not self.left:
             self.error = error
 
-    def tell(self) -> None:
-        """Tell the event loop that the call has ended."""
-        self._box.put(self)
-
     def start(self, lane: Lane) -> None:
         """Have the call made."""
-        if self.read is not None and self.read.soon:
-            self._box.start_soon(lane, self)
+        if lane.is_slow and self._ask is not None:
+            self.box.start_soon(lane, self)
         else:
             lane.submit([self])
 
@@ -400,6 +424,15 @@ def _enter_thread() -> None:
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None:  # a loop that the call itself runs may be of another library
         sniffio.current_async_library_cvar.set(None)
+
+
+def _tell(hops: list[Hop]) -> None:
+    """Tell the event loops that calls have ended."""
+    box = hops[0].box
+    others = [hop for hop in hops if hop.box is not box] if len(hops) > 1 else []
+    box.put(hops if not others else [hop for hop in hops if hop.box is box])
+    if others:
+        _tell(others)
 
 
 def _run(hops: list[Hop]) -> None:
@@ -455,8 +488,6 @@ class Read(NamedTuple):
     """Makes several, given pairs of a `Read` and its `Call`; returns results or errors."""
     what: tuple[Any, ...]
     """What is read: up to `together`."""
-    soon: bool
-    """Is it worth waiting for those that other tasks are about to ask for?"""
 
 
 def async_twin(
@@ -484,8 +515,7 @@ def async_twin(
         if snapshot is not None:
             job = _with_snapshot(job, snapshot, value_at)
         call = calls.Call(kwargs.get("timeout") or config.get("async.timeout"))  # type: ignore[arg-type]
-        what = None if read is None or call.is_limited else read(*args, **kwargs)
-        hop = Hop(job, call, what)
+        hop = Hop(job, call, read)
         result: T = await _make(hop, _lane(args, kwargs), private and kwargs.get("out") is None)
         return result
 
