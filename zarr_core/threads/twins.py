@@ -285,7 +285,8 @@ _local = _Local()
 def _mailbox() -> _Mailbox:
     box = _local.mailbox
     # To ask anyio takes a microsecond, which is much of what a hop costs.
-    loop = None if "trio" in sys.modules else _asyncio_loop()()
+    trio = sys.modules.get("trio.lowlevel")
+    loop = None if trio is not None and trio.in_trio_task() else _asyncio_loop()()
     if box is not None and loop is not None and box.loop is loop:
         return box
     loop = _anyio().lowlevel.current_token().native_token
