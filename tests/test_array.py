@@ -409,6 +409,9 @@ def test_new_axes_are_for_ints_and_slices() -> None:
     assert a[None].shape == (1, 2, 3)
     assert a[..., None, 1].shape == (2, 1)
     assert a[None, 1, 2] == [value[1, 2]]
+    b = zarr.create_array({}, data=np.arange(15).reshape(3, 1, 5), chunks=(2, 1, 2))
+    for index in ((..., -1, -4, None), (..., 4, None), (2, None, ...), (None, ..., None, -5)):
+        np.testing.assert_array_equal(b[index], b[...][index])
     np.testing.assert_array_equal(a[:, np.newaxis, [0, 2]], value[:, np.newaxis, [0, 2]])
     a[None, 1:] = np.array([[[7, 8, 9]]])
     assert a[1].tolist() == [7, 8, 9]

@@ -24,7 +24,7 @@ from zarr_core.threads import calls, key_locks, pool
 from zarr_core.threads.calls import Call, current_call, timeout
 from zarr_core.threads.key_locks import joint_key_lock, key_lock
 from zarr_core.threads.pool import helpers, run
-from zarr_core.threads.requests import _Overlap, overlap
+from zarr_core.threads.requests import _OnThreads, overlap
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -487,7 +487,7 @@ def test_without_threads_the_caller_does_everything() -> None:
 def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that finds no room for a kept call must not leave it to nobody."""
     main, gate = threading.current_thread(), threading.Event()
-    admit = _Overlap._admit
+    admit = _OnThreads._admit
 
     def late_refusal(self: Any, request: Any) -> bool:
         if threading.current_thread() is main:
@@ -503,7 +503,7 @@ def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.M
         gate.wait(20)
         return item
 
-    monkeypatch.setattr(_Overlap, "_admit", late_refusal)
+    monkeypatch.setattr(_OnThreads, "_admit", late_refusal)
     with config.set({"io.max_requests": 8}):
         found = [value for _, value, _ in overlap(fn, items()) if value is not None]
     assert sorted(found) == list(range(9))

@@ -81,15 +81,22 @@ def out_of_bounds(index: object, dim: int, length: int) -> BoundsCheckError:
 
 
 def expand_ellipsis(selection: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
-    """Return a selection with one item per dimension; raise `ArrayIndexError` if it has too many."""
-    places = [i for i, item in enumerate(selection) if item is Ellipsis]
+    """Return a selection with one item per dimension, beside new axes (None).
+
+    Raises `ArrayIndexError` if it has too many.
+    """
+    places = []
+    given = 0
+    for i, item in enumerate(selection):
+        if item is Ellipsis:
+            places.append(i)
+        elif item is not None:
+            given += 1
     if len(places) > 1:
         raise ArrayIndexError("a selection can have one ellipsis ('...')")
-    missing = ndim - (len(selection) - len(places))
+    missing = ndim - given
     if missing < 0:
-        found = sum(item is not None and item is not Ellipsis for item in selection)
-        if found > ndim:
-            raise ArrayIndexError(f"too many indices: {found} for an array of {ndim} dimensions")
+        raise ArrayIndexError(f"too many indices: {given} for an array of {ndim} dimensions")
     at = places[0] if places else len(selection)
     return (*selection[:at], *(slice(None),) * missing, *selection[at + len(places) :])
 

@@ -7,22 +7,18 @@ call that has returned.
 
 import asyncio
 import os
-import sys
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import count
-from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar, final
+from queue import SimpleQueue
+from typing import Any, TypeVar, final
 
-from zarr_core.config import config
 from zarr_core.errors import StoreError
 from zarr_core.locks import ForkLock
-from zarr_core.threads import pool
-from zarr_core.threads.calls import POLL_SECONDS, current_call
+from zarr_core.threads.requests import Flight, Flights, fly
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,18 +65,18 @@ def run_on(loop: asyncio.AbstractEventLoop, call: Callable[[], Awaitable[R]]) ->
     raised once that has ended.
     """
     _check_other_thread(loop)
-    flight: _Flight[None, R] = _Flight(0, None)
-    ended: SimpleQueue[_Flight[None, R]] = SimpleQueue()
+    flight: Flight[None, R] = Flight(0, None)
+    ended: SimpleQueue[Flight[None, R]] = SimpleQueue()
     context = copy_context()
 
-    async def fly() -> R:
+    async def await_it() -> R:
         return await call()
 
-    loop.call_soon_threadsafe(flight.start, loop, fly, ended.put, context=context)
+    loop.call_soon_threadsafe(_start, flight, loop, await_it, ended.put, context=context)
     try:
         ended.get()
     except BaseException:
-        loop.call_soon_threadsafe(flight.cancel)
+        loop.call_soon_threadsafe(_cancel, [flight])
         while not flight.landed:
             with suppress(KeyboardInterrupt):
                 ended.get()
@@ -103,45 +99,34 @@ def _check_other_thread(loop: asyncio.AbstractEventLoop) -> None:
         raise RuntimeError("a store was called by code of its own event loop, which would hang")
 
 
-@final
-class _Flight(Generic[T, R]):
-    """One coroutine under way."""
+def _start(
+    flight: Flight[T, R],
+    loop: asyncio.AbstractEventLoop,
+    fly: Callable[[], Coroutine[Any, Any, R]],
+    ended: Callable[[Flight[T, R]], object],
+) -> None:
+    """Begin; called on the loop."""
+    flight.task = loop.create_task(fly())
 
-    __slots__ = ("error", "index", "item", "landed", "task", "value")
+    # A task that is cancelled before its first step runs none of the coroutine's own code.
+    def land(task: asyncio.Task[R]) -> None:
+        if task.cancelled():
+            flight.error = StoreError("the request was cancelled")
+        elif (error := task.exception()) is not None:
+            flight.error = error
+        else:
+            flight.value = task.result()
+        flight.task, flight.landed = None, True
+        ended(flight)
 
-    def __init__(self, index: int, item: T) -> None:
-        self.index, self.item = index, item
-        self.task: asyncio.Task[R] | None = None
-        self.value: R | None = None
-        self.error: BaseException | None = None
-        self.landed = False
+    flight.task.add_done_callback(land)
 
-    def start(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        fly: Callable[[], Coroutine[Any, Any, R]],
-        ended: Callable[["_Flight[T, R]"], object],
-    ) -> None:
-        """Begin; called on the loop."""
-        self.task = loop.create_task(fly())
 
-        # a task that is cancelled before its first step runs none of the coroutine's own code
-        def land(task: asyncio.Task[R]) -> None:
-            if task.cancelled():
-                self.error = StoreError("the request was cancelled")
-            elif (error := task.exception()) is not None:
-                self.error = error
-            else:
-                self.value = task.result()
-            self.task, self.landed = None, True
-            ended(self)
-
-        self.task.add_done_callback(land)
-
-    def cancel(self) -> None:
-        """End early; called on the loop."""
-        if self.task is not None:
-            self.task.cancel()
+def _cancel(flights: Iterable[Flight[Any, Any]]) -> None:
+    """End early; called on the loop."""
+    for flight in flights:
+        if flight.task is not None:
+            flight.task.cancel()
 
 
 # --- many coroutines -----------------------------------------------------------------------------
@@ -161,148 +146,61 @@ def overlap_on(
     does. With `cancel`, `close()` cancels what is under way, else it waits for it to end.
     """
     _check_other_thread(loop)
-    flights = _Flights(loop, fn, size_of)
-    waiting = map(_Flight[T, R], count(), items)
-    try:
-        flight = next(waiting, None)
-        while True:
-            batch = []
-            while flight is not None and flights.admit(flight):
-                batch.append(flight)
-                flight = next(waiting, None)
-            flights.start(batch)
-            if flights.none:
-                return
-            yield from flights.receive()
-    finally:
-        flights.close(cancel=cancel)
+    return fly(_OnLoop(loop, fn, size_of, cancel=cancel), map(Flight[T, R], count(), items))
 
 
 @final
-class _Flights(Generic[T, R]):
-    """The coroutines of one `overlap_on`, and the results that were not taken yet."""
+class _OnLoop(Flights[T, R]):
+    """Coroutines on an event loop; those that are sent together begin together."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         fn: Callable[[T], Awaitable[R]],
         size_of: Callable[[T], int | None] | None,
+        *,
+        cancel: bool,
     ) -> None:
-        self._loop, self._fn, self._size_of = loop, fn, size_of
-        self._process: Any = pool._process
-        self._call = current_call()
-        self._max_requests: int = config.get("io.max_requests")
-        self._max_bytes: int = config.get("io.max_bytes")
-        self._open: set[_Flight[T, R]] = set()
-        self._ended: SimpleQueue[_Flight[T, R]] = SimpleQueue()
-        self._ready: deque[_Flight[T, R]] = deque()
-        self._closed = False
+        super().__init__(None, size_of)
+        self._loop, self._fn, self._cancels = loop, fn, cancel
 
-    @property
-    def none(self) -> bool:
-        return not self._open
-
-    def admit(self, flight: _Flight[T, R]) -> bool:
-        """Count a request and its bytes if the process has room; one is always possible."""
-        size = 0 if self._size_of is None else self._size_of(flight.item) or 0
-        process = self._process
-        with process.lock:
-            taken = sum(process.sizes.copy().values()) if size else 0
-            full = (
-                len(self._open) >= self._max_requests
-                or len(process.requests) >= self._max_requests
-                or (taken and taken + size > self._max_bytes)
-            )
-            if full and self._open:
+    def send(self, flight: Flight[T, R]) -> bool:
+        self._measure(flight)
+        room = len(self.open) < self._limit
+        if not (room and self._admit(flight)):
+            if self.open:
                 return False
-            process.requests.add(flight)
-            if size:
-                process.sizes[flight] = size
-        self._open.add(flight)
+            self._admit(flight, always=True)  # one is always possible
+        self.open.add(flight)
+        self._kept.append(flight)
         return True
 
-    def start(self, batch: list[_Flight[T, R]]) -> None:
+    def send_kept(self) -> None:
+        batch = list(self._kept)
+        self._kept.clear()
         if batch:
             self._loop.call_soon_threadsafe(self._begin, batch, context=copy_context())
 
-    def _begin(self, batch: list[_Flight[T, R]]) -> None:
+    def _begin(self, batch: list[Flight[T, R]]) -> None:
         for flight in batch:
             if self._closed:
                 self._land(flight)
             else:
-                flight.start(self._loop, partial(self._fly, flight), self._land)
+                _start(flight, self._loop, partial(self._fly, flight), self._land)
 
-    async def _fly(self, flight: _Flight[T, R]) -> R:
+    async def _fly(self, flight: Flight[T, R]) -> R:
         if self._call is not None:
             self._call.enter()
         return await self._fn(flight.item)
 
-    def _land(self, flight: _Flight[T, R]) -> None:
-        self._process.requests.discard(flight)
-        self._ended.put(flight)
-
-    def receive(self) -> Generator[tuple[int, R | None, Exception | None], None, None]:
-        """Yield what has ended; wait if nothing has."""
-        self._ready.append(self._wait())
-        with suppress(Empty):
-            while True:
-                self._ready.append(self._ended.get_nowait())
-        while self._ready:
-            flight = self._ready.popleft()
-            self._forget(flight)
-            yield self._outcome(flight)
-
-    def _outcome(self, flight: _Flight[T, R]) -> tuple[int, R | None, Exception | None]:
-        error, flight.error = flight.error, None
-        try:
-            if error is None or isinstance(error, Exception):
-                if error is not None and self._call is not None:
-                    self._call.check()  # that the whole call ended is not the error of one item
-                return flight.index, flight.value, error
-            raise error
-        finally:
-            del error
-
-    def _wait(self) -> _Flight[T, R]:
-        while True:
-            if self._call is None:
-                return self._ended.get()
-            self._call.check()
-            try:
-                return self._ended.get(timeout=POLL_SECONDS)
-            except Empty:
-                continue
-
-    def _forget(self, flight: _Flight[T, R]) -> None:
-        self._open.discard(flight)
-        self._process.requests.discard(flight)
-        self._process.sizes.pop(flight, None)
-
-    def close(self, *, cancel: bool) -> None:
-        """Start no more, and wait until nothing runs."""
-        self._closed = True
-        while self._ready:
-            self._forget(self._ready.pop())
-        flights, interrupt = tuple(self._open), None
-        # in a forked child, and at exit, the loop is gone
-        if flights and self._process is pool._process and not sys.is_finalizing():
-            if cancel:
-                self._loop.call_soon_threadsafe(self._cancel, flights)
-            interrupt = self._drain()
-        for flight in flights:
-            self._forget(flight)
-        if interrupt is not None:
-            raise interrupt
-
-    def _cancel(self, flights: Iterable[_Flight[T, R]]) -> None:
-        for flight in flights:
-            flight.cancel()
-
-    def _drain(self) -> KeyboardInterrupt | None:
+    def _settle(self, flights: list[Flight[T, R]]) -> KeyboardInterrupt | None:
         interrupt = None
-        while self._open:
+        under_way = {*flights} - {*self._ready} - {*self._kept}
+        if under_way and self._cancels:
+            self._loop.call_soon_threadsafe(_cancel, under_way)
+        while under_way:
             try:
-                self._forget(self._ended.get())
+                under_way.discard(self._ended.get())
             except KeyboardInterrupt as error:
                 interrupt = error
         return interrupt
