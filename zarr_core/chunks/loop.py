@@ -47,6 +47,8 @@ DECODE_INTO_BYTES = 1 << 20
 """From this size on, decoding into the result saves more than it costs."""
 BATCH_BYTES = 64 << 10
 """Up to this size several chunks are decoded by one C call: fewer turns of the interpreter's lock."""
+MIN_BLOCK = 4
+"""Fewer chunks are read one by one."""
 WRITE_ATTEMPTS = 200
 """How often a chunk that others keep changing is changed anew before writing it is an error."""
 READ_ATTEMPTS = 5
@@ -102,47 +104,56 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
             return
     parts = plan.parts() if rows is None else rows.rest
     cost = _part_cost(space, plan)
-    if (
-        chain.decode_many is not None
-        and chain.native
-        and (chain.nbytes or 0) <= BATCH_BYTES
-        and not plan.crossed
-        and fields is None
-    ):
-        size = max(1, min(BATCH, nparts // (2 * pool.max_workers())))
-        batches = iter(partial(_next_batch, iter(parts), size), [])
-        _run(_batch_reader(space, out), batches, -(-nparts // size), cost * size)
+    if nparts >= MIN_BLOCK and (chain.nbytes or BATCH_BYTES + 1) <= BATCH_BYTES:
+        shared = pool.helpers(nparts, cost)
+        size = max(1, min(BATCH, nparts // (2 * (shared + 1)) if shared else nparts))
+        several = iter(partial(_next_block, iter(parts), size), [])
+        _run(_block_reader(space, plan, out, fields), several, -(-nparts // size), cost * size)
         return
     _run(_part_reader(space, plan, out, fields), parts, nparts, cost)
 
 
-def _next_batch(parts: Iterator[Part], size: int) -> list[Part]:
+def _next_block(parts: Iterator[Part], size: int) -> list[Part]:
     return list(islice(parts, size))
 
 
-def _batch_reader(space: ChunkSpace, out: NDArray) -> Callable[[list[Part]], None]:
-    """Return the function that reads parts of chunks of which the codec decodes several at once."""
+def _block_reader(
+    space: ChunkSpace, plan: Plan, out: NDArray, fields: Any
+) -> Callable[[list[Part]], None]:
+    """Return the function that reads parts of several small chunks, fetched and decoded together."""
     chain = space.chain
     assert chain is not None
-    key, fetch = space.key, fetcher(space)
-    shape, dtype, fill_value = chain.spec.shape, space.dtype, space.fill_value
+    key, fetch, decode = space.key, fetcher(space), chain.decode
+    shape, dtype = chain.spec.shape, space.dtype
+    plain = not plan.crossed and fields is None
+    together = chain.native and chain.decode_many is not None
 
-    def read_batch(batch: list[Part]) -> None:
-        found = []
-        keys = [key(part.coords) for part in batch]
-        values = fetch(keys, lambda: [part.coords for part in batch])
-        for part, data in zip(batch, values, strict=True):
-            if data is not None:
-                found.append((part, data))
-            elif space.read_missing_chunks:
-                out[(*part.out, ...)] = fill_value
-            else:
-                raise space.missing_error(part.coords)
-        pieces = decode_all(space, lambda: [p.coords for p, _ in found], [d for _, d in found])
-        for (part, _), piece in zip(found, pieces, strict=True):
-            out[part.out] = np.ndarray(shape, dtype, piece)[part.chunk]
+    def read_block(parts: list[Part]) -> None:
+        values = fetch([key(part.coords) for part in parts], lambda: [p.coords for p in parts])
+        if None in values:
+            found = [(p, data) for p, data in zip(parts, values, strict=True) if data is not None]
+            for part, data in zip(parts, values, strict=True):
+                if data is None:
+                    _place(space, plan, out, fields, part, None)
+            parts, values = [part for part, _ in found], [data for _, data in found]
+        chunks: list[NDArray] = []
+        if together:
+            pieces = decode_all(space, lambda: [p.coords for p in parts], values)
+            chunks = [np.ndarray(shape, dtype, piece) for piece in pieces]
+        else:
+            try:
+                chunks.extend(map(decode, values))  # keeps what came before an error
+            except Exception as error:
+                at = len(chunks)
+                raise space.decode_error(parts[at].coords, values[at], error) from error
+        if plain:
+            for (_, inside, into, _), chunk in zip(parts, chunks, strict=True):
+                out[into] = chunk[inside]
+        else:
+            for part, chunk in zip(parts, chunks, strict=True):
+                _put_in(plan, out, fields, part, chunk)
 
-    return read_batch
+    return read_block
 
 
 def _part_cost(space: ChunkSpace, plan: Plan) -> float:
@@ -205,8 +216,11 @@ def _part_reader(
     key, get = space.key, space.store.get
 
     def place(part: Part) -> None:
-        with space.noting(part.coords):
+        try:
             data = get(key(part.coords))
+        except OSError as error:
+            space.note(error, part.coords)
+            raise
         _place(space, plan, out, fields, part, data)
 
     if chain is None:
@@ -220,32 +234,7 @@ def _part_reader(
         return read_rectilinear
     if chain.partial is not None:
         return lambda part: _read_inside(space, plan, out, fields, part)
-    if plan.crossed or fields is not None or (chain.nbytes or 0) >= DECODE_INTO_BYTES:
-        return place
-    decode = chain.decode
-    fill_value = space.fill_value
-    strict = not space.read_missing_chunks
-
-    # `_place` without its branches: for thousands of small chunks they are a third of the time.
-    def read_plain(part: Part) -> None:
-        coords, inside, into, _ = part
-        try:
-            data = get(key(coords))
-        except OSError as error:
-            space.note(error, coords)
-            raise
-        if data is None:
-            if strict:
-                raise space.missing_error(coords)
-            out[(*into, ...)] = fill_value
-            return
-        try:
-            chunk = decode(data)
-        except Exception as error:
-            raise space.decode_error(coords, data, error) from error
-        out[into] = chunk[inside]
-
-    return read_plain
+    return place
 
 
 def _place(
