@@ -36,6 +36,7 @@ from zarr_core.storage import (
     Store,
     SuffixByteRequest,
     Writable,
+    retry,
 )
 from zarr_core.storage.retry import NO_RETRIES, RetryPolicy, http_status, is_transient
 from zarr_core.threads.calls import Call, _current, timeout
@@ -631,7 +632,7 @@ def test_s3_that_does_not_say_which_condition(server: Server) -> None:
 def test_connections_to_s3() -> None:
     pytest.importorskip("s3fs")
     store = FsspecStore.from_url("s3://data/root", storage_options={"anon": True})
-    assert store.fs.config_kwargs == {"max_pool_connections": 256}
+    assert store.fs.config_kwargs == {"max_pool_connections": 256, "retries": {"max_attempts": 0}}
     own = {"anon": True, "config_kwargs": {"max_pool_connections": 5}}
     assert FsspecStore.from_url("s3://data", storage_options=own).fs.config_kwargs == {
         "max_pool_connections": 5
@@ -792,6 +793,51 @@ def test_trying_again_ends_in_time() -> None:
     start = time.monotonic()
     assert len([time.sleep(delay) for delay in policy.delays()]) < 100  # type: ignore[func-returns-value]
     assert time.monotonic() - start < 60
+
+
+def test_who_gives_up_says_how_often_and_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(retry, "_sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+    def fail() -> None:
+        now[0] += 3
+        raise HTTPError(503)
+
+    with pytest.raises(HTTPError) as caught:
+        RetryPolicy(attempts=100).run(fail)
+    assert 9 <= now[0] <= 16  # no try begins after 10 s
+    (note,) = caught.value.__notes__
+    assert re.search(r"tried [3-5] times; .*io\.retry_seconds", note)
+    with config.set({"io.retry_seconds": 100}), pytest.raises(HTTPError) as caught:
+        RetryPolicy(attempts=100).run(fail)
+    assert now[0] > 100
+    with pytest.raises(HTTPError) as caught:
+        NO_RETRIES.run(fail)
+    assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.parametrize("protocol", ["http", "s3"])
+def test_a_server_that_stays_busy_is_asked_six_times(server: Server, protocol: str) -> None:
+    pytest.importorskip("aiohttp")
+    if protocol == "s3":
+        pytest.importorskip("s3fs")
+        options = {
+            "endpoint_url": server.url,
+            "key": "k",
+            "secret": "s",
+            "skip_instance_cache": True,
+        }
+        store = FsspecStore.from_url("s3://data", options)
+    else:
+        store = FsspecStore.from_url(f"{server.url}/data")
+    store.retries = RetryPolicy(first_delay=0.001)
+    server.handler.always = "503"
+    with pytest.raises((StoreError, OSError)) as caught:
+        store.get("a/b")
+    assert len(server.handler.asked) == 6
+    said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert re.search(r"tried 6 times; .*io\.retry_seconds", said)
 
 
 def test_which_status_an_error_has() -> None:

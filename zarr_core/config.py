@@ -41,6 +41,8 @@ DEFAULTS: Mapping[str, Any] = {
     # One budget per process for requests on their way to high-latency stores.
     "io.max_requests": 256,
     "io.max_bytes": 1 << 30,
+    # Seconds for which a request to a busy or broken server is made again.
+    "io.retry_seconds": 10,
     # Calls of `*_async` twins that run at once, for stores of low and of high latency.
     "async.limit": None,
     "async.limit_high_latency": 256,
@@ -103,7 +105,7 @@ def _check(key: str, value: Any) -> None:
         if not isinstance(value, bool):
             raise BadConfigError(f"{key} must be True or False, not {value!r}")
         return
-    allowed = (int, float) if key == "async.timeout" else (int,)
+    allowed = (int, float) if key in {"async.timeout", "io.retry_seconds"} else (int,)
     if isinstance(value, bool) or not isinstance(value, allowed) or value < 0:
         raise BadConfigError(f"{key} must be a number that is not negative, not {value!r}")
     if value == 0 and key in {"threading.max_workers", "io.max_requests", "async.limit"}:

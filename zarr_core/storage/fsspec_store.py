@@ -128,16 +128,22 @@ class FsspecStore(Store):
     ) -> Self:
         """Return the store of a URL that fsspec understands, chained ones included.
 
-        S3 gets as many connections as requests may be under way, unless `config_kwargs` is given;
-        its own default of 10 would be all that runs at once.
+        Unless `config_kwargs` is given, S3 gets as many connections as requests may be under way,
+        as its own default of 10 would be all that runs at once, and does not try again by itself:
+        two layers of its own and the `RetryPolicy` of the store would multiply.
         """
         from fsspec.config import conf
         from fsspec.core import url_to_fs
 
         options = dict(storage_options or {})
         if url.startswith(_S3_URLS) and "config_kwargs" not in {**conf.get("s3", {}), **options}:
-            options["config_kwargs"] = {"max_pool_connections": config.get("io.max_requests")}
+            options["config_kwargs"] = {
+                "max_pool_connections": config.get("io.max_requests"),
+                "retries": {"max_attempts": 0},
+            }
         fs, path = url_to_fs(url, **options)
+        if "config_kwargs" in options and "config_kwargs" not in (storage_options or {}):
+            fs.retries = 1
         return cls(fs, read_only, path or "/", allowed_exceptions)
 
     @classmethod

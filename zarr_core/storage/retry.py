@@ -11,8 +11,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Self, TypeVar, final
 
+from zarr_core.config import config
 from zarr_core.errors import ReadOnlyError, StoreError
 from zarr_core.storage.base import ByteRequest, OpenValue, Store, Value
 from zarr_core.storage.wrappers import OneByOneStore
@@ -59,7 +61,8 @@ def http_status(error: BaseException | None) -> int | None:
     if isinstance(response, dict):  # botocore
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return status if isinstance(status, int) else None
-    return None
+    # s3fs says `OSError: Service Unavailable` of a 503, which only its cause still has.
+    return http_status(error.__cause__) if isinstance(error, OSError) else None
 
 
 def is_transient(error: BaseException | None) -> bool:
@@ -88,12 +91,13 @@ class RetryPolicy:
     first_delay: float = 0.1
     """Seconds before the second try; later pauses are twice as long each, and random by half."""
     longest_delay: float = 5.0
-    total_seconds: float = 60.0
-    """No try begins after this time."""
+    total_seconds: float | None = None
+    """No try begins after this time; None is what the setting `io.retry_seconds` says."""
 
     def delays(self) -> Iterator[float]:
         """Yield the pauses between tries while there is time."""
-        end = time.monotonic() + self.total_seconds
+        seconds = self.total_seconds
+        end = time.monotonic() + (config.get("io.retry_seconds") if seconds is None else seconds)
         delay = self.first_delay
         for _ in range(self.attempts - 1):
             pause = delay * random.uniform(0.5, 1.0)  # noqa: S311 - against stampedes, not secret
@@ -104,27 +108,43 @@ class RetryPolicy:
 
     def run(self, call: Callable[[], R]) -> R:
         """Return the result of `call`, tried again after errors that go away by themselves."""
-        for pause in self.delays():
+        delays = self.delays()
+        for tries in count(1):
             try:
                 return call()
             except Exception as error:
-                if not is_transient(error):
+                pause = _pause(error, delays, tries)
+                if pause is None:
                     raise
-                _logger.info("a request is made again in %.2g s: %r", pause, error)
             _sleep(pause)
-        return call()
+        raise AssertionError
 
     async def run_async(self, call: Callable[[], Awaitable[R]]) -> R:
         """Return the result of awaiting `call()`; as `run`."""
-        for pause in self.delays():
+        delays = self.delays()
+        for tries in count(1):
             try:
                 return await call()
             except Exception as error:
-                if not is_transient(error):
+                pause = _pause(error, delays, tries)
+                if pause is None:
                     raise
-                _logger.info("a request is made again in %.2g s: %r", pause, error)
             await asyncio.sleep(pause)
-        return await call()
+        raise AssertionError
+
+
+def _pause(error: Exception, delays: Iterator[float], tries: int) -> float | None:
+    """Return how long to wait before the next try, or None when there is none."""
+    if not is_transient(error):
+        return None
+    pause = next(delays, None)
+    if pause is not None:
+        _logger.info("a request is made again in %.2g s: %r", pause, error)
+    elif tries > 1:
+        error.add_note(
+            f"tried {tries} times; a RetryPolicy, or the setting io.retry_seconds, says how long"
+        )
+    return pause
 
 
 NO_RETRIES = RetryPolicy(attempts=1)
@@ -201,4 +221,5 @@ def translated(error: Exception, doing: str) -> Exception:
         return PermissionError(f"{doing}: {error}")
     if isinstance(error, OSError):
         return error
-    return StoreError(f"{doing}: {type(error).__name__}: {error}")
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return StoreError(f"{doing}: {type(error).__name__}: {error}{notes}")
