@@ -550,7 +550,7 @@ class CountingStore(LoggingStore[MemoryStore]):
         np.broadcast_to(np.zeros((), "i4"), (4, 2)),
         "text",
     ],
-    ids=str,
+    ids=["2x4", "1-d", "3-d", "i8", "big-endian", "u4", "read-only", "text"],
 )
 def test_an_out_that_does_not_fit_is_refused_before_anything_is_read(out: Any) -> None:
     store = CountingStore()

@@ -837,7 +837,7 @@ class Timestamp:
         ("U3", "abc\0", np.str_("abc")),
         ("V3", b"ab", np.void(b"ab\0")),
         ("V3", np.void(b"abc"), np.void(b"abc")),
-        ("V3", memoryview(b"abc"), np.void(b"abc")),
+        pytest.param("V3", memoryview(b"abc"), np.void(b"abc"), id="V3-memoryview"),
         ("M8[ns]", "2020-01-01", np.datetime64("2020-01-01", "ns")),
         ("M8[ns]", 5, np.datetime64(5, "ns")),
         ("M8[ns]", "NaT", np.datetime64("NaT", "ns")),
