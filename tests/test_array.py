@@ -53,7 +53,7 @@ POOLS: dict[Any, list[Any]] = {
         np.datetime64(0, "s"),
         np.datetime64("2024-02-29T12:00", "s"),
     ],
-    ">m8[ms]": [np.timedelta64("NaT", "s"), np.timedelta64(0, "ms"), np.timedelta64(-5, "ms")],
+    ">m8[ms]": [np.timedelta64("NaT", "ms"), np.timedelta64(0, "ms"), np.timedelta64(-5, "ms")],
     STRUCT: [(0, 0.0), (-5, np.nan), (7, -0.0)],
     NESTED: [(0, (0, b"")), (255, (-1, b"ab"))],
     str: ["", "a\0", "ünï", "x" * 30],
@@ -536,6 +536,15 @@ class CountingStore(LoggingStore[MemoryStore]):
         counts = dict(self.counter)
         self.counter.clear()
         return counts
+
+
+@pytest.mark.parametrize("dtype", ["m8[ms]", ">m8[ms]", "M8[ms]"])
+def test_a_missing_time_of_another_unit_is_stored_as_missing(dtype: str) -> None:
+    a = new((4,), (2,), dtype, fill_value=1)
+    a[:3] = np.dtype(dtype).type("NaT", "s")
+    a[3] = np.dtype(dtype).type(2, "s")
+    assert np.isnat(a[:3]).all()
+    assert a[3] == np.dtype(dtype).type(2000, "ms")
 
 
 @pytest.mark.parametrize(

@@ -849,6 +849,7 @@ class Timestamp:
         ("M8[10s]", np.datetime64(20, "s"), np.datetime64(2, "10s")),
         ("m8[s]", dt.timedelta(minutes=1), np.timedelta64(60, "s")),
         ("m8[s]", np.timedelta64(2, "m"), np.timedelta64(120, "s")),
+        (">m8[ms]", np.timedelta64("NaT", "s"), np.timedelta64("NaT", "ms")),
         (PAIR, (1, 2), np.array((1, 2), PAIR)[()]),
         (PAIR, [1, 2.5], np.array((1, 2.5), PAIR)[()]),
         (PAIR, {"b": 2.5, "a": 1}, np.array((1, 2.5), PAIR)[()]),

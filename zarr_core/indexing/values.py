@@ -192,6 +192,8 @@ def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
         return np.asarray(value, dtype=object)
     if isinstance(value, bytes | str | int | float | complex | np.generic) or value is None:
         array = np.empty((), dtype)
+        if dtype.kind == "m" and isinstance(value, np.timedelta64) and np.isnat(value):
+            value = "NaT"  # NumPy before 2.4 makes 0 of one that has another unit
     elif dtype.names is not None:
         return np.array(value, dtype)
     else:
