@@ -289,7 +289,8 @@ def _mailbox() -> _Mailbox:
     loop = None if trio is not None and trio.in_trio_task() else _asyncio_loop()()
     if box is not None and loop is not None and box.loop is loop:
         return box
-    loop = _anyio().lowlevel.current_token().native_token
+    token = _anyio().lowlevel.current_token()
+    loop = getattr(token, "native_token", token)  # the loop itself until anyio 4.11
     if box is None or box.loop is not loop:
         box = _local.mailbox = _Mailbox(loop, type(_anyio().Event()))
     return box
