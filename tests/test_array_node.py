@@ -1032,9 +1032,6 @@ class FailsOnce(WrapperStore[MemoryStore]):
     def set_if_version(self, *args: Any) -> bool:
         return bool(self._call("set_if_version", *args))
 
-    def set_if_not_exists(self, *args: Any) -> bool:
-        return bool(self._call("set_if_not_exists", *args))
-
     def list_prefix(self, *args: Any) -> Any:
         return self._call("list_prefix", *args)
 

@@ -716,8 +716,8 @@ class Flaky(MemoryStore):
         if self.after:
             raise self.after.pop(0)
 
-    def set_if_not_exists(self, key: str, value: Any) -> bool:
-        stored = super().set_if_not_exists(key, value)
+    def set_if_version(self, key: str, value: Any, version: str | None) -> bool:
+        stored = super().set_if_version(key, value, version)
         if self.after:
             raise self.after.pop(0)
         return stored

@@ -193,7 +193,7 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
         if not (others and store.exists(key)):
             for name, text in others:
                 store.set(place.key(name), text)
-            if store.set_if_not_exists(key, document):
+            if store.set_if_version(key, document, None):
                 _logger.debug("stored %r in %s", key, store)
                 return
     check_absent(place)
@@ -367,7 +367,7 @@ def create_ancestors(
     for path in reversed(missing):
         parent = StorePath(place.store, path)
         for name, document in new_documents(GroupMetadata(zarr_format=zarr_format)).items():
-            place.store.set_if_not_exists(parent.key(name), document)
+            place.store.set_if_version(parent.key(name), document, None)
 
 
 _CHUNK_KEY = re.compile(r"c(?:[./][0-9]+)*|[0-9]+(?:[./][0-9]+)*")

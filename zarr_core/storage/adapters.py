@@ -169,11 +169,14 @@ class FromZarrStore(Store):
         """Store values; yield a `Result` per item as they complete."""
         return self._overlap(self._set, items, _size_of_item, cancel=False)
 
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; as atomic as the store of zarr-python.
+    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
+        """Store `value` if the value still has `version` (None: does not exist); say whether.
 
-        That does not say whether it stored, so the value is compared afterwards.
+        Creating is as atomic as in the store of zarr-python, which does not say whether it stored:
+        the value is compared afterwards.
         """
+        if version is not None:
+            return super().set_if_version(key, value, version)
         from zarr.core.buffer import default_buffer_prototype
 
         self._check_writable()

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import closing
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
 from zarr_core.threads.requests import overlap
@@ -183,7 +183,7 @@ class ValueSnapshot:
 
 _MADE_OF = {
     "get": ("get_each", "get_many", "get_versioned", "open_value"),
-    "set": ("set_each", "set_if_not_exists", "set_if_version", "set_many"),
+    "set": ("set_each", "set_if_version", "set_many"),
     "delete": ("delete_dir", "delete_many"),
 }
 """What the contract makes of a method, where nothing does it better."""
@@ -254,13 +254,10 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it does not exist."""
 
+    @final
     def set_if_not_exists(self, key: str, value: Writable) -> bool:
         """Store `value` unless `key` exists; return whether it was stored."""
-        self._check_writable()
-        if self.exists(key):
-            return False
-        self.set(key, value)
-        return True
+        return self.set_if_version(key, value, None)
 
     def open_value(self, key: str) -> OpenValue | None:
         """Return a snapshot of a value to read parts from, or None when there is no such key."""
@@ -268,8 +265,12 @@ class Store(ABC):
         return None if value is None else ValueSnapshot(value)
 
     def exists(self, key: str) -> bool:
-        """Return whether `key` has a value."""
-        return self.get(key) is not None
+        """Return whether `key` has a value; a directory is not a value."""
+        try:
+            self.getsize(key)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def getsize(self, key: str) -> int:
         """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
@@ -286,10 +287,13 @@ class Store(ABC):
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether."""
         self._check_writable()
-        if self.get_versioned(key)[1] != version:
+        if not self._has_version(key, version):
             return False
         self.set(key, value)
         return True
+
+    def _has_version(self, key: str, version: str | None) -> bool:
+        return not self.exists(key) if version is None else self.get_versioned(key)[1] == version
 
     # --- many keys -------------------------------------------------------------------------------
 
@@ -332,6 +336,7 @@ class Store(ABC):
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names directly below `prefix`: last segments of keys, and first segments below."""
 
+    @final
     def list(self) -> Iterator[str]:
         """Yield every key."""
         return self.list_prefix("")
@@ -374,6 +379,7 @@ class Store(ABC):
         """Yield the paths of links to directories, `prefix` or below it: `delete` removes them."""
         return iter(())
 
+    @final
     def clear(self) -> None:
         """Remove every key of the store."""
         self.delete_dir("")

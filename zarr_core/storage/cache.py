@@ -262,10 +262,6 @@ class CacheStore(WrapperStore[S]):
         """Remove `key` from store and cache."""
         self._write(key, lambda: self._store.delete(key), None)
 
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; return whether it was stored."""
-        return self._write(key, lambda: self._store.set_if_not_exists(key, value), None)
-
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the store's value still has `version`; say whether."""
         return self._write(key, lambda: self._store.set_if_version(key, value, version), None)
@@ -342,10 +338,6 @@ class CacheStore(WrapperStore[S]):
             self._store.delete_dir(prefix)
         finally:
             self._invalidate_below(prefix)
-
-    def clear(self) -> None:
-        """Remove every key of store and cache."""
-        self.delete_dir("")
 
     def _invalidate_below(self, prefix: str) -> None:
         start = f"{prefix}/" if prefix else ""

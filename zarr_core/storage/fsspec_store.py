@@ -106,6 +106,7 @@ class FsspecStore(Store):
         self._is_s3 = hasattr(fs, "_call_s3") and hasattr(fs, "split_path")
         # whose own writes are not atomic, and make no directories
         self._local = LocalStore(self.path or "/") if protocols & _LOCAL else None
+        self.supports_conditional_writes = self._local is not None
         self._prepare(protocols)
 
     def _prepare(self, protocols: set[str]) -> None:
@@ -428,16 +429,19 @@ class FsspecStore(Store):
 
         yield from self._overlapped(store, items, _size_of_item, cancel=False)
 
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; atomic where the file system can do that."""
+    def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
+        """Store `value` if the value still has `version` (None: does not exist); say whether.
+
+        Atomic where the file system is local, or can create only what does not exist.
+        """
         self._check_writable()
         path, data = self._full(key), bytes(value)
         if self._local is not None:
-            return self._local.set_if_not_exists(key, value)
+            return self._local.set_if_version(key, value, version)
         fs = self._live()
         method = fs._pipe_file if fs.async_impl else fs.pipe_file
-        if "mode" not in inspect.signature(method).parameters:
-            return super().set_if_not_exists(key, value)
+        if version is not None or "mode" not in inspect.signature(method).parameters:
+            return super().set_if_version(key, value, version)
         again = False
 
         async def create(fs: Any) -> bool:

@@ -190,27 +190,18 @@ class LocalStore(Store):
         path = self._path(key)
         self._put(path, value, _replace)
 
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists, atomically between processes too."""
-        self._check_writable()
-        path = self._path(key)
-        if self.exists(key):
-            return False
-        stored = self._put(path, value, _link)
-        if stored is None:  # no hard links here
-            return while_locked(path, lambda: not self.exists(key) and self._set(key, value))
-        return stored
-
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
 
         Atomic against other conditional writes, of other processes too.
         """
         self._check_writable()
-        return while_locked(
-            self._path(key),
-            lambda: self.get_versioned(key)[1] == version and self._set(key, value),
-        )
+        path = self._path(key)
+        if version is None:
+            stored = False if self.exists(key) else self._put(path, value, _link)
+            if stored is not None:  # there are hard links here
+                return stored
+        return while_locked(path, lambda: self._has_version(key, version) and self._set(key, value))
 
     def _set(self, key: str, value: Writable) -> bool:
         self.set(key, value)
@@ -343,10 +334,6 @@ class LocalStore(Store):
         if prefix and os.path.islink(directory):
             return iter((prefix,))
         return links_below(directory, f"{prefix}/".removeprefix("/"))
-
-    def is_empty(self, prefix: str = "") -> bool:
-        """Return whether there is no key below `prefix`."""
-        return next(self.list_prefix(prefix), None) is None
 
     # --- the store itself ------------------------------------------------------------------------
 

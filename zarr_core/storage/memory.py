@@ -15,7 +15,6 @@ from zarr_core.storage.base import (
     Writable,
     check_key,
     check_prefix,
-    content_version,
     slice_value,
 )
 
@@ -82,35 +81,21 @@ class MemoryStore(Store):
             keys = [self._prefix + key for key in keys]
         self._store_dict.update(zip(keys, values, strict=True))
 
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists, atomically; return whether it was stored."""
-        self._check_writable()
-        full, copy = self._prefix + check_key(key), bytes(memoryview(value))
-        if isinstance(self._store_dict, dict) and len(copy) > 1:
-            # a copy longer than one byte is an object of its own, so identity tells who stored
-            return self._store_dict.setdefault(full, copy) is copy
-        with _conditional:
-            if full in self._store_dict:
-                return False
-            self._store_dict[full] = copy
-            return True
-
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
 
         Atomic against other conditional writes of this process, through any handle.
         """
         self._check_writable()
+        full, copy = self._prefix + check_key(key), bytes(memoryview(value))
+        if version is None and isinstance(self._store_dict, dict) and len(copy) > 1:
+            # a copy longer than one byte is an object of its own, so identity tells who stored
+            return self._store_dict.setdefault(full, copy) is copy
         with _conditional:
-            if self.get_versioned(key)[1] != version:
+            if not self._has_version(key, version):
                 return False
-            self._store_dict[self._prefix + key] = bytes(value)
+            self._store_dict[full] = copy
             return True
-
-    def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
-        """Return a value and a token computed from its bytes."""
-        value = self.get(key)
-        return value, None if value is None else content_version(value)
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it does not exist."""

@@ -175,14 +175,6 @@ class ObjectStore(Store, Generic[T]):
         with self._errors("looking at", check_key(key)):
             return self._size(key)
 
-    def exists(self, key: str) -> bool:
-        """Return whether `key` has a value."""
-        try:
-            self.getsize(key)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
     def open_value(self, key: str) -> OpenValue | None:
         """Return a snapshot; reads are of the value that was opened or raise `ValueChangedError`."""
         import obstore
@@ -230,25 +222,16 @@ class ObjectStore(Store, Generic[T]):
         with self._errors("writing", check_key(key)):
             obstore.put(self._any, key, bytes(value))
 
-    def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; atomic where the service can do that."""
-        self._check_writable()
-        if type(self.store).__name__ not in _COMPARES and not self.supports_conditional_writes:
-            return super().set_if_not_exists(key, value)
-        stored = self._put_if(key, value, "create")
-        return super().set_if_not_exists(key, value) if stored is None else stored
-
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
 
         Atomic where the service compares ETags (`supports_conditional_writes`).
         """
         self._check_writable()
-        if version is None:
-            return self.set_if_not_exists(key, value)
-        if not self.supports_conditional_writes:
-            return super().set_if_version(key, value, version)
-        stored = self._put_if(key, value, _as_mode(version))
+        creates = version is None and type(self.store).__name__ in _COMPARES
+        stored = None
+        if creates or self.supports_conditional_writes:
+            stored = self._put_if(key, value, "create" if version is None else _as_mode(version))
         return super().set_if_version(key, value, version) if stored is None else stored
 
     @property

@@ -77,7 +77,6 @@ class WrapperStore(Store, Generic[S]):
     get = _passed_on(Store.get)
     set = _passed_on(Store.set)
     delete = _passed_on(Store.delete)
-    set_if_not_exists = _passed_on(Store.set_if_not_exists)
     open_value = _passed_on(Store.open_value)
     exists = _passed_on(Store.exists)
     getsize = _passed_on(Store.getsize)
@@ -93,7 +92,6 @@ class WrapperStore(Store, Generic[S]):
     delete_dir = _passed_on(Store.delete_dir)
     prune = _passed_on(Store.prune)
     links = _passed_on(Store.links)
-    clear = _passed_on(Store.clear)
 
     @property
     def read_only(self) -> bool:
@@ -164,8 +162,6 @@ class PrefixStore(WrapperStore[S]):
         return self._start + prefix if prefix else self._prefix
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method == "clear":
-            return self._store.delete_dir(self._prefix)
         first, *rest = args or ("",)
         if method in _OF_PATHS:
             first = self._below(first)
@@ -280,7 +276,7 @@ Seconds: TypeAlias = float | Callable[[], float]
 """A time in seconds, or what is called to get one each time."""
 
 
-_WRITING = frozenset({"set", "delete", "set_if_not_exists", "set_if_version"})
+_WRITING = frozenset({"set", "delete", "set_if_version"})
 
 
 class OneByOneStore(WrapperStore[S]):
@@ -291,7 +287,6 @@ class OneByOneStore(WrapperStore[S]):
     delete_many = Store.delete_many
     getsize_prefix = Store.getsize_prefix
     delete_dir = Store.delete_dir
-    clear = Store.clear
 
 
 class LatencyStore(OneByOneStore[S]):
