@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
@@ -16,7 +16,7 @@ from zarr_core.group import Group
 from zarr_core.hierarchy.nodes import check_not_erased, is_below
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.threads.key_locks import key_lock
-from zarr_core.threads.requests import overlap
+from zarr_core.threads.requests import each
 from zarr_core.threads.twins import async_twin
 from zarr_core.warn import warn
 
@@ -373,15 +373,7 @@ def _copy_values(start: StorePath, end: StorePath, pairs: list[tuple[str, str]])
             dest.set(new, value)
         return len(value)
 
-    if not (source.high_latency or dest.high_latency):
-        return sum(map(copy_one, pairs))
-    total = 0
-    with closing(overlap(copy_one, pairs)) as results:
-        for _, nbytes, error in results:
-            if error is not None:
-                raise error
-            total += nbytes or 0
-    return total
+    return sum(each(copy_one, pairs, slow=source.high_latency or dest.high_latency))
 
 
 copy_async = async_twin(copy)

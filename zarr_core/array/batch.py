@@ -24,7 +24,6 @@ from zarr_core.indexing.plan import Part, Plan, Selector, sub_plan
 from zarr_core.indexing.selection import Fields
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords
 from zarr_core.threads import key_locks
-from zarr_core.threads.requests import overlap
 from zarr_core.threads.twins import async_twin
 
 TILE_BYTES = 512
@@ -354,12 +353,9 @@ class Batch(Indexable, Generic[A]):
             del chunks[coords]
 
         try:
-            if space.store.high_latency and len(chosen) > 1:
-                loop._finish(overlap(store, chosen))
-            else:
-                chain = space.chain
-                cost = 0.0 if chain is None or chain.partial is not None else chain.encode_cost
-                loop._run(store, chosen, len(chosen), cost)
+            chain = space.chain
+            cost = 0.0 if chain is None or chain.partial is not None else chain.encode_cost
+            loop.for_each(space, store, chosen, cost)
         finally:
             self._bytes = sum(patches.nbytes for patches in chunks.values())
 

@@ -24,7 +24,7 @@ from zarr_core.metadata.chunk_grids import ChunkGrid
 from zarr_core.storage.base import Request, Value
 from zarr_core.threads import calls, pool
 from zarr_core.threads.calls import timeout as time_limit
-from zarr_core.threads.requests import overlap
+from zarr_core.threads.requests import finish, overlap
 from zarr_core.threads.twins import Read, async_twin
 
 __all__ = [
@@ -436,7 +436,7 @@ def _write_group(group: _Group[loop._Writer]) -> None:
 
 
 def _overlapped(function: Callable[[Any], None], groups: Sequence[Any]) -> None:
-    loop._finish(overlap(function, groups))
+    finish(overlap(function, groups))
 
 
 def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
@@ -444,7 +444,7 @@ def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
     if len(jobs) == 1:
         jobs[0]()
     elif jobs:
-        loop._finish(overlap(lambda job: job(), jobs))
+        finish(overlap(lambda job: job(), jobs))
 
 
 read_many_async = async_twin(read_many, private=True)

@@ -80,7 +80,7 @@ def _cut(array: Handle, old: ArrayMetadata, new: ArrayMetadata) -> None:
                 loop.fill_parts(space, OuterPlan(items, before))
                 rest[dim] = range(part.start, n)
 
-    loop.for_each(space, fill_outside, cut)
+    loop.for_each(space, fill_outside, cut, space.read_cost + space.write_cost)
 
 
 def append(array: Handle, data: npt.ArrayLike, axis: int) -> Shape:

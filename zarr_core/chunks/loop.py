@@ -40,7 +40,7 @@ from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Part, Plan, select
 from zarr_core.metadata.chunk_grids import Coords
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 from zarr_core.threads import key_locks, pool
-from zarr_core.threads.requests import overlap
+from zarr_core.threads.requests import finish, overlap
 from zarr_core.warn import warn
 
 DECODE_INTO_BYTES = 1 << 20
@@ -281,7 +281,7 @@ def _read_overlapped(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any) -
     chain = space.chain
     if chain is None or chain.partial is not None:
         read_part = _part_reader(space, plan, out, fields)
-        _finish(overlap(read_part, plan.parts(), limit=None))
+        finish(overlap(read_part, plan.parts()))
         return
     under_way: dict[int, Part] = {}
 
@@ -297,14 +297,6 @@ def _read_overlapped(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any) -
                 if error is not None:
                     raise error
             _place(space, plan, out, fields, part, data)
-
-
-def _finish(results: Iterator[tuple[int, Any, BaseException | None]]) -> None:
-    """Run overlapped work to its end; raise its first error once nothing runs any more."""
-    with closing(results):  # type: ignore[type-var]
-        for _, _, error in results:
-            if error is not None:
-                raise error
 
 
 # --- chunks with an inside -------------------------------------------------------------------------
@@ -412,7 +404,7 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         value = _flipped(value, plan)
     writer = _Writer(space, value, fields, plan)
     if space.store.high_latency and nparts > 1:
-        _finish(overlap(writer.write, plan.parts(), limit=None))
+        finish(overlap(writer.write, plan.parts()))
         return
     rows = None
     # Where storing takes long, it is done chunk by chunk, on more threads.
@@ -646,12 +638,14 @@ def write_whole(space: ChunkSpace, coords: Coords, chunk: NDArray) -> None:
         _put(space, key, _encoded(space, coords, chunk))
 
 
-def for_each(space: ChunkSpace, function: Callable[[Any], None], items: list[Any]) -> None:
-    """Call a function that reads and writes one chunk with each of several items."""
+def for_each(
+    space: ChunkSpace, function: Callable[[Any], None], items: list[Any], cost: float
+) -> None:
+    """Call a function that changes one chunk, for `cost` µs without the GIL, with each item."""
     if space.store.high_latency and len(items) > 1:
-        _finish(overlap(function, items))
+        finish(overlap(function, items))
         return
-    _run(function, items, len(items), space.read_cost + space.write_cost)
+    _run(function, items, len(items), cost)
 
 
 def fill_parts(space: ChunkSpace, plan: OuterPlan) -> None:

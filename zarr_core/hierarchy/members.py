@@ -1,8 +1,8 @@
 """Children and consolidated metadata: what spans more than one node."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar, final
 
 from zarr_core.errors import (
@@ -43,10 +43,10 @@ from zarr_core.metadata.documents import (
     load_json,
 )
 from zarr_core.metadata.group import parse_group_v3, parse_node, parse_zmetadata, zmetadata
-from zarr_core.storage.base import Request, Store, Value
+from zarr_core.storage.base import Value, values_of
 from zarr_core.storage.paths import StorePath, normalize_path
 from zarr_core.threads.key_locks import key_lock
-from zarr_core.threads.requests import overlap
+from zarr_core.threads.requests import each, finish
 from zarr_core.warn import warn
 
 T = TypeVar("T")
@@ -67,19 +67,6 @@ def _listed(place: StorePath) -> list[str]:
     return sorted(name for name in names if name not in DOCUMENTS and "\\" not in name)
 
 
-def _each(store: Store, call: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
-    """Return what `call` returns for items, in their order; overlapped on slow stores."""
-    if not store.high_latency:
-        return [call(item) for item in items]
-    results: dict[int, Any] = {}
-    with closing(overlap(call, items)) as answers:
-        for index, result, error in answers:
-            if error is not None:
-                raise error
-            results[index] = result
-    return [results[index] for index in sorted(results)]
-
-
 def child_names(place: StorePath, zarr_format: ZarrFormat) -> Iterator[str]:
     """Yield the names of the nodes directly below a place, without reading their documents."""
     store, marks = place.store, _MARKS[zarr_format]
@@ -89,7 +76,7 @@ def child_names(place: StorePath, zarr_format: ZarrFormat) -> Iterator[str]:
 
     names = _listed(place)
     if store.high_latency:
-        found = _each(store, exists, names)
+        found = each(exists, names, slow=True)
         yield from (name for name, there in zip(names, found, strict=True) if there)
     else:
         yield from filter(exists, names)
@@ -107,18 +94,10 @@ def _stored(
                 yield place, load_documents(place, found)
         return
     names = _NAMES[zarr_format]
-    asked = [(place, name) for place in places for name in names]
-    values: dict[str, dict[str, Value]] = {}
-    requests = [Request(place.key(name)) for place, name in asked]
-    with closing(places[0].store.get_many(requests)) as results:
-        for number, value, error in results:
-            if error is not None:
-                raise error
-            if value is not None:
-                place, name = asked[number]
-                values.setdefault(place.path, {})[name] = value
-    for place in places:
-        found = values.get(place.path, {})
+    keys = [[place.key(name) for name in names] for place in places]
+    values = values_of(places[0].store, chain.from_iterable(keys))
+    for place, own in zip(places, keys, strict=True):
+        found = {name: values[key] for name, key in zip(names, own, strict=True) if key in values}
         if is_node(place, found):
             yield place, load_documents(place, found)
 
@@ -175,7 +154,7 @@ def _levels(
     nodes: list[tuple[StorePath, dict[str, JSON]]] = []
     depth = 0
     while groups and (max_depth is None or depth <= max_depth):
-        listed = _each(store, _listed, groups)
+        listed = each(_listed, groups, slow=store.high_latency)
         below = zip(groups, listed, strict=True)
         places = [group.below(name) for group, names in below for name in names]
         found = list(_stored(places, zarr_format))
@@ -412,10 +391,7 @@ def create_nodes(
     for path, metadata in made.items():
         there = places[path]
         documents |= {there.key(name): text for name, text in new_documents(metadata).items()}
-    with closing(place.store.set_many(documents.items())) as results:
-        for result in results:
-            if result.error is not None:
-                raise result.error
+    finish(place.store.set_many(documents.items()))
     return made
 
 
@@ -431,7 +407,8 @@ def _kinds(places: Mapping[str, StorePath]) -> dict[str, str]:
             return "group"
         return None
 
-    found = _each(next(iter(places.values())).store, kind, places.values())
+    slow = next(iter(places.values())).store.high_latency
+    found = each(kind, places.values(), slow=slow)
     return {path: is_a for path, is_a in zip(places, found, strict=True) if is_a}
 
 
@@ -471,5 +448,5 @@ def move_node(place: StorePath, source: str, dest: str) -> None:
             store.set(new.path + key.removeprefix(old.path), value)
 
     for keys in (kinds := node_keys(old)):
-        _each(store, copy, keys)
+        each(copy, keys, slow=store.high_latency)
     remove_keys(old, kinds)

@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
 from typing import Any, TypeVar
 
 from zarr_core.errors import (
@@ -35,9 +34,10 @@ from zarr_core.metadata.documents import (
     load_json,
 )
 from zarr_core.metadata.group import parse_node
-from zarr_core.storage.base import Request, Store, Value
+from zarr_core.storage.base import Store, Value, values_of
 from zarr_core.storage.paths import StorePath, store_from
 from zarr_core.threads.key_locks import key_lock
+from zarr_core.threads.requests import finish
 from zarr_core.warn import warn
 
 _logger = logging.getLogger("zarr_core")
@@ -69,15 +69,9 @@ def _get_all(place: StorePath, names: Iterable[str]) -> dict[str, Value]:
     if not store.high_latency:
         values = ((name, _get(store, place.key(name))) for name in names)
         return {name: value for name, value in values if value is not None}
-    names = list(names)
-    found = {}
-    with closing(store.get_many([Request(place.key(name)) for name in names])) as results:
-        for number, value, error in results:
-            if error is not None:
-                raise error
-            if value is not None:
-                found[names[number]] = value
-    return found
+    keys = {name: place.key(name) for name in names}
+    found = values_of(store, keys.values())
+    return {name: found[key] for name, key in keys.items() if key in found}
 
 
 def read_node(
@@ -470,10 +464,7 @@ def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:
 def delete_keys(store: Store, keys: Iterable[str]) -> None:
     """Remove keys, each under its lock; overlapped on slow stores."""
     if store.high_latency:
-        with closing(store.delete_many(keys)) as results:
-            for result in results:
-                if result.error is not None:
-                    raise result.error
+        finish(store.delete_many(keys))
         return
     for key in keys:
         with key_lock(store.lock_key(key)):

@@ -28,6 +28,7 @@ from zarr_core.storage.base import (
     Writable,
     _size_of_item,
     _size_of_range,
+    as_results,
     check_key,
     check_prefix,
     check_range,
@@ -81,10 +82,8 @@ class FromZarrStore(Store):
     ) -> Generator[Result, None, None]:
         from zarr_core.threads.coroutines import overlap_on, own_loop
 
-        answers = overlap_on(own_loop(), call, items, size_of=size_of, cancel=cancel)
-        with closing(answers):
-            for index, value, error in answers:
-                yield Result(index, value, error)
+        loop = own_loop()
+        return as_results(overlap_on(loop, call, items, size_of=size_of, cancel=cancel))
 
     # --- reading ---
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
-from zarr_core.threads.requests import overlap
+from zarr_core.threads.requests import each, finish, overlap
 
 Value: TypeAlias = bytes | memoryview
 """What a store returns: bytes, or a flat read-only view of bytes that nobody will change."""
@@ -74,6 +74,18 @@ class OpenValue(Protocol):
     def close(self) -> None:
         """Give up what the snapshot holds (an open file)."""
         ...
+
+
+def values_of(store: "Store", keys: Iterable[str]) -> dict[str, Value]:
+    """Return the values of those keys that exist: one batch. Raises the first error."""
+    keys, found = [*keys], {}
+
+    def take(number: int, value: Value | None) -> None:
+        if value is not None:
+            found[keys[number]] = value
+
+    finish(store.get_many(map(Request, keys)), take)
+    return found
 
 
 def check_key(key: str) -> str:
@@ -320,7 +332,9 @@ class Store(ABC):
         size_of: Callable[[Any], int | None] | None = None,
     ) -> Generator[Result, None, None]:
         """Call something with every item: one after the other, or overlapped on threads."""
-        return _overlapped(call, items, size_of) if self.high_latency else _one_by_one(call, items)
+        if not self.high_latency:
+            return _one_by_one(call, items)
+        return as_results(overlap(call, items, size_of=size_of))
 
     # --- listing ---------------------------------------------------------------------------------
 
@@ -343,16 +357,7 @@ class Store(ABC):
 
     def getsize_prefix(self, prefix: str) -> int:
         """Return the total size in bytes of the values below `prefix`."""
-        keys = self.list_prefix(prefix)
-        if not self.high_latency:
-            return sum(map(self._size_or_zero, keys))
-        total = 0
-        with closing(overlap(self._size_or_zero, keys)) as sizes:
-            for _, size, error in sizes:
-                if error is not None:
-                    raise error
-                total += size or 0
-        return total
+        return sum(each(self._size_or_zero, self.list_prefix(prefix), slow=self.high_latency))
 
     def _size_or_zero(self, key: str) -> int:
         try:
@@ -367,10 +372,7 @@ class Store(ABC):
     def delete_dir(self, prefix: str) -> None:
         """Remove every key below `prefix`."""
         self._check_writable()
-        with closing(self.delete_many(list(self.list_prefix(prefix)))) as results:
-            for result in results:
-                if result.error is not None:
-                    raise result.error
+        finish(self.delete_many(list(self.list_prefix(prefix))))
 
     def prune(self, prefix: str) -> None:
         """Remove what deleted keys have left below `prefix`: directories that are empty now."""
@@ -444,11 +446,12 @@ def _one_by_one(call: Callable[[Any], Any], items: Iterable[Any]) -> Generator[R
             yield Result(index, value)
 
 
-def _overlapped(
-    call: Callable[[Any], Any], items: Iterable[Any], size_of: Callable[[Any], int | None] | None
+def as_results(
+    outcomes: Generator[tuple[int, Any, Exception | None], None, None],
 ) -> Generator[Result, None, None]:
-    with closing(overlap(call, items, size_of=size_of)) as answers:
-        for index, value, error in answers:
+    """Yield the outcomes of requests in flight as the contract says."""
+    with closing(outcomes):
+        for index, value, error in outcomes:
             yield Result(index, value, error)
 
 

@@ -7,7 +7,7 @@ threads, and itself where no thread can be had; `coroutines` has the same for an
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from contextvars import copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -45,6 +45,28 @@ def overlap(
         more calls, and waits for those under way.
     """
     return fly(_OnThreads(fn, limit, size_of), map(Flight[T, R], count(), items))
+
+
+def finish(
+    outcomes: Generator[tuple[int, R | None, Exception | None], None, None],
+    take: Callable[[int, Any], object] | None = None,
+) -> None:
+    """Give each position and value to `take`; raise the first error once nothing runs any more."""
+    with closing(outcomes):
+        for index, value, error in outcomes:
+            if error is not None:
+                raise error
+            if take is not None:
+                take(index, value)
+
+
+def each(fn: Callable[[T], R], items: Iterable[T], *, slow: bool) -> list[R]:
+    """Return what `fn` returns for items, in their order; overlapped if it waits for something slow."""
+    if not slow:
+        return [fn(item) for item in items]
+    found: dict[int, R] = {}
+    finish(overlap(fn, items), found.__setitem__)
+    return [found[index] for index in range(len(found))]
 
 
 class Flight(Job, Generic[T, R]):
