@@ -19,6 +19,7 @@ from zarr_core.array.create import (
     create,
     default_format,
     place_and_mode,
+    without,
 )
 from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import ContainsGroupError, NodeNotFoundError
@@ -177,18 +178,7 @@ def group(
     storage_options: dict[str, Any] | None = None,
 ) -> Group:
     """Open a group, or create it when there is none; with `overwrite` always create it."""
-    return open_group(
-        store,
-        mode="w" if overwrite else "a",
-        chunk_store=chunk_store,
-        cache_attrs=cache_attrs,
-        synchronizer=synchronizer,
-        path=path,
-        zarr_format=zarr_format,
-        meta_array=meta_array,
-        attributes=attributes,
-        storage_options=storage_options,
-    )
+    return open_group(mode="w" if overwrite else "a", **without(locals(), "overwrite"))
 
 
 def open_consolidated(
@@ -290,11 +280,7 @@ def save(
     """
     if not args and not kwargs:
         raise ValueError("at least one array is needed")
-    where: dict[str, Any] = {
-        "zarr_format": zarr_format,
-        "path": path,
-        "storage_options": storage_options,
-    }
+    where = without(locals(), "store", "args", "kwargs")
     if len(args) == 1 and not kwargs:
         save_array(store, args[0], **where)
     else:

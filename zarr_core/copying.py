@@ -80,7 +80,7 @@ class _Copying:
     without_attrs: bool
     if_exists: IfExists
     dry_run: bool
-    options: Mapping[str, Any]
+    create_kws: Mapping[str, Any]
     copied: int = 0
     skipped: int = 0
     nbytes: int = 0
@@ -133,7 +133,7 @@ class _Copying:
         return True
 
     def _array(self, source: Any, path: str) -> None:
-        options: dict[str, Any] = {"zarr_format": self.dest.metadata.zarr_format, **self.options}
+        options: dict[str, Any] = {"zarr_format": self.dest.metadata.zarr_format, **self.create_kws}
         options.setdefault("attributes", {} if self.without_attrs else _attributes(source))
         if not isinstance(source, Array):
             options.setdefault("chunks", getattr(source, "chunks", None) or "auto")
@@ -183,25 +183,17 @@ def _check_apart(source: Any, place: StorePath) -> None:
 
 
 def _copy_nodes(
-    source: Any,
-    dest: Group,
-    name: str | None,
-    log: Log,
-    if_exists: IfExists,
-    *,
-    shallow: bool,
-    without_attrs: bool,
-    dry_run: bool,
-    options: Mapping[str, Any],
+    source: Any, dest: Group, name: str | None, *, log: Log, dry_run: bool, **how: Any
 ) -> Counts:
     """Copy a node to a name, or without a name what is in a group."""
     if not isinstance(dest, Group):
         raise ValueError(f"dest must be a group, not {dest!r}")  # noqa: TRY004 - as zarr 2
     _check_apart(source, dest.store_path / (name or ""))
+    if_exists = how["if_exists"]
     _check_if_exists(if_exists, ("raise", "replace", "skip", "skip_initialized"))
 
     def run(write: Callable[[str], Any], *, dry: bool) -> _Copying:
-        work = _Copying(dest, write, shallow, without_attrs, if_exists, dry, options)
+        work = _Copying(dest, write, dry_run=dry, **how)
         if name is None:
             work.members(source, "")
         else:
@@ -252,20 +244,11 @@ def copy(
 
     Returns how many nodes were copied, how many skipped, and the bytes of the arrays copied.
     """
+    given = dict(locals())
     name = name or (getattr(source, "name", None) or "").rpartition("/")[2]
     if not name:
         raise TypeError("source has no name; say with `name` what the copy is called")
-    return _copy_nodes(
-        source,
-        dest,
-        normalize_path(name),
-        log,
-        if_exists,
-        shallow=shallow,
-        without_attrs=without_attrs,
-        dry_run=dry_run,
-        options=create_kws,
-    )
+    return _copy_nodes(**given | {"name": normalize_path(name)})
 
 
 def copy_all(
@@ -279,17 +262,7 @@ def copy_all(
     **create_kws: Any,
 ) -> Counts:
     """Copy all members of a group into another group; see `copy`."""
-    return _copy_nodes(
-        source,
-        dest,
-        None,
-        log,
-        if_exists,
-        shallow=shallow,
-        without_attrs=without_attrs,
-        dry_run=dry_run,
-        options=create_kws,
-    )
+    return _copy_nodes(name=None, **locals())
 
 
 # --- stored values ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_core.array import create
 from zarr_core.array.array import Array
-from zarr_core.array.create import make_array
+from zarr_core.array.create import make_array, without
 from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import (
     ArrayNotFoundError,
@@ -409,32 +409,13 @@ class Group(Node):
         write_data: bool = True,
     ) -> Array:
         """Create an array below this group, in its format; see `zarr_core.create_array`."""
+        given = without(locals(), "self", "name", "compressor", "storage_options")
         if not (isinstance(compressor, str) and compressor == "auto"):
             warn("compressor")
-            compressors = compressor
+            given["compressors"] = compressor
         warn_ignored(storage_options=storage_options)
-        place = self._place(name)
-        made = make_array(
-            place,
-            below=self.store_path,
-            shape=shape,
-            dtype=dtype,
-            data=data,
-            chunks=chunks,
-            shards=shards,
-            filters=filters,
-            compressors=compressors,
-            serializer=serializer,
-            fill_value=fill_value,
-            order=order,
-            zarr_format=self._metadata.zarr_format,
-            attributes=attributes,
-            chunk_key_encoding=chunk_key_encoding,
-            dimension_names=dimension_names,
-            overwrite=overwrite,
-            config=config,
-            write_data=write_data,
-        )
+        place, zarr_format = self._place(name), self._metadata.zarr_format
+        made = make_array(place, below=self.store_path, zarr_format=zarr_format, **given)
         return self._through(self._created(place, made.metadata, replaced=overwrite), made)
 
     create = create_array

@@ -168,26 +168,15 @@ def create_array(
     Raises `MetadataValidationError` (a `ValueError`) for what cannot be expressed; nothing is
     stored then.
     """
-    return make_array(
-        store_from(store, path=name, storage_options=storage_options),
-        shape=shape,
-        dtype=dtype,
-        data=data,
-        chunks=chunks,
-        shards=shards,
-        filters=filters,
-        compressors=compressors,
-        serializer=serializer,
-        fill_value=fill_value,
-        order=order,
-        zarr_format=zarr_format or default_format(),
-        attributes=attributes,
-        chunk_key_encoding=chunk_key_encoding,
-        dimension_names=dimension_names,
-        overwrite=overwrite,
-        config=config,
-        write_data=write_data,
-    )
+    given = without(locals(), "store", "name", "storage_options")
+    place = store_from(store, path=name, storage_options=storage_options)
+    given.update(zarr_format=zarr_format or default_format())
+    return make_array(place, **given)
+
+
+def without(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return arguments by name, some left out: `locals()` at the start of a function are all."""
+    return {name: value for name, value in given.items() if name not in names}
 
 
 def make_array(
@@ -304,20 +293,16 @@ def from_array(
     otherwise. Data of a Zarr array is copied chunk by chunk. Other parameters and errors are those
     of `create_array`.
     """
+    given = dict(locals())
     source = as_values(data, None)
-    kept: dict[str, Any] = {
-        "chunks": chunks,
-        "shards": shards,
-        "filters": filters,
-        "compressors": compressors,
-        "serializer": serializer,
-    }
+    kept: dict[str, Any] = {"shards": None}
+    kept |= dict.fromkeys(("chunks", "filters", "compressors", "serializer"), "auto")
     if isinstance(source, Array):
         metadata = source.metadata
         zarr_format = zarr_format or metadata.zarr_format
         same = zarr_format == metadata.zarr_format
         regular = metadata.chunk_grid.chunk_shape is not None
-        original = {
+        kept = {
             "chunks": source.chunks if regular else metadata.chunk_grid,
             "shards": source.shards if regular and zarr_format == 3 else None,
             "filters": source.filters if same else "auto",
@@ -325,47 +310,23 @@ def from_array(
             "serializer": source.serializer if same and zarr_format == 3 else "auto",
         }
         if not regular and metadata.sharding is not None:
-            original |= {"chunks": metadata.sharding.configuration["chunk_shape"]}
-            original |= {"shards": metadata.chunk_grid}
+            kept |= {"chunks": metadata.sharding.configuration["chunk_shape"]}
+            kept |= {"shards": metadata.chunk_grid}
         if fill_value is DEFAULT_FILL_VALUE:
-            fill_value = metadata.fill_value
+            given["fill_value"] = metadata.fill_value
         if attributes is None:
-            attributes = metadata.attributes
+            given["attributes"] = metadata.attributes
         if same and zarr_format == 3 and dimension_names is None:
-            dimension_names = metadata.names
+            given["dimension_names"] = metadata.names
         if same and chunk_key_encoding is None:
-            chunk_key_encoding = metadata.chunk_key_encoding
+            given["chunk_key_encoding"] = metadata.chunk_key_encoding
         if zarr_format == 2 and order is None:
-            order = source.order
-        kept = {k: original[k] if _is_keep(v) else v for k, v in kept.items()}
-    auto = {
-        "chunks": "auto",
-        "shards": None,
-        "filters": "auto",
-        "compressors": "auto",
-        "serializer": "auto",
-    }
-    kept = {k: auto[k] if _is_keep(v) else v for k, v in kept.items()}
-    return create_array(
-        store,
-        name=name,
-        data=source,
-        fill_value=fill_value,
-        order=order,
-        zarr_format=zarr_format or default_format(),
-        attributes=attributes,
-        chunk_key_encoding=chunk_key_encoding,
-        dimension_names=dimension_names,
-        storage_options=storage_options,
-        overwrite=overwrite,
-        config=config,
-        write_data=write_data,
-        **kept,
-    )
-
-
-def _is_keep(value: Any) -> bool:
-    return isinstance(value, str) and value == "keep"
+            given["order"] = source.order
+    for key, value in kept.items():
+        if isinstance(given[key], str) and given[key] == "keep":
+            given[key] = value
+    given.update(data=source, zarr_format=zarr_format or default_format())
+    return create_array(**given)
 
 
 def create(

@@ -363,18 +363,32 @@ def build_metadata(
     else:
         fill = None if fill_value is None else data_type.cast_fill(unmasked(fill_value))
     if zarr_format == 2:
-        return _v2_metadata(
+        refused = {
+            "shards": shards is not None,
+            "serializer": serializer is not None and not isinstance(serializer, str),
+            "dimension names": dimension_names is not None,
+            "rectilinear chunk grids": inner.chunk_shape is None,
+        }
+        for what, is_given in refused.items():
+            if is_given:
+                raise ValueError(f"Zarr format 2 has no {what}")
+        if keys.name != "v2":
+            raise ValueError("Zarr format 2 has only the chunk key encoding 'v2'")
+        v2_filters, v2_compressor = _v2_codecs(data_type, filters, compressors)
+        layout = order or config.get("array.order")
+        if layout not in ("C", "F"):
+            raise ValueError(f"order must be 'C' or 'F', not {order!r}")
+        return ArrayMetadata(
+            2,
             data_type,
             inner,
             keys,
             fill,
-            filters,
-            compressors,
-            serializer,
-            shards,
-            order,
+            make_v2_codecs(layout, len(lengths), v2_filters, v2_compressor),
             checked,
-            dimension_names,
+            order=layout,
+            v2_filters=v2_filters,
+            v2_compressor=v2_compressor,
         )
     if order is not None:
         warn("order")
@@ -422,47 +436,6 @@ def _sharding(chunk_shape: Shape, codecs: Sequence[NamedConfig], location: str) 
             "index_codecs": [codec.to_json() for codec in index_codecs],
             "index_location": location,
         },
-    )
-
-
-def _v2_metadata(
-    data_type: DataType,
-    grid: ChunkGrid,
-    keys: ChunkKeyEncoding,
-    fill: Any,
-    filters: Any,
-    compressors: Any,
-    serializer: Any,
-    shards: Any,
-    order: Literal["C", "F"] | None,
-    attributes: Mapping[str, JSON],
-    dimension_names: Any,
-) -> ArrayMetadata:
-    if shards is not None:
-        raise ValueError("Zarr format 2 has no shards")
-    if not isinstance(serializer, str) and serializer is not None:
-        raise ValueError("Zarr format 2 has no serializer")
-    if dimension_names is not None:
-        raise ValueError("Zarr format 2 has no dimension names")
-    if grid.chunk_shape is None:
-        raise ValueError("Zarr format 2 has no rectilinear chunk grids")
-    if keys.name != "v2":
-        raise ValueError("Zarr format 2 has only the chunk key encoding 'v2'")
-    v2_filters, v2_compressor = _v2_codecs(data_type, filters, compressors)
-    layout = order or config.get("array.order")
-    if layout not in ("C", "F"):
-        raise ValueError(f"order must be 'C' or 'F', not {order!r}")
-    return ArrayMetadata(
-        2,
-        data_type,
-        grid,
-        keys,
-        fill,
-        make_v2_codecs(layout, len(grid.axes), v2_filters, v2_compressor),
-        attributes,
-        order=layout,
-        v2_filters=v2_filters,
-        v2_compressor=v2_compressor,
     )
 
 
