@@ -8,10 +8,11 @@ Environment variables `ZARR_CORE_ARRAY__ORDER=F` (or `ZARR_...`) set `array.orde
 import ast
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeAlias, final, get_args
 from weakref import ref
@@ -23,37 +24,57 @@ MemoryOrder: TypeAlias = Literal["C", "F"]
 SubchunkWriteOrder: TypeAlias = Literal["morton", "unordered", "lexicographic", "colexicographic"]
 SUBCHUNK_WRITE_ORDERS: tuple[SubchunkWriteOrder, ...] = get_args(SubchunkWriteOrder)
 
-DEFAULTS: Mapping[str, Any] = {
-    "array.order": "C",
-    "array.write_empty_chunks": False,
-    "array.read_missing_chunks": True,
-    "array.sharding_coalesce_max_gap_bytes": 1 << 20,
-    "array.sharding_coalesce_max_bytes": 16 << 20,
-    "array.target_shard_size_bytes": None,
+_Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
+"""What a setting may be, in words and as a test. What is None by default may be None, too."""
+
+
+def _number(value: Any, least: int = 0, kinds: Any = int) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and bool(value >= least)
+
+
+def _one_of(*choices: Any) -> _Rule:
+    return f"one of {choices}", lambda value: value in choices
+
+
+_SWITCH: _Rule = "True or False", lambda value: isinstance(value, bool)
+_SIZE: _Rule = "a number that is not negative", _number
+_COUNT: _Rule = "a number of at least 1", partial(_number, least=1)
+_SECONDS: _Rule = _SIZE[0], partial(_number, kinds=(int, float))
+
+_SETTINGS: Mapping[str, tuple[Any, _Rule]] = {
+    "array.order": ("C", _one_of("C", "F")),
+    "array.write_empty_chunks": (False, _SWITCH),
+    "array.read_missing_chunks": (True, _SWITCH),
+    "array.sharding_coalesce_max_gap_bytes": (1 << 20, _SIZE),
+    "array.sharding_coalesce_max_bytes": (16 << 20, _SIZE),
+    "array.target_shard_size_bytes": (None, _SIZE),
     # Shard indexes kept per array, in bytes; 0 is off. See docs on shards changed by others.
-    "array.shard_index_cache_bytes": 0,
-    "array.batch_bytes": 256 << 20,
-    "array.lock": None,
-    "default_zarr_format": 3,
-    "json_indent": 2,
+    "array.shard_index_cache_bytes": (0, _SIZE),
+    "array.batch_bytes": (256 << 20, _SIZE),
+    "array.lock": (None, _SWITCH),
+    "default_zarr_format": (3, _one_of(2, 3)),
+    "json_indent": (2, _SIZE),
     # Threads that decode and encode inside one call, the caller's own included.
-    "threading.max_workers": None,
+    "threading.max_workers": (None, _COUNT),
     # One budget per process for requests on their way to high-latency stores.
-    "io.max_requests": 256,
-    "io.max_bytes": 1 << 30,
+    "io.max_requests": (256, _COUNT),
+    "io.max_bytes": (1 << 30, _SIZE),
     # Seconds for which a request to a busy or broken server is made again.
-    "io.retry_seconds": 10,
+    "io.retry_seconds": (10, _SECONDS),
     # Calls of `*_async` twins that run at once, for stores of low and of high latency.
-    "async.limit": None,
-    "async.limit_high_latency": 256,
+    "async.limit": (None, _COUNT),
+    "async.limit_high_latency": (256, _SIZE),
     # Seconds after which a call gives up; None is never.
-    "async.timeout": None,
-    "metadata.max_bytes": 64 << 20,
+    "async.timeout": (None, _SECONDS),
+    "metadata.max_bytes": (64 << 20, _SIZE),
     # What one result or one chunk may need; None is the memory of the machine.
-    "memory.max_bytes": None,
+    "memory.max_bytes": (None, _SIZE),
     # What one chunk of text or bytes of any length may decode to.
-    "memory.max_variable_chunk_bytes": 1 << 30,
+    "memory.max_variable_chunk_bytes": (1 << 30, _SIZE),
 }
+"""Every key, its default, and what it may be."""
+
+DEFAULTS = {key: default for key, (default, _) in _SETTINGS.items()}
 """Every key and its default."""
 
 WITHOUT_MEANING = frozenset(
@@ -80,36 +101,10 @@ class BadConfigError(ValueError, KeyError):
         return ValueError.__str__(self)
 
 
-_CHOICES: Mapping[str, tuple[Any, ...]] = {"array.order": ("C", "F"), "default_zarr_format": (2, 3)}
-
-_OPTIONAL = frozenset(
-    {
-        "array.lock",
-        "array.target_shard_size_bytes",
-        "threading.max_workers",
-        "async.limit",
-        "async.timeout",
-        "memory.max_bytes",
-    }
-)
-
-
 def _check(key: str, value: Any) -> None:
-    if key in _CHOICES:
-        if value not in _CHOICES[key]:
-            raise BadConfigError(f"{key} must be one of {_CHOICES[key]}, not {value!r}")
-        return
-    if value is None and key in _OPTIONAL:
-        return
-    if isinstance(DEFAULTS[key], bool) or key == "array.lock":
-        if not isinstance(value, bool):
-            raise BadConfigError(f"{key} must be True or False, not {value!r}")
-        return
-    allowed = (int, float) if key in {"async.timeout", "io.retry_seconds"} else (int,)
-    if isinstance(value, bool) or not isinstance(value, allowed) or value < 0:
-        raise BadConfigError(f"{key} must be a number that is not negative, not {value!r}")
-    if value == 0 and key in {"threading.max_workers", "io.max_requests", "async.limit"}:
-        raise BadConfigError(f"{key} must be at least 1")
+    default, (allowed, fits) = _SETTINGS[key]
+    if not (fits(value) or (value is None and default is None)):
+        raise BadConfigError(f"{key} must be {allowed}, not {value!r}")
 
 
 _SWITCHES = {"0": False, "false": False, "1": True, "true": True}
@@ -315,21 +310,21 @@ config = Config()
 class ArrayConfig:
     """How one array is read and written; fixed when it is opened, changed by `with_config`."""
 
-    order: MemoryOrder = "C"
+    order: MemoryOrder = DEFAULTS["array.order"]
     """Memory order of results."""
-    write_empty_chunks: bool = False
+    write_empty_chunks: bool = DEFAULTS["array.write_empty_chunks"]
     """Store chunks that hold nothing but the fill value."""
-    read_missing_chunks: bool = True
+    read_missing_chunks: bool = DEFAULTS["array.read_missing_chunks"]
     """Read chunks that are not stored as the fill value; otherwise raise `ChunkNotFoundError`."""
-    sharding_coalesce_max_gap_bytes: int = 1 << 20
+    sharding_coalesce_max_gap_bytes: int = DEFAULTS["array.sharding_coalesce_max_gap_bytes"]
     """Ranges of a shard that are at most this far apart are read with one request."""
-    sharding_coalesce_max_bytes: int = 16 << 20
+    sharding_coalesce_max_bytes: int = DEFAULTS["array.sharding_coalesce_max_bytes"]
     """Ranges are not merged beyond this size."""
-    shard_index_cache_bytes: int = 0
+    shard_index_cache_bytes: int = DEFAULTS["array.shard_index_cache_bytes"]
     """Memory for indexes of shards; 0 reads the index at every call."""
-    batch_bytes: int = 256 << 20
+    batch_bytes: int = DEFAULTS["array.batch_bytes"]
     """Memory that `Array.batch()` may hold before it writes."""
-    lock: bool | None = None
+    lock: bool | None = DEFAULTS["array.lock"]
     """Lose nothing when processes write to different parts of one chunk, all with this option: a
     chunk is read, and written on the condition that it is still the same, or else changed anew.
     None is for handles that were unpickled in another process than they were made in."""
@@ -339,9 +334,8 @@ class ArrayConfig:
     """Awaited calls on this array that run at once; None takes the process-wide setting."""
 
     def __post_init__(self) -> None:
-        for name in self.to_dict():
-            if (key := f"array.{name}") in DEFAULTS:
-                _check(key, getattr(self, name))
+        for name in _SET_FOR_ALL:
+            _check(f"array.{name}", getattr(self, name))
         if self.subchunk_write_order not in (None, *SUBCHUNK_WRITE_ORDERS):
             raise BadConfigError(
                 f"subchunk_write_order must be one of {SUBCHUNK_WRITE_ORDERS}, "
@@ -362,9 +356,7 @@ class ArrayConfig:
         changes, overrides = config.stamp()
         known_changes, known_overrides, known = _known
         if changes != known_changes or overrides is not known_overrides:
-            names = [key.removeprefix("array.") for key in _SETTINGS]
-            values = dict(zip(names, map(config.get, _SETTINGS), strict=True))
-            known = ArrayConfig(**values)
+            known = ArrayConfig(**{name: config.get(f"array.{name}") for name in _SET_FOR_ALL})
             _known = changes, overrides, known
         return known
 
@@ -380,7 +372,7 @@ class ArrayConfig:
         return replace(self, **changes)
 
 
-_SETTINGS = tuple(key for f in fields(ArrayConfig) if (key := f"array.{f.name}") in DEFAULTS)
+_SET_FOR_ALL = [option.name for option in fields(ArrayConfig) if f"array.{option.name}" in DEFAULTS]
 
 
 _known: tuple[int, Mapping[str, Any], ArrayConfig] = (-1, {}, ArrayConfig())
