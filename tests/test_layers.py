@@ -15,7 +15,6 @@ NAME = PACKAGE.name
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
-    "warn": (),
     "locks": (),
     "config": (),
     "threads": ("calls", "pool", "key_locks", "requests", "coroutines", "twins"),

@@ -10,6 +10,7 @@ import pytest
 
 import zarr_core as zarr
 from zarr_core.errors import (
+    WARNINGS,
     UnstableSpecificationWarning,
     ZarrDeprecationWarning,
     ZarrFutureWarning,
@@ -17,7 +18,6 @@ from zarr_core.errors import (
     ZarrUserWarning,
 )
 from zarr_core.storage import MemoryStore
-from zarr_core.warn import WARNINGS
 
 
 def both_formats() -> Any:

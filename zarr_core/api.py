@@ -22,7 +22,7 @@ from zarr_core.array.create import (
     without,
 )
 from zarr_core.config import ArrayConfigLike
-from zarr_core.errors import ContainsGroupError, NodeNotFoundError
+from zarr_core.errors import ContainsGroupError, NodeNotFoundError, warn, warn_ignored
 from zarr_core.group import Group
 from zarr_core.hierarchy.members import consolidate, create_nodes
 from zarr_core.hierarchy.nodes import read_node
@@ -31,7 +31,6 @@ from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.storage.base import Store
 from zarr_core.threads.twins import async_twin
-from zarr_core.warn import warn, warn_ignored
 
 __all__ = [
     "consolidate_metadata",

@@ -16,6 +16,8 @@ from zarr_core.errors import (
     ContainsGroupError,
     GroupNotFoundError,
     NodeNotFoundError,
+    warn,
+    warn_ignored,
 )
 from zarr_core.hierarchy.create import DEFAULT_FILL_VALUE, as_shape, create_node
 from zarr_core.hierarchy.info import GroupInfo, Tree
@@ -37,7 +39,6 @@ from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, chec
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
 from zarr_core.threads.twins import async_tuple_twin, async_twin
-from zarr_core.warn import warn, warn_ignored
 
 D = TypeVar("D")
 

@@ -11,7 +11,7 @@ from zarr_core.array.asynchronous import AsyncArray
 from zarr_core.codecs import codec_from_dict
 from zarr_core.codecs.base import ArrayArrayCodec, BytesBytesCodec, Codec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, MemoryOrder, array_config, config
-from zarr_core.errors import ContainsArrayError, NodeNotFoundError, ReadOnlyError
+from zarr_core.errors import ContainsArrayError, NodeNotFoundError, ReadOnlyError, warn_ignored
 from zarr_core.hierarchy.create import (
     DEFAULT_FILL_VALUE,
     ChunksLike,
@@ -28,7 +28,6 @@ from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.threads.twins import async_twin
-from zarr_core.warn import warn_ignored
 
 __all__ = [
     "array",

@@ -31,17 +31,12 @@ from zarr_core.chunks.rows import (
 )
 from zarr_core.chunks.space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
 from zarr_core.codecs.base import Buffer
-from zarr_core.errors import (
-    CodecError,
-    ConflictError,
-    ValueChangedError,
-)
+from zarr_core.errors import CodecError, ConflictError, ValueChangedError, warn
 from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan, Part, Plan, selected_shape
 from zarr_core.metadata.chunk_grids import Coords
 from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 from zarr_core.threads import key_locks, pool
 from zarr_core.threads.requests import finish, overlap
-from zarr_core.warn import warn
 
 DECODE_INTO_BYTES = 1 << 20
 """From this size on, decoding into the result saves more than it costs."""

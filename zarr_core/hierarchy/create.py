@@ -14,7 +14,7 @@ import numpy as np
 from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import Codec
 from zarr_core.config import config
-from zarr_core.errors import describe
+from zarr_core.errors import describe, warn
 from zarr_core.hierarchy.nodes import (
     check_absent,
     check_name,
@@ -45,7 +45,6 @@ from zarr_core.metadata.documents import (
     make_v2_codecs,
 )
 from zarr_core.storage import StorePath
-from zarr_core.warn import warn
 
 Auto: TypeAlias = Literal["auto"]
 ShapeLike: TypeAlias = int | Sequence[int]

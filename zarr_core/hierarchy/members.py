@@ -10,6 +10,7 @@ from zarr_core.errors import (
     ContainsArrayError,
     ContainsGroupError,
     NodeNotFoundError,
+    warn,
 )
 from zarr_core.hierarchy.nodes import (
     check_absent,
@@ -47,7 +48,6 @@ from zarr_core.storage.base import Value, values_of
 from zarr_core.storage.paths import StorePath, normalize_path
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import each, finish
-from zarr_core.warn import warn
 
 T = TypeVar("T")
 

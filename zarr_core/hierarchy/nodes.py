@@ -19,6 +19,7 @@ from zarr_core.errors import (
     NotAGroupError,
     NotAnArrayError,
     StoreError,
+    warn,
 )
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import (
@@ -38,7 +39,6 @@ from zarr_core.storage.base import Store, Value, values_of
 from zarr_core.storage.paths import StorePath, store_from
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import finish
-from zarr_core.warn import warn
 
 _logger = logging.getLogger("zarr_core")
 

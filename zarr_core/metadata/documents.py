@@ -20,10 +20,10 @@ from zarr_core.errors import (
     MetadataValidationError,
     NodeTypeValidationError,
     describe,
+    warn,
 )
 from zarr_core.metadata.chunk_grids import Shape
 from zarr_core.metadata.data_types import DataType
-from zarr_core.warn import warn
 
 ZarrFormat: TypeAlias = Literal[2, 3]
 JSON: TypeAlias = Any
