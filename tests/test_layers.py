@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "group": (),
     "copying": (),
     "api": (),
+    "compat": ("dtype", "registry"),
 }
 """The rooms of zarr_core, from the lowest to the highest, and their files in the same order."""
 

@@ -1,0 +1,1 @@
+"""The names of zarr-python for what is here under another one, thin."""

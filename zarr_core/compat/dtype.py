@@ -1,0 +1,219 @@
+"""Data types under the names that zarr-python gives them: `Int32()`, `VariableLengthUTF8()`, ...
+
+Calling one of these classes returns a `DataType`, which every parameter `dtype` accepts;
+`isinstance(data_type, Int32)` tells what a data type is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias, final
+
+import numpy as np
+
+from zarr_core.errors import DataTypeValidationError, describe
+from zarr_core.metadata import data_types
+from zarr_core.metadata.data_types import DataType
+from zarr_core.metadata.documents import ZarrFormat
+
+__all__ = [
+    "Bool",
+    "Complex64",
+    "Complex128",
+    "DataType",
+    "DataTypeValidationError",
+    "DateTime64",
+    "FixedLengthUTF32",
+    "Float16",
+    "Float32",
+    "Float64",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "NullTerminatedBytes",
+    "RawBytes",
+    "Struct",
+    "Structured",
+    "TimeDelta64",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "VariableLengthBytes",
+    "VariableLengthUTF8",
+    "ZDType",
+    "data_type_registry",
+    "parse_dtype",
+]
+
+Endianness: TypeAlias = Literal["little", "big"]
+
+ZDType = DataType
+"""What zarr-python calls the base of its data types."""
+
+
+class _Name(type):
+    """The type of the classes below: they have no instances, but make and recognise data types."""
+
+    make: Callable[..., Any]
+    """Returns the NumPy dtype for the class's parameters."""
+    matches: Callable[[np.dtype[Any]], bool]
+
+    def __new__(
+        cls, name: str, make: Callable[..., Any], matches: Callable[[np.dtype[Any]], bool]
+    ) -> "_Name":
+        made = super().__new__(
+            cls, name, (), {"__module__": "zarr_core.dtype", "__doc__": make.__doc__}
+        )
+        made.make, made.matches = make, matches
+        return made
+
+    def __init__(cls, name: str, *_: Any) -> None:
+        super().__init__(name, (), {})
+
+    def __call__(cls, **parameters: Any) -> DataType:
+        return DataType(np.dtype(cls.make(**parameters)))
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, DataType) and cls.matches(value.dtype)
+
+    def from_native_dtype(cls, dtype: Any) -> DataType:
+        """Return the data type of a NumPy dtype; raise `DataTypeValidationError` for others."""
+        found = DataType(np.dtype(dtype))
+        if not cls.__instancecheck__(found):
+            raise DataTypeValidationError(f"{describe(dtype)} is not a {cls.__name__}")
+        return found
+
+
+def _number(name: str, code: str) -> _Name:
+    plain = np.dtype(code)
+
+    def without_order() -> np.dtype[Any]:
+        return plain
+
+    def with_order(*, endianness: Endianness = "little") -> np.dtype[Any]:
+        return _ordered(code, endianness)
+
+    make = without_order if plain.itemsize == 1 else with_order
+    make.__doc__ = f"NumPy's {plain.name}."
+    return _Name(name, make, lambda dtype: dtype.type is plain.type)
+
+
+def _ordered(code: str, endianness: Endianness) -> np.dtype[Any]:
+    if endianness not in ("little", "big"):
+        raise ValueError(f"endianness must be 'little' or 'big', not {endianness!r}")
+    return np.dtype(code).newbyteorder("<" if endianness == "little" else ">")
+
+
+def _of_kind(kind: str) -> Callable[[np.dtype[Any]], bool]:
+    return lambda dtype: dtype.kind == kind and dtype.names is None
+
+
+def _text(*, length: int, endianness: Endianness = "little") -> np.dtype[Any]:
+    """Text of up to `length` code points."""
+    return _ordered(f"U{length}", endianness)
+
+
+def _null_terminated(*, length: int) -> str:
+    """Bytes of up to `length`, without trailing zeros."""
+    return f"S{length}"
+
+
+def _raw(*, length: int) -> str:
+    """Bytes of exactly `length`."""
+    return f"V{length}"
+
+
+def _time(code: str) -> Callable[..., np.dtype[Any]]:
+    def make(
+        *, endianness: Endianness = "little", scale_factor: int = 1, unit: str = "generic"
+    ) -> np.dtype[Any]:
+        """Times as numbers of `scale_factor` units."""
+        suffix = "" if unit == "generic" else f"[{scale_factor}{unit}]"
+        return _ordered(f"{code}{suffix}", endianness)
+
+    return make
+
+
+def _struct(*, fields: Any) -> np.dtype[Any]:
+    """Several named fields: pairs of name and data type."""
+    return np.dtype([(name, data_types.parse_dtype(field, 2).dtype) for name, field in fields])
+
+
+def _strings() -> np.dtype[Any]:
+    """Text of any length."""
+    return np.dtypes.StringDType()
+
+
+def _bytes() -> np.dtype[Any]:
+    """Bytes of any length."""
+    return np.dtype(object)
+
+
+Bool = _number("Bool", "?")
+Int8, Int16 = _number("Int8", "i1"), _number("Int16", "i2")
+Int32, Int64 = _number("Int32", "i4"), _number("Int64", "i8")
+UInt8, UInt16 = _number("UInt8", "u1"), _number("UInt16", "u2")
+UInt32, UInt64 = _number("UInt32", "u4"), _number("UInt64", "u8")
+Float16, Float32 = _number("Float16", "f2"), _number("Float32", "f4")
+Float64 = _number("Float64", "f8")
+Complex64, Complex128 = _number("Complex64", "c8"), _number("Complex128", "c16")
+_INTEGERS = (Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64)
+_FLOATS = (Float16, Float32, Float64, Complex64, Complex128)
+FixedLengthUTF32 = _Name("FixedLengthUTF32", _text, _of_kind("U"))
+NullTerminatedBytes = _Name("NullTerminatedBytes", _null_terminated, _of_kind("S"))
+RawBytes = _Name("RawBytes", _raw, _of_kind("V"))
+DateTime64 = _Name("DateTime64", _time("M8"), _of_kind("M"))
+TimeDelta64 = _Name("TimeDelta64", _time("m8"), _of_kind("m"))
+Struct = _Name("Struct", _struct, lambda dtype: dtype.names is not None)
+Structured = Struct
+VariableLengthUTF8 = _Name("VariableLengthUTF8", _strings, _of_kind("T"))
+VariableLengthBytes = _Name("VariableLengthBytes", _bytes, _of_kind("O"))
+
+
+def parse_dtype(dtype_spec: Any, *, zarr_format: ZarrFormat) -> DataType:
+    """Return the data type that a NumPy dtype, a name or a document means.
+
+    Raises `DataTypeValidationError`.
+    """
+    return data_types.parse_dtype(dtype_spec, zarr_format)
+
+
+@final
+class DataTypeRegistry(Mapping[str, _Name]):
+    """The data types by their names in format 3."""
+
+    contents: Mapping[str, _Name] = {
+        **{kind.__name__.lower(): kind for kind in (Bool, *_INTEGERS, *_FLOATS)},
+        "fixed_length_utf32": FixedLengthUTF32,
+        "string": VariableLengthUTF8,
+        "raw_bytes": RawBytes,
+        "null_terminated_bytes": NullTerminatedBytes,
+        "variable_length_bytes": VariableLengthBytes,
+        "struct": Struct,
+        "numpy.datetime64": DateTime64,
+        "numpy.timedelta64": TimeDelta64,
+    }
+
+    def __getitem__(self, name: str) -> _Name:
+        return self.contents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.contents)
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    def match_dtype(self, dtype: Any) -> DataType:
+        """Return the data type of a NumPy dtype; raise `DataTypeValidationError`."""
+        return DataType(np.dtype(dtype))
+
+    def match_json(self, data: Any, *, zarr_format: ZarrFormat) -> DataType:
+        """Return the data type of a document; raise `DataTypeValidationError`."""
+        if zarr_format == 3:
+            return data_types.parse_v3(data)
+        if isinstance(data, Mapping):
+            return data_types.parse_v2(data.get("name"), data.get("object_codec_id"))
+        return data_types.parse_v2(data)
+
+
+data_type_registry = DataTypeRegistry()
