@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("scale_offset", "chain", "numcodecs", "v2", "registry"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
-    "hierarchy": ("info", "nodes", "node", "create", "members"),
+    "hierarchy": ("info", "stored_nodes", "node", "create", "members", "consolidated"),
     "array": (
         *("asynchronous", "state", "chunk_parts", "handle", "many", "views", "resizing", "batch"),
         *("array", "create"),

@@ -20,7 +20,7 @@ from zarr_core.errors import (
     NodeNotFoundError,
     ZarrUserWarning,
 )
-from zarr_core.hierarchy.nodes import (
+from zarr_core.hierarchy.stored_nodes import (
     check_absent,
     create_ancestors,
     delete_keys,

@@ -24,8 +24,9 @@ from zarr_core.array.create import (
 from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import ContainsGroupError, NodeNotFoundError, warn, warn_ignored
 from zarr_core.group import Group
-from zarr_core.hierarchy.members import consolidate, create_nodes
-from zarr_core.hierarchy.nodes import read_node
+from zarr_core.hierarchy.consolidated import consolidate
+from zarr_core.hierarchy.members import create_nodes
+from zarr_core.hierarchy.stored_nodes import read_node
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from

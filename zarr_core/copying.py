@@ -13,7 +13,7 @@ from zarr_core.array.array import Array
 from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError, warn
 from zarr_core.group import Group
-from zarr_core.hierarchy.nodes import check_not_erased, is_below
+from zarr_core.hierarchy.stored_nodes import check_not_erased, is_below
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import each

@@ -19,20 +19,24 @@ from zarr_core.errors import (
     warn,
     warn_ignored,
 )
+from zarr_core.hierarchy.consolidated import Consolidation, WriteThrough, consolidate
 from zarr_core.hierarchy.create import DEFAULT_FILL_VALUE, as_shape, create_node
 from zarr_core.hierarchy.info import GroupInfo, Tree
 from zarr_core.hierarchy.members import (
-    Consolidation,
-    WriteThrough,
     child_names,
-    consolidate,
     create_nodes,
     move_node,
     walk,
     walk_documents,
 )
 from zarr_core.hierarchy.node import Node
-from zarr_core.hierarchy.nodes import erase_node, find_documents, read_group, read_node, update_node
+from zarr_core.hierarchy.stored_nodes import (
+    erase_node,
+    find_documents,
+    read_group,
+    read_node,
+    update_node,
+)
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes

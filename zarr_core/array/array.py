@@ -23,7 +23,7 @@ from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.errors import ArrayIndexError
 from zarr_core.hierarchy.info import ArrayInfo, shown_type
-from zarr_core.hierarchy.nodes import delete_keys, read_array
+from zarr_core.hierarchy.stored_nodes import delete_keys, read_array
 from zarr_core.indexing.plan import selected_shape
 from zarr_core.indexing.selection import (
     Fields,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from zarr_core.array.state import State
-from zarr_core.hierarchy.nodes import stored_chunks
+from zarr_core.hierarchy.stored_nodes import stored_chunks
 from zarr_core.indexing.plan import place_in_result
 from zarr_core.indexing.selection import plan_selection, refuse_new_axes
 from zarr_core.metadata import ArrayMetadata

@@ -20,7 +20,7 @@ from zarr_core.hierarchy.create import (
     build_metadata,
     create_node,
 )
-from zarr_core.hierarchy.nodes import read_array
+from zarr_core.hierarchy.stored_nodes import read_array
 from zarr_core.indexing.values import unmasked
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import RectilinearAxis

@@ -13,7 +13,7 @@ from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCo
 from zarr_core.codecs.numcodecs import numcodecs_object
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.hierarchy.node import Node
-from zarr_core.hierarchy.nodes import update_node
+from zarr_core.hierarchy.stored_nodes import update_node
 from zarr_core.indexing import values
 from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import Fields

@@ -12,7 +12,7 @@ from zarr_core.array.handle import Handle
 from zarr_core.array.state import make_state
 from zarr_core.chunks import loop
 from zarr_core.errors import ArrayIndexError, ConflictError
-from zarr_core.hierarchy.nodes import delete_keys, stored_chunks
+from zarr_core.hierarchy.stored_nodes import delete_keys, stored_chunks
 from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan
 from zarr_core.indexing.values import fitted
 from zarr_core.metadata import ArrayMetadata

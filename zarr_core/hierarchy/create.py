@@ -15,7 +15,7 @@ from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import Codec
 from zarr_core.config import config
 from zarr_core.errors import describe, warn
-from zarr_core.hierarchy.nodes import (
+from zarr_core.hierarchy.stored_nodes import (
     check_absent,
     check_name,
     check_not_erased,

@@ -45,7 +45,7 @@ LARGE = 1 << 17
 """Documents of more bytes are parsed without the garbage collector."""
 
 
-class Where(NamedTuple):
+class DocumentAt(NamedTuple):
     """A document in a store, put into words only when an error needs them."""
 
     name: str

@@ -1,4 +1,4 @@
-"""The documents of a node in a store: found, written, changed without losing updates, erased."""
+"""A node as it is stored: its documents found, written, changed without losing updates; erased."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ from zarr_core.metadata.documents import (
     V2_CONSOLIDATED,
     V2_GROUP,
     V3_DOCUMENT,
-    Where,
+    DocumentAt,
     ZarrFormat,
     load_json,
 )
@@ -44,11 +44,12 @@ _logger = logging.getLogger("zarr_core")
 
 N = TypeVar("N", ArrayMetadata, GroupMetadata)
 
-_KEYS: dict[ZarrFormat | None, tuple[str, ...]] = {
+NODE_DOCUMENTS: dict[ZarrFormat | None, tuple[str, ...]] = {
     None: (V3_DOCUMENT, V2_ARRAY, V2_GROUP, V2_ATTRIBUTES),
     3: (V3_DOCUMENT,),
     2: (V2_ARRAY, V2_GROUP, V2_ATTRIBUTES),
 }
+"""The documents that a node can have in a format."""
 
 
 def _get(store: Store, key: str) -> Value | None:
@@ -93,21 +94,21 @@ def read_node(
     documents = load_documents(place, found)
     if not consolidated:  # it may be damaged
         documents.get(V3_DOCUMENT, {}).pop("consolidated_metadata", None)
-    return parse_node(documents, Where(next(iter(documents)), place))
+    return parse_loaded(place, documents)
 
 
 def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> dict[str, Value]:
     """Return the stored documents of the node at a place; empty when there is no node."""
     store = place.store
-    if zarr_format not in _KEYS:
+    if zarr_format not in NODE_DOCUMENTS:
         raise ValueError(f"zarr_format must be 2, 3 or None, not {zarr_format!r}")
     if store.high_latency:
-        found = _get_all(place, _KEYS[zarr_format])
+        found = _get_all(place, NODE_DOCUMENTS[zarr_format])
         if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):
             _warn_of_both(place, store)
     else:
         found = {}
-        for name in _KEYS[zarr_format]:
+        for name in NODE_DOCUMENTS[zarr_format]:
             value = _get(store, place.key(name))
             if value is not None:
                 found[name] = value
@@ -135,15 +136,19 @@ def is_node(place: StorePath, found: Mapping[str, Value]) -> bool:
 
 def parse_documents(place: StorePath, found: Mapping[str, Value]) -> NodeMetadata:
     """Return the metadata that the stored documents of a node hold."""
-    documents = load_documents(place, found)
-    return parse_node(documents, Where(next(iter(documents)), place))
+    return parse_loaded(place, load_documents(place, found))
+
+
+def parse_loaded(place: StorePath, documents: Mapping[str, JSON]) -> NodeMetadata:
+    """Return the metadata that the documents of a node say."""
+    return parse_node(documents, DocumentAt(next(iter(documents)), place))
 
 
 def load_documents(place: StorePath, found: Mapping[str, Value]) -> dict[str, JSON]:
     """Return the JSON objects in the stored documents of a node."""
     if V3_DOCUMENT in found:
         found = {V3_DOCUMENT: found[V3_DOCUMENT]}
-    return {name: load_json(value, Where(name, place)) for name, value in found.items()}
+    return {name: load_json(value, DocumentAt(name, place)) for name, value in found.items()}
 
 
 def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> ArrayMetadata:
