@@ -313,3 +313,10 @@ def describe(value: Any, limit: int = 80) -> str:
     except Exception:  # noqa: BLE001  nested too deeply, for instance
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def unexpected(
+    what: object, expected: str, found: Any, kind: type[BaseZarrError] = MetadataValidationError
+) -> BaseZarrError:
+    """Return the error about something that says something else than expected."""
+    return kind(f"{what}: expected {expected}, found {describe(found)}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zarr_core.config import config
-from zarr_core.errors import CodecError, MetadataValidationError, describe
+from zarr_core.errors import CodecError, MetadataValidationError, describe, unexpected
 
 # --- configuration -------------------------------------------------------------------------------
 
@@ -20,9 +20,7 @@ def check_fields(
 ) -> dict[str, Any]:
     """Return the configuration as a dictionary; refuse anything else and fields not `allowed`."""
     if not isinstance(configuration, Mapping):
-        raise MetadataValidationError(
-            f"codec {codec!r}: expected an object as configuration, found {describe(configuration)}"
-        )
+        raise unexpected(f"codec {codec!r}", "an object as configuration", configuration)
     for field in configuration:
         if allowed is not None and field not in allowed:
             raise MetadataValidationError(
@@ -42,27 +40,22 @@ def check_int(codec: str, field: str, value: Any, low: int, high: int | None = N
     if low <= number and (high is None or number <= high):
         return number
     allowed = f"from {low} to {high}" if high is not None else f"of at least {low}"
-    raise MetadataValidationError(
-        f"codec {codec!r}: field {field!r}: expected an integer {allowed}, found {describe(value)}"
-    )
+    raise unexpected(f"codec {codec!r}: field {field!r}", f"an integer {allowed}", value)
 
 
 def check_bool(codec: str, field: str, value: Any) -> bool:
     """Return `value` if it is True or False."""
     if isinstance(value, bool):
         return value
-    raise MetadataValidationError(
-        f"codec {codec!r}: field {field!r}: expected true or false, found {describe(value)}"
-    )
+    raise unexpected(f"codec {codec!r}: field {field!r}", "true or false", value)
 
 
 def check_choice(codec: str, field: str, value: Any, choices: Collection[str]) -> Any:
     """Return `value` if it is one of `choices`."""
     if isinstance(value, str) and value in choices:
         return str(value)
-    raise MetadataValidationError(
-        f"codec {codec!r}: field {field!r}: expected one of {', '.join(map(repr, choices))}, "
-        f"found {describe(value)}"
+    raise unexpected(
+        f"codec {codec!r}: field {field!r}", f"one of {', '.join(map(repr, choices))}", value
     )
 
 

@@ -23,7 +23,7 @@ from zarr_core.codecs.base import (
     SerialStage,
 )
 from zarr_core.codecs.checks import check_choice, check_fields, flat_bytes, size_error
-from zarr_core.errors import MetadataValidationError, describe
+from zarr_core.errors import MetadataValidationError, unexpected
 
 Endian: TypeAlias = Literal["little", "big"]
 """Byte orders by the names that documents use."""
@@ -136,10 +136,7 @@ class TransposeCodec(ArrayArrayCodec):
         except TypeError:
             axes = (-1,)
         if sorted(axes) != list(range(len(axes))):
-            raise MetadataValidationError(
-                "codec 'transpose': field 'order': expected every axis once, "
-                f"found {describe(order)}"
-            )
+            raise unexpected("codec 'transpose': field 'order'", "every axis once", order)
         object.__setattr__(self, "order", axes)
 
     def configuration(self) -> Mapping[str, Any]:
@@ -162,9 +159,8 @@ class TransposeCodec(ArrayArrayCodec):
         """Return the codec bound to chunks of `spec`."""
         order = self.order
         if len(order) != len(spec.shape):
-            raise MetadataValidationError(
-                f"codec 'transpose': field 'order': expected {len(spec.shape)} axes, "
-                f"found {describe(list(order))}"
+            raise unexpected(
+                "codec 'transpose': field 'order'", f"{len(spec.shape)} axes", list(order)
             )
         inverse = inverse_permutation(order)
 

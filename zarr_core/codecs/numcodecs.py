@@ -47,6 +47,7 @@ from zarr_core.errors import (
     PickleCodecDisabledError,
     UnknownCodecError,
     describe,
+    unexpected,
 )
 
 __all__ = [
@@ -252,9 +253,8 @@ class NumcodecsCodec(ByValue, Codec):
 
     def __init__(self, **codec_config: Any) -> None:
         if codec_config.get("id", self.codec_id) != self.codec_id:
-            raise MetadataValidationError(
-                f"codec {self.name!r}: field 'id': expected {self.codec_id!r}, "
-                f"found {describe(codec_config['id'])}"
+            raise unexpected(
+                f"codec {self.name!r}: field 'id'", f"{self.codec_id!r}", codec_config["id"]
             )
         config = {"id": self.codec_id, **as_json(codec_config)}
         object.__setattr__(self, "codec_config", config)

@@ -16,7 +16,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from zarr_core.errors import MetadataValidationError, describe
+from zarr_core.errors import MetadataValidationError, describe, unexpected
 from zarr_core.metadata.chunk_grids import (
     ChunkGrid,
     ChunkKeyEncoding,
@@ -324,9 +324,7 @@ def parse_array_v2(data: Mapping[str, JSON], attributes: JSON, document: object)
     grid = in_field(document, "chunks", _grid, chunks, shape)
     order = required(data, "order", document)
     if order not in ("C", "F"):
-        raise MetadataValidationError(
-            f"{document}: field 'order': expected 'C' or 'F', found {describe(order)}"
-        )
+        raise unexpected(f"{document}: field 'order'", "'C' or 'F'", order)
     separator = {"separator": data.get("dimension_separator", ".")}
     keys = in_field(document, "dimension_separator", known_key_encoding, "v2", separator)
     filters = v2_codecs_in(required(data, "filters", document), document, "filters")

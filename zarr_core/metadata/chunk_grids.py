@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.errors import MemoryLimitError, MetadataValidationError, describe
+from zarr_core.errors import MemoryLimitError, MetadataValidationError, describe, unexpected
 
 Shape: TypeAlias = tuple[int, ...]
 Coords: TypeAlias = tuple[int, ...]
@@ -242,16 +242,12 @@ def expand_edges(entry: object, length: int, what: str, most: int = MAX_LISTED_E
             )
         return RegularAxis(length, entry)  # type: ignore[arg-type]
     if not isinstance(entry, list | tuple) or not entry:
-        raise MetadataValidationError(
-            f"{what}: expected a chunk length or a list of them, found {describe(entry)}"
-        )
+        raise unexpected(what, "a chunk length or a list of them", entry)
     edges: list[int] = []
     for item in entry:
         pair = item if isinstance(item, list | tuple) else (item, 1)
         if len(pair) != 2 or not all(_is_int(n) and n >= 1 for n in pair):
-            raise MetadataValidationError(
-                f"{what}: expected lengths or [length, count] of at least 1, found {describe(item)}"
-            )
+            raise unexpected(what, "lengths or [length, count] of at least 1", item)
         if len(edges) + pair[1] > most:
             raise MetadataValidationError(f"{what}: more than {most} chunks")
         edges.extend([pair[0]] * pair[1])
@@ -271,24 +267,16 @@ def parse_grid(name: str, configuration: Mapping[str, Any], shape: Shape) -> Chu
             _check_fields(configuration, {"chunk_shape"})
             entries = configuration.get("chunk_shape")
             if not isinstance(entries, list) or not all(_is_int(n) and n >= 1 for n in entries):
-                raise MetadataValidationError(
-                    f"chunk_grid.chunk_shape: expected lengths of at least 1, found {describe(entries)}"
-                )
+                raise unexpected("chunk_grid.chunk_shape", "lengths of at least 1", entries)
         case "rectilinear":
             _check_fields(configuration, {"kind", "chunk_shapes"})
             if configuration.get("kind") != "inline":
-                raise MetadataValidationError(
-                    f"chunk_grid.kind: expected 'inline', found {describe(configuration.get('kind'))}"
-                )
+                raise unexpected("chunk_grid.kind", "'inline'", configuration.get("kind"))
             entries = configuration.get("chunk_shapes")
         case _:
-            raise MetadataValidationError(
-                f"chunk_grid: expected 'regular' or 'rectilinear', found {describe(name)}"
-            )
+            raise unexpected("chunk_grid", "'regular' or 'rectilinear'", name)
     if not isinstance(entries, list) or len(entries) != len(shape):
-        raise MetadataValidationError(
-            f"chunk_grid: expected {len(shape)} entries, one per dimension, found {describe(entries)}"
-        )
+        raise unexpected("chunk_grid", f"{len(shape)} entries, one per dimension", entries)
     most = MAX_LISTED_EDGES // max(1, len(shape))
     return ChunkGrid(
         tuple(
@@ -355,16 +343,12 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 def parse_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyEncoding:
     """Return the encoding that a format 3 document describes; raise `MetadataValidationError`."""
     if name not in ("default", "v2"):
-        raise MetadataValidationError(
-            f"chunk_key_encoding: expected 'default' or 'v2', found {describe(name)}"
-        )
+        raise unexpected("chunk_key_encoding", "'default' or 'v2'", name)
     if unknown := configuration.keys() - {"separator"}:
         raise MetadataValidationError(f"chunk_key_encoding: unknown field {describe(min(unknown))}")
     separator = configuration.get("separator", "/" if name == "default" else ".")
     if separator not in ("/", "."):
-        raise MetadataValidationError(
-            f"chunk_key_encoding.separator: expected '/' or '.', found {describe(separator)}"
-        )
+        raise unexpected("chunk_key_encoding.separator", "'/' or '.'", separator)
     return ChunkKeyEncoding(name, separator)  # type: ignore[arg-type]
 
 

@@ -20,6 +20,7 @@ from zarr_core.errors import (
     MetadataValidationError,
     NodeTypeValidationError,
     describe,
+    unexpected,
     warn,
 )
 from zarr_core.metadata.chunk_grids import Shape
@@ -90,7 +91,7 @@ def load_json(data: bytes | memoryview, document: object) -> dict[str, JSON]:
     except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
         raise MetadataValidationError(f"{document}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise MetadataValidationError(f"{document}: expected an object, found {describe(value)}")
+        raise unexpected(document, "an object", value)
     return value
 
 
@@ -205,9 +206,8 @@ def named(value: JSON, document: object, name: str, *, optional: bool = False) -
                     f"{document}: field {name!r}: 'must_understand' cannot be false here"
                 )
             return NamedConfig(value["name"], configuration, must_understand)
-    raise MetadataValidationError(
-        f"{document}: field {name!r}: expected a name or an object with 'name' and "
-        f"'configuration', found {describe(value)}"
+    raise unexpected(
+        f"{document}: field {name!r}", "a name or an object with 'name' and 'configuration'", value
     )
 
 
@@ -265,9 +265,10 @@ def shape_of(data: Mapping[str, JSON], document: object) -> Shape:
         or len(value) > MAX_DIMENSIONS
         or not _are_lengths(value)
     ):
-        raise MetadataValidationError(
-            f"{document}: field 'shape': expected up to {MAX_DIMENSIONS} lengths between 0 and "
-            f"2**63 - 1, found {describe(value)}"
+        raise unexpected(
+            f"{document}: field 'shape'",
+            f"up to {MAX_DIMENSIONS} lengths between 0 and 2**63 - 1",
+            value,
         )
     return tuple(value)
 
@@ -281,9 +282,7 @@ def attributes_in(value: JSON, document: object) -> dict[str, JSON]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise MetadataValidationError(
-            f"{document}: field 'attributes': expected an object, found {describe(value)}"
-        )
+        raise unexpected(f"{document}: field 'attributes'", "an object", value)
     return value
 
 
@@ -311,12 +310,10 @@ def check_header(
     """Raise `MetadataValidationError` unless a document is of a format and (3 only) a node type."""
     found = required(data, "zarr_format", document)
     if found != zarr_format or isinstance(found, bool):
-        raise MetadataValidationError(
-            f"{document}: field 'zarr_format': expected {zarr_format}, found {describe(found)}"
-        )
+        raise unexpected(f"{document}: field 'zarr_format'", f"{zarr_format}", found)
     if node_type is not None and (found := required(data, "node_type", document)) != node_type:
-        raise NodeTypeValidationError(
-            f"{document}: field 'node_type': expected {node_type!r}, found {describe(found)}"
+        raise unexpected(
+            f"{document}: field 'node_type'", f"{node_type!r}", found, NodeTypeValidationError
         )
 
 
@@ -324,18 +321,17 @@ def codecs_in(data: Mapping[str, JSON], ndim: int, document: object) -> tuple[Na
     """Return the field `codecs`."""
     value = required(data, "codecs", document)
     if not isinstance(value, list) or not value:
-        raise MetadataValidationError(
-            f"{document}: field 'codecs': expected a list that is not empty, found {describe(value)}"
-        )
+        raise unexpected(f"{document}: field 'codecs'", "a list that is not empty", value)
     codecs = tuple([named(codec, document, "codecs", optional=True) for codec in value])
     _check_depth([codec.configuration for codec in codecs], document, "codecs")
     if len(codecs) == 1 and codecs[0].name == "sharding_indexed":
         # The shape of chunks is asked for before any codec is made.
         shape = codecs[0].configuration.get("chunk_shape")
         if not isinstance(shape, list) or len(shape) != ndim or not _are_lengths(shape, 1):
-            raise MetadataValidationError(
-                f"{document}: field 'codecs': expected a chunk_shape of {ndim} lengths of at least "
-                f"1 in sharding_indexed, found {describe(shape)}"
+            raise unexpected(
+                f"{document}: field 'codecs'",
+                f"a chunk_shape of {ndim} lengths of at least 1 in sharding_indexed",
+                shape,
             )
     return codecs
 
@@ -361,10 +357,7 @@ def names_in(value: JSON, ndim: int, document: object) -> tuple[str | None, ...]
         or len(value) != ndim
         or not all(name is None or isinstance(name, str) for name in value)
     ):
-        raise MetadataValidationError(
-            f"{document}: field 'dimension_names': expected {ndim} strings or nulls, "
-            f"found {describe(value)}"
-        )
+        raise unexpected(f"{document}: field 'dimension_names'", f"{ndim} strings or nulls", value)
     return tuple(value)
 
 
@@ -375,10 +368,7 @@ def v2_codecs_in(value: JSON, document: object, name: str) -> tuple[Mapping[str,
     if not isinstance(value, list) or not all(
         isinstance(c, dict) and isinstance(c.get("id"), str) for c in value
     ):
-        raise MetadataValidationError(
-            f"{document}: field {name!r}: expected objects with an 'id', or null, "
-            f"found {describe(value)}"
-        )
+        raise unexpected(f"{document}: field {name!r}", "objects with an 'id', or null", value)
     _check_depth(value, document, name)
     return tuple(value)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, final
 
-from zarr_core.errors import MetadataValidationError, describe
+from zarr_core.errors import MetadataValidationError, unexpected
 from zarr_core.metadata.array import ArrayMetadata, parse_array_v2, parse_array_v3
 from zarr_core.metadata.documents import (
     JSON,
@@ -60,9 +60,7 @@ class ConsolidatedMetadata:
                 return None
             for document in documents.values():
                 if not isinstance(document, dict):
-                    raise MetadataValidationError(
-                        f"{where}: expected an object, found {describe(document)}"
-                    )
+                    raise unexpected(where, "an object", document)
             found = self._parsed[path] = parse_node(documents, where)
         return found
 
@@ -321,9 +319,10 @@ def _parse_inline(value: JSON, document: object) -> ConsolidatedMetadata | None:
         or value.get("kind") != "inline"
         or not isinstance(nodes := value.get("metadata"), dict)
     ):
-        raise MetadataValidationError(
-            f"{document}: field 'consolidated_metadata': expected kind 'inline' and documents by "
-            f"path, found {describe(value)}"
+        raise unexpected(
+            f"{document}: field 'consolidated_metadata'",
+            "kind 'inline' and documents by path",
+            value,
         )
     return ConsolidatedMetadata(nodes)
 
@@ -335,10 +334,7 @@ def parse_zmetadata(value: JSON, document: object) -> ConsolidatedMetadata:
         or value.get("zarr_consolidated_format") != 1
         or not isinstance(flat := value.get("metadata"), dict)
     ):
-        raise MetadataValidationError(
-            f"{document}: expected zarr_consolidated_format 1 and documents by key, "
-            f"found {describe(value)}"
-        )
+        raise unexpected(document, "zarr_consolidated_format 1 and documents by key", value)
     # The group's own documents are read by themselves.
     for own in (V2_ATTRIBUTES, V2_GROUP):
         flat.pop(own, None)
