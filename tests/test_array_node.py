@@ -205,6 +205,18 @@ def test_what_an_array_is_not() -> None:
         a.other = 1
 
 
+@pytest.mark.parametrize(
+    ("library", "made"),
+    [("pandas", "Series"), ("polars", "Series"), ("pyarrow", "array")],
+)
+def test_columns_of_other_libraries(library: str, made: str) -> None:
+    column_of = getattr(pytest.importorskip(library), made)
+    pytest.importorskip("pyarrow")
+    for values in (np.arange(5.0), np.array(["a", "bc", ""], np.dtypes.StringDType())):
+        array = zarr.array(values, chunks=(2,))
+        assert list(map(str, np.asarray(column_of(array)))) == list(map(str, values))
+
+
 @pytest.mark.parametrize("chunks", [(2, 3), [[1, 3], 6]])
 def test_iterating_yields_the_rows_and_reads_each_chunk_once(chunks: Any) -> None:
     store = LoggingStore(MemoryStore())

@@ -685,7 +685,7 @@ def test_trio_as_a_guest_of_asyncio() -> None:
 
 def test_without_an_event_loop_the_error_is_the_usual_one() -> None:
     coroutine = double_async(1)
-    with pytest.raises(RuntimeError, match="event loop|not in async context"):
+    with pytest.raises(RuntimeError, match=r"event loop|not in async context"):
         coroutine.send(None)
 
 

@@ -283,11 +283,11 @@ class Array(Indexable, Handle):
         """Return True, as for any object that is there: whether elements are true is not read."""
         return True
 
-    def __arrow_array__(self, type: Any = None) -> Any:
-        """Return the whole array for `pyarrow.array(array)`."""
+    def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
+        """Return the whole array for `polars.Series(array)`, `pyarrow.array(array)` and others."""
         import pyarrow as pa
 
-        return pa.array(self[...], type=type)
+        return pa.array(self[...]).__arrow_c_array__(requested_schema)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the elements along the first dimension; every chunk is read once."""
