@@ -60,8 +60,7 @@ class MinimalStore(Store):
         self.values = {} if values is None else values
 
     def get(self, key: str, byte_range: Any = None) -> Any:
-        value = self.values.get(check_key(key))
-        return None if value is None else slice_value(value, byte_range)
+        return slice_value(self.values.get(check_key(key)), byte_range)
 
     def set(self, key: str, value: Any) -> None:
         self._check_writable()
@@ -281,11 +280,15 @@ def test_what_is_no_byte_range_is_an_error(store: Store) -> None:
         for _ in range(2):  # the second may come from a cache
             with pytest.raises(expected):
                 store.get("a", wrong)
+            with pytest.raises(expected):
+                store.get("missing", wrong)
         with pytest.raises(expected):
             opened.read(wrong)
-        found = outcomes(store.get_many([Request("a"), Request("a", wrong), Request("b")]))
+        requests = [Request("a"), Request("a", wrong), Request("b"), Request("b", wrong)]
+        found = outcomes(store.get_many(requests))
         assert (found[0], found[2]) == (b"0123456789", None)
         assert isinstance(found[1], expected)
+        assert isinstance(found[3], expected)
         if not isinstance(wrong, (RangeByteRequest, OffsetByteRequest, SuffixByteRequest)):
             with pytest.raises(TypeError, match="RangeByteRequest"):
                 store.get("a", wrong)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import closing
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final, overload
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
 from zarr_core.threads.requests import each, finish, overlap
@@ -151,8 +151,18 @@ def bounds_of(byte_range: Any, size: int, name: str) -> tuple[int, int]:
     return start, end
 
 
-def slice_value(value: Value, byte_range: Any) -> Value:
-    """Return the part of a whole value that `byte_range` asks for; raise if it is too short."""
+@overload
+def slice_value(value: None, byte_range: Any) -> None: ...
+@overload
+def slice_value(value: Value, byte_range: Any) -> Value: ...
+def slice_value(value: Value | None, byte_range: Any) -> Value | None:
+    """Return the part of a whole value that `byte_range` asks for; raise if it is too short.
+
+    Of None, a value that does not exist, the part is None; what is no range raises there, too.
+    """
+    if value is None:
+        check_range(byte_range)
+        return None
     match byte_range:
         case None:
             return value

@@ -208,9 +208,8 @@ class CacheStore(WrapperStore[S]):
         seen = self._writes_of(key)
         wanted = None if self.whole_values else byte_range
         value = self._store.get(key, wanted)
-        if value is None:
-            return None
-        self._keep(key, wanted, value, seen)
+        if value is not None:
+            self._keep(key, wanted, value, seen)
         return value if wanted is byte_range else slice_value(value, byte_range)
 
     def _write(self, key: str, write: Callable[[], R], value: Writable | None) -> R:
@@ -315,9 +314,11 @@ class CacheStore(WrapperStore[S]):
 
     def _received(self, index: int, request: Request, seen: int, result: Result) -> Result:
         value = result.value
-        if value is None:
+        if result.error is not None:
             return Result(index, None, result.error)
         try:
+            if value is None:
+                return Result(index, slice_value(None, request.byte_range))
             if not self.whole_values:
                 self._keep(request.key, request.byte_range, value, seen)
                 return Result(index, value)

@@ -34,6 +34,7 @@ from zarr_core.storage.base import (
     bounds_of,
     check_key,
     check_prefix,
+    check_range,
 )
 from zarr_core.storage.directories import (
     DIRECTORY,
@@ -150,6 +151,7 @@ class LocalStore(Store):
             return data if len(data) == size else data + _read_at(fd, path, len(data), size)
         except OSError as error:
             if fd == -1 and isinstance(error, FileNotFoundError):
+                check_range(byte_range)
                 return None
             _raise_with_path(error, path)
         finally:

@@ -54,7 +54,7 @@ class MemoryStore(Store):
         value = self._store_dict.get(self._prefix + key)
         if value is None:
             check_key(key)  # a key that has a value needs no check: nothing is outside a mapping
-            return None
+            return slice_value(None, byte_range)
         if value.__class__ is not bytes:
             value = _as_bytes(value)
         return value if byte_range is None else slice_value(value, byte_range)

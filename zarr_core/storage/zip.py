@@ -98,7 +98,7 @@ class ZipStore(Store):
         """
         entry = self._session.values().get(check_key(key))
         if entry is None:
-            return None
+            return slice_value(None, byte_range)
         if isinstance(entry, bytes):
             return slice_value(entry, byte_range)
         self._check_size(entry.info)
