@@ -840,7 +840,30 @@ def test_a_server_that_stays_busy_is_asked_six_times(server: Server, protocol: s
     assert re.search(r"tried 6 times; .*io\.retry_seconds", said)
 
 
-def test_which_status_an_error_has() -> None:
+@pytest.mark.parametrize("source", ["pickled", "own", "own, off"])
+def test_one_layer_tries_again_on_s3(server: Server, source: str) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    options: dict[str, Any] = {
+        "endpoint_url": server.url,
+        "key": "k",
+        "secret": "s",
+        "skip_instance_cache": True,
+    }
+    off = {"config_kwargs": {"retries": {"max_attempts": 0}}}
+    if source == "pickled":
+        store = pickle.loads(pickle.dumps(FsspecStore.from_url("s3://data", options)))
+    else:
+        fs = s3fs.S3FileSystem(**options, **(off if source == "own, off" else {}))
+        store = FsspecStore(fs, path="data")
+    assert (store.retries == NO_RETRIES) is (source == "own")
+    assert store.fs.retries == (5 if source == "own" else 1)
+    if store.retries != NO_RETRIES:
+        store.retries = RetryPolicy(first_delay=0.001)
+    server.handler.always = "503"
+    with pytest.raises((StoreError, OSError)):
+        store.get("a/b")
+    assert len(server.handler.asked) == (5 if source == "own" else 6)
+
     boto = type("ClientError", (Exception,), {})()
     boto.response = {"ResponseMetadata": {"HTTPStatusCode": 503}}
     requests = type("HTTPError", (Exception,), {})()

@@ -73,7 +73,8 @@ class FsspecStore(Store):
         path: Where in the file system the store begins.
         allowed_exceptions: Errors that mean "no such key".
         retries: How often requests are tried again; see `RetryPolicy`. By default not at all for
-            file systems that do so themselves.
+            file systems that do so themselves, as s3fs does unless `config_kwargs` has
+            `{"retries": {"max_attempts": 0}}`; `from_url` gives it that.
 
     A write is as atomic as the file system's own. In a forked process the file system is made anew
     from its options; if they cannot be pickled, `StoreError` says so. The file system is never
@@ -99,11 +100,14 @@ class FsspecStore(Store):
         self.fs = fs
         self.path: str = fs._strip_protocol(path).rstrip("/")
         self.allowed_exceptions = allowed_exceptions
-        own = NO_RETRIES if protocols & _TRY_AGAIN_THEMSELVES else self.default_retries
+        self._is_s3 = hasattr(fs, "_call_s3") and hasattr(fs, "split_path")
+        tries = bool(protocols & _TRY_AGAIN_THEMSELVES) or (
+            self._is_s3 and not _without_retries(fs)
+        )
+        own = NO_RETRIES if tries else self.default_retries
         self.retries = own if retries is None else retries
         self.high_latency = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
-        self._is_s3 = hasattr(fs, "_call_s3") and hasattr(fs, "split_path")
         # whose own writes are not atomic, and make no directories
         self._local = LocalStore(self.path or "/") if protocols & _LOCAL else None
         self.supports_conditional_writes = self._local is not None
@@ -143,8 +147,6 @@ class FsspecStore(Store):
                 "retries": {"max_attempts": 0},
             }
         fs, path = url_to_fs(url, **options)
-        if "config_kwargs" in options and "config_kwargs" not in (storage_options or {}):
-            fs.retries = 1
         return cls(fs, read_only, path or "/", allowed_exceptions)
 
     @classmethod
@@ -180,6 +182,8 @@ class FsspecStore(Store):
     def _rebuild(self) -> None:
         try:
             self.fs = pickle.loads(pickle.dumps(self.fs))  # noqa: S301 - just pickled here
+            if self._is_s3:
+                _without_retries(self.fs)
         except Exception as error:
             raise StoreError(
                 f"{self} cannot be used in a forked process, as its file system "
@@ -563,6 +567,18 @@ def _unpickle_fsspec(
     kind: type[FsspecStore], options: tuple[Any, ...], retries: RetryPolicy
 ) -> FsspecStore:
     return kind(*options, retries=retries)
+
+
+def _without_retries(fs: Any) -> bool:
+    """Return whether botocore was told not to try again; then s3fs, which cannot be told, does not.
+
+    What s3fs was given is pickled with it, what is changed later is not.
+    """
+    retries = (getattr(fs, "config_kwargs", None) or {}).get("retries") or {}
+    if retries.get("max_attempts") != 0:
+        return False
+    fs.retries = 1
+    return True
 
 
 def _as_bytes(data: Any) -> bytes:
