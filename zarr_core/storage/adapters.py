@@ -20,6 +20,7 @@ from zarr_core.storage.base import (
     OffsetByteRequest,
     OpenValue,
     RangeByteRequest,
+    RemoteValue,
     Request,
     Result,
     Store,
@@ -249,23 +250,18 @@ class FromZarrStore(Store):
         return hash((str(self), self._read_only))
 
 
-class _CommittedValue:
+class _CommittedValue(RemoteValue):
     """A value that nobody can change."""
 
     def __init__(self, store: FromZarrStore, key: str, size: int) -> None:
+        super().__init__(repr(key), size, None)
         self._store, self._key = store, key
-        self.size: int | None = size
-        self.version: str | None = None
 
-    def read(self, byte_range: ByteRequest | None = None) -> Value:
-        """Return part of the value."""
-        value = self._store.get(self._key, byte_range)
+    def _fetch(self, wanted: RangeByteRequest) -> Value:
+        value = self._store.get(self._key, wanted)
         if value is None:
             raise StoreError(f"{self._key!r} of {self._store} is gone")
         return value
-
-    def close(self) -> None:
-        """Do nothing: every read is a request of its own."""
 
 
 def _to_zarr_range(byte_range: ByteRequest | None) -> Any:

@@ -88,6 +88,37 @@ def values_of(store: "Store", keys: Iterable[str]) -> dict[str, Value]:
     return found
 
 
+TAIL_BYTES = 64 << 10
+"""Read when a value of a slow store is opened: an index of a shard is usually there."""
+
+
+class RemoteValue:
+    """An `OpenValue` of which the end may be here already, and every other part is a request."""
+
+    def __init__(
+        self, name: str, size: int, version: str | None, tail: bytes | memoryview = b""
+    ) -> None:
+        self._name, self._tail = name, memoryview(tail)
+        self.size: int | None = size
+        self.version = version
+
+    def read(self, byte_range: ByteRequest | None = None) -> Value:
+        """Return part of the value as it was when it was opened, or raise `ValueChangedError`."""
+        check_range(byte_range)
+        size = self.size or 0
+        start, end = bounds_of(byte_range, size, self._name)
+        first = size - len(self._tail)
+        if start >= first or start == end:
+            return self._tail[max(0, start - first) : max(0, end - first)]
+        return self._fetch(RangeByteRequest(start, end))
+
+    def _fetch(self, wanted: RangeByteRequest) -> Value:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing: every read is a request of its own."""
+
+
 def check_key(key: str) -> str:
     """Return `key`, or raise `InvalidKeyError` when it could leave the store's root."""
     if (

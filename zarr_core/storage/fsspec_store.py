@@ -10,18 +10,20 @@ import inspect
 import os
 import pickle
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
-from contextlib import closing, nullcontext, suppress
-from typing import Any, ClassVar, Self
+from contextlib import nullcontext, suppress
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 from urllib.parse import quote, unquote
 
 from zarr_core.config import config
-from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
 from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
+    TAIL_BYTES,
     ByteRequest,
     OffsetByteRequest,
     OpenValue,
     RangeByteRequest,
+    RemoteValue,
     Request,
     Result,
     Store,
@@ -31,19 +33,13 @@ from zarr_core.storage.base import (
     Writable,
     _size_of_item,
     _size_of_range,
+    as_results,
     check_key,
     check_prefix,
     check_range,
     slice_value,
 )
 from zarr_core.storage.directories import TEMP_SUFFIX
-from zarr_core.storage.fsspec_parts import (
-    FsspecValue,
-    Part,
-    fetch_tail,
-    is_refused,
-    version_of,
-)
 from zarr_core.storage.local import LocalStore
 from zarr_core.storage.retry import (
     NO_RETRIES,
@@ -61,6 +57,29 @@ _ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "smb", "tar"})
 """File systems with one connection or one file position that threads must not share."""
 
 _TRY_AGAIN_THEMSELVES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs"})
+
+_VERSIONS = (
+    *("VersionId", "generation", "ETag", "etag", "e_tag", "md5Hash", "content_md5", "Content-MD5"),
+    *("LastModified", "last_modified", "Last-Modified", "updated", "modified", "mtime"),
+)
+"""Under which names file systems say what changes with the bytes of a file; the surest first."""
+
+_HEADERS = ("ETag", "Content-MD5", "Last-Modified")
+
+
+class Part(NamedTuple):
+    """Bytes of a value, where they begin, and what was said of the whole."""
+
+    data: bytes
+    start: int
+    info: dict[str, Any]
+
+
+_Answer: TypeAlias = tuple[bytes, dict[str, Any], str | None]
+"""What a server sent of a value, what it said of the whole, and of which bytes (Content-Range)."""
+
+_Call: TypeAlias = tuple[str, Callable[[Any], Any]]
+"""What a request is doing, for errors, and the call of the file system."""
 
 
 class FsspecStore(Store):
@@ -109,15 +128,13 @@ class FsspecStore(Store):
         self.high_latency = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
         # whose own writes are not atomic, and make no directories
-        self._local = LocalStore(self.path or "/") if protocols & _LOCAL else None
+        self._local = (
+            LocalStore(self.path or "/", read_only=read_only) if protocols & _LOCAL else None
+        )
         self.supports_conditional_writes = self._local is not None
-        self._prepare(protocols)
-
-    def _prepare(self, protocols: set[str]) -> None:
         self._pid = os.getpid()
         self._lock = ForkLock()
-        alone = protocols & _ONE_AT_A_TIME
-        self._turn: Any = ForkLock() if alone else nullcontext()
+        self._turn: Any = ForkLock() if protocols & _ONE_AT_A_TIME else nullcontext()
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = (self.fs, self._read_only, self.path or "/", self.allowed_exceptions)
@@ -176,20 +193,17 @@ class FsspecStore(Store):
         if self._pid != os.getpid():
             with self._lock:
                 if self._pid != os.getpid():
-                    self._rebuild()
+                    try:
+                        self.fs = pickle.loads(pickle.dumps(self.fs))  # noqa: S301 - of just now
+                        if self._is_s3:
+                            _without_retries(self.fs)
+                    except Exception as error:
+                        raise StoreError(
+                            f"{self} cannot be used in a forked process, as its file system "
+                            f"{type(self.fs).__name__} cannot be pickled: {error}"
+                        ) from error
+                    self._pid = os.getpid()
         return self.fs
-
-    def _rebuild(self) -> None:
-        try:
-            self.fs = pickle.loads(pickle.dumps(self.fs))  # noqa: S301 - just pickled here
-            if self._is_s3:
-                _without_retries(self.fs)
-        except Exception as error:
-            raise StoreError(
-                f"{self} cannot be used in a forked process, as its file system "
-                f"{type(self.fs).__name__} cannot be pickled: {error}"
-            ) from error
-        self._pid = os.getpid()
 
     def _call(self, doing: str, call: Callable[[Any], Any]) -> Any:
         """Return `call(fs)`, awaited on the loop of an asynchronous file system.
@@ -210,6 +224,36 @@ class FsspecStore(Store):
                 raise FileNotFoundError(f"{doing}: there is none") from error
             raise self._translated(error, doing) from error
 
+    def _many(
+        self,
+        request_of: Callable[[Any], _Call],
+        items: Iterable[Any],
+        size_of: Callable[[Any], int | None] | None = None,
+        *,
+        cancel: bool = False,
+        missing: bool = True,
+    ) -> Generator[Result, None, None] | None:
+        """Make a request for each item, many at once, or return None where none can be awaited.
+
+        `cancel`: may they be broken off? `missing`: is it no error that something does not exist?
+        """
+        fs = self._live()
+        if not (fs.async_impl and self.high_latency):
+            return None
+
+        async def make(item: Any) -> Any:
+            doing, call = request_of(item)
+            try:
+                return await self.retries.run_async(lambda: call(fs))
+            except Exception as error:
+                if missing and self._is_missing(error):
+                    return None
+                raise self._translated(error, doing) from error
+
+        from zarr_core.threads.coroutines import overlap_on
+
+        return as_results(overlap_on(fs.loop, make, items, size_of=size_of, cancel=cancel))
+
     def _is_missing(self, error: Exception) -> bool:
         return isinstance(error, self.allowed_exceptions)
 
@@ -229,7 +273,7 @@ class FsspecStore(Store):
         if byte_range is None:
             # S3 would be asked for the size first, to read large values in parts
             options = {"max_concurrency": 1} if self._is_s3 else {}
-            return _as_bytes(await fs._cat_file(path, **options))
+            return bytes(await fs._cat_file(path, **options))
         if isinstance(byte_range, SuffixByteRequest):
             return await self._read_suffix(fs, path, byte_range.suffix)
         if isinstance(byte_range, OffsetByteRequest) or byte_range.start == byte_range.end:
@@ -242,7 +286,7 @@ class FsspecStore(Store):
                 return b""
         else:
             start, end = byte_range
-        data = _as_bytes(await fs._cat_file(path, start=start, end=end))
+        data = bytes(await fs._cat_file(path, start=start, end=end))
         if len(data) == end - start:
             return data
         size = await self._size(fs, path)
@@ -257,7 +301,7 @@ class FsspecStore(Store):
             await self._size(fs, path)  # raises if there is no such value
             return b""
         try:
-            data = _as_bytes(await fs._cat_file(path, start=-suffix, end=None))
+            data = bytes(await fs._cat_file(path, start=-suffix, end=None))
         except Exception as error:
             if self._must_raise(error):
                 raise
@@ -292,51 +336,24 @@ class FsspecStore(Store):
 
     def get(self, key: str, byte_range: ByteRequest | None = None) -> Value | None:
         """Return the value of `key` (or part of it), or None when there is no such key."""
-        path = self._full(key)
         if self._local is not None:
             return self._local.get(key, byte_range)
-        check_range(byte_range)
         try:
-            value: Value = self._call(
-                f"reading {key!r}", lambda fs: self._read(fs, path, byte_range)
-            )
+            value: Value = self._call(*self._reading((key, byte_range)))
         except FileNotFoundError:
             return None
         return value
 
     def get_many(self, requests: Iterable[Request]) -> Generator[Result, None, None]:
         """Yield a `Result` per request, as they complete."""
-        fs = self._live()
-        if not (fs.async_impl and self.high_latency):
-            yield from super().get_many(requests)
-            return
+        many = self._many(self._reading, requests, _size_of_range, cancel=True)
+        return super().get_many(requests) if many is None else many
 
-        async def fetch(request: Request) -> Value | None:
-            path = self._full(request[0])
-            check_range(request[1])
-            try:
-                return await self.retries.run_async(lambda: self._read(fs, path, request[1]))
-            except Exception as error:
-                if self._is_missing(error):
-                    return None
-                raise self._translated(error, f"reading {request[0]!r}") from error
-
-        yield from self._overlapped(fetch, requests, _size_of_range, cancel=True)
-
-    def _overlapped(
-        self,
-        call: Callable[[Any], Any],
-        items: Iterable[Any],
-        size_of: Callable[[Any], int | None] | None,
-        *,
-        cancel: bool,
-    ) -> Generator[Result, None, None]:
-        from zarr_core.threads.coroutines import overlap_on
-
-        loop = self._live().loop
-        with closing(overlap_on(loop, call, items, size_of=size_of, cancel=cancel)) as answers:
-            for index, value, error in answers:
-                yield Result(index, value, error)
+    def _reading(self, request: tuple[str, ByteRequest | None]) -> _Call:
+        key, byte_range = request
+        path = self._full(key)
+        check_range(byte_range)
+        return f"reading {key!r}", lambda fs: self._read(fs, path, byte_range)
 
     def _info(self, key: str) -> dict[str, Any] | None:
         path = self._full(key)
@@ -369,8 +386,7 @@ class FsspecStore(Store):
         if self._local is not None:
             return self._local.open_value(key)
         if not self.high_latency:
-            value = self.get(key)
-            return None if value is None else ValueSnapshot(value)
+            return super().open_value(key)
         if self._is_s3 or self._is_http:
             path = self._full(key)
             try:
@@ -380,21 +396,21 @@ class FsspecStore(Store):
             if part is not None and part.start == 0:
                 return ValueSnapshot(part.data, version_of(part.info))
             if part is not None:
-                return FsspecValue(self, key, part.info, part.data)
+                return _OpenFile(self, key, part.info, part.data)
         info = self._info(key)
         if info is None or info.get("size") is None:
-            value = None if info is None else self.get(key)
-            return None if value is None else ValueSnapshot(value)
-        return FsspecValue(self, key, info)
+            return None if info is None else super().open_value(key)
+        return _OpenFile(self, key, info)
 
     async def _tail(self, fs: Any, path: str) -> Part | None:
-        """Return the end of a value, or None where the server cannot do that."""
+        """Return the end of a value, or None where the server cannot do or does not say that."""
         try:
-            return await fetch_tail(fs, path, is_s3=self._is_s3)
+            part = await fetch_part(fs, path, f"bytes=-{TAIL_BYTES}", None, is_s3=self._is_s3)
         except Exception as error:
             if self._must_raise(error):
                 raise
             return None
+        return part if part.start + len(part.data) == part.info["size"] else None
 
     def _must_raise(self, error: Exception) -> bool:
         """Return whether an error is of more than an end of a value being asked for.
@@ -407,31 +423,20 @@ class FsspecStore(Store):
 
     def set(self, key: str, value: Writable) -> None:
         """Store `value` under `key`."""
-        self._check_writable()
-        path = self._full(key)
         if self._local is not None:
             self._local.set(key, value)
-            return
-        data = bytes(value)
-        self._call(f"writing {key!r}", lambda fs: fs._pipe_file(path, data))
+        else:
+            self._call(*self._writing((key, value)))
 
     def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
         """Store values; yield a `Result` per item as they complete."""
-        fs = self._live()
-        if not (fs.async_impl and self.high_latency):
-            yield from super().set_many(items)
-            return
+        many = self._many(self._writing, items, _size_of_item, missing=False)
+        return super().set_many(items) if many is None else many
 
-        async def store(item: tuple[str, Writable]) -> None:
-            key, data = item[0], bytes(item[1])
-            self._check_writable()
-            path = self._full(key)
-            try:
-                await self.retries.run_async(lambda: fs._pipe_file(path, data))
-            except Exception as error:
-                raise self._translated(error, f"writing {key!r}") from error
-
-        yield from self._overlapped(store, items, _size_of_item, cancel=False)
+    def _writing(self, item: tuple[str, Writable]) -> _Call:
+        self._check_writable()
+        path, data = self._full(item[0]), bytes(item[1])
+        return f"writing {item[0]!r}", lambda fs: fs._pipe_file(path, data)
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
@@ -457,7 +462,7 @@ class FsspecStore(Store):
                 if not (isinstance(error, FileExistsError) or is_refused(error)):
                     raise
                 # a try whose answer was lost may have stored it
-                return again and _as_bytes(await fs._cat_file(path)) == data
+                return again and bytes(await fs._cat_file(path)) == data
             finally:
                 again = True
             return True
@@ -467,39 +472,28 @@ class FsspecStore(Store):
 
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it does not exist."""
-        self._check_writable()
-        path = self._full(key)
         if self._local is not None:
             self._local.delete(key)
             return
         with suppress(FileNotFoundError):
-            self._call(f"deleting {key!r}", lambda fs: fs._rm_file(path))
+            self._call(*self._deleting(key))
 
     def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
         """Remove keys; yield a `Result` per key as they complete."""
-        fs = self._live()
-        if not (fs.async_impl and self.high_latency):
-            yield from super().delete_many(keys)
-            return
+        many = self._many(self._deleting, keys)
+        return super().delete_many(keys) if many is None else many
 
-        async def remove(key: str) -> None:
-            self._check_writable()
-            path = self._full(key)
-            try:
-                await self.retries.run_async(lambda: fs._rm_file(path))
-            except Exception as error:
-                if not self._is_missing(error):
-                    raise self._translated(error, f"deleting {key!r}") from error
-
-        yield from self._overlapped(remove, keys, None, cancel=False)
+    def _deleting(self, key: str) -> _Call:
+        self._check_writable()
+        path = self._full(key)
+        return f"deleting {key!r}", lambda fs: fs._rm_file(path)
 
     def delete_dir(self, prefix: str) -> None:
         """Remove every key below `prefix`."""
         if self._local is None:
             super().delete_dir(prefix)
-            return
-        self._check_writable()
-        self._local.delete_dir(prefix)
+        else:
+            self._local.delete_dir(prefix)
 
     # --- listing ---------------------------------------------------------------------------------
 
@@ -581,8 +575,111 @@ def _without_retries(fs: Any) -> bool:
     return True
 
 
-def _as_bytes(data: Any) -> bytes:
-    return data if isinstance(data, bytes) else bytes(data)
+# --- parts of values on S3 and over HTTP ---------------------------------------------------------
+
+
+def version_of(info: dict[str, Any]) -> str | None:
+    """Return what changes in the description of a file when its bytes do."""
+    found = [str(info[name]) for name in _VERSIONS if info.get(name)]
+    return f"{found[0]}-{info.get('size')}" if found else None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether a condition of a request (If-Match, If-None-Match) was not met."""
+    return http_status(error) == 412 or http_status(error.__cause__) == 412
+
+
+async def fetch_part(fs: Any, path: str, span: str, etag: str | None, *, is_s3: bool) -> Part:
+    """Return part of a value, all of it from servers that ignore ranges.
+
+    `etag` is that of the value as it should still be. If the server compares it, an error for which
+    `is_refused` holds is raised.
+    """
+    # a weak one never matches
+    wanted = etag if etag and not etag.startswith("W/") else None
+    fetch = _fetch_from_s3 if is_s3 else _fetch_over_http
+    data, info, content_range = await fetch(fs, path, span, wanted)
+    start, size = 0, len(data)
+    if content_range:  # bytes 10-19/100
+        first, _, whole = content_range.removeprefix("bytes ").partition("/")
+        start = int(first.partition("-")[0])
+        size = int(whole) if whole.isdecimal() else -1
+    return Part(data, start, {**info, "size": size})
+
+
+async def _fetch_from_s3(fs: Any, path: str, span: str, etag: str | None) -> _Answer:
+    bucket, name, _ = fs.split_path(path)
+    options = {"Bucket": bucket, "Key": name, "Range": span}
+    if etag:
+        options["IfMatch"] = etag
+    response = await fs._call_s3("get_object", **options)
+    try:
+        data = bytes(await response["Body"].read())
+    finally:
+        response["Body"].close()
+    return data, {"ETag": response.get("ETag")}, response.get("ContentRange")
+
+
+async def _fetch_over_http(fs: Any, path: str, span: str, etag: str | None) -> _Answer:
+    options = {**fs.kwargs}
+    headers = {**options.pop("headers", {}), "Range": span, "Accept-Encoding": "identity"}
+    if etag:
+        headers["If-Match"] = etag
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(path), headers=headers, **options) as response:
+        data = await response.read()
+        fs._raise_not_found_for_status(response, path)
+    info = {name: response.headers.get(name) for name in _HEADERS}
+    return data, info, response.headers.get("Content-Range")
+
+
+class _OpenFile(RemoteValue):
+    """A value of a slow file system as it was when it was opened."""
+
+    def __init__(
+        self, store: FsspecStore, key: str, info: dict[str, Any], tail: bytes = b""
+    ) -> None:
+        super().__init__(repr(key), int(info["size"]), version_of(info), tail)
+        self._store, self._key, self._etag = store, key, info.get("ETag")
+
+    def _fetch(self, wanted: RangeByteRequest) -> Value:
+        path, doing = self._store._full(self._key), f"reading {self._key!r}"
+        try:
+            value: Value = self._store._call(doing, lambda fs: self._read(fs, path, wanted))
+        except FileNotFoundError as error:
+            raise ValueChangedError(f"{self._key!r} was deleted while it was read") from error
+        return value
+
+    async def _read(self, fs: Any, path: str, wanted: RangeByteRequest) -> Value:
+        store = self._store
+        if store._is_s3 or store._is_http:
+            data = await self._fetch_part(fs, path, wanted)
+        else:
+            data = bytes(await fs._cat_file(path, start=wanted.start, end=wanted.end))
+            if self.version and self.version != version_of(await store._describe(fs, path)):
+                raise self._changed()
+        if len(data) == self.size:  # the server may have ignored the range
+            return slice_value(data, wanted)
+        if len(data) != wanted.end - wanted.start:
+            raise ShortBodyError(f"{path}: {wanted} gave {len(data)} bytes")
+        return data
+
+    async def _fetch_part(self, fs: Any, path: str, wanted: RangeByteRequest) -> bytes:
+        span = f"bytes={wanted.start}-{wanted.end - 1}"
+        try:
+            part = await fetch_part(fs, path, span, self._etag, is_s3=self._store._is_s3)
+        except Exception as error:
+            if is_refused(error):
+                raise self._changed() from error
+            raise
+        etag = part.info.get("ETag")
+        replaced = self._etag and etag and etag != self._etag
+        if replaced or part.info["size"] not in (self.size, -1):
+            raise self._changed()
+        return part.data
+
+    def _changed(self) -> ValueChangedError:
+        return ValueChangedError(f"{self._key!r} of {self._store} was replaced while it was read")
 
 
 # --- file systems that are not asynchronous ------------------------------------------------------

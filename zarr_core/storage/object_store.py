@@ -14,17 +14,18 @@ from uuid import uuid4
 
 from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
 from zarr_core.storage.base import (
+    TAIL_BYTES,
     ByteRequest,
     OffsetByteRequest,
     OpenValue,
     RangeByteRequest,
+    RemoteValue,
     Result,
     Store,
     SuffixByteRequest,
     Value,
     ValueSnapshot,
     Writable,
-    bounds_of,
     check_key,
     check_prefix,
     check_range,
@@ -32,9 +33,6 @@ from zarr_core.storage.base import (
 )
 
 T = TypeVar("T")
-
-TAIL_BYTES = 64 << 10
-"""Read when a value is opened: an index of a shard is usually there, which saves a request."""
 
 DELETE_AT_ONCE = 1000
 """What S3 deletes with one request."""
@@ -454,28 +452,18 @@ def _place(store: Any, key: str) -> str:
     return f"{_described(store)}/{key}"
 
 
-class _OpenObject:
+class _OpenObject(RemoteValue):
     """An object as it was when it was opened; its end is here already."""
 
     def __init__(self, store: ObjectStore[Any], key: str, meta: Any, tail: memoryview) -> None:
-        self._store, self._key, self._tail = store, key, tail
+        super().__init__(repr(key), int(meta["size"]), _version(meta), tail)
+        self._store, self._key = store, key
         self._etag: str | None = meta["e_tag"]
-        self.size: int | None = int(meta["size"])
-        self.version = _version(meta)
 
-    def read(self, byte_range: ByteRequest | None = None) -> Value:
-        """Return part of the object, or raise `ValueChangedError` if it was replaced."""
-        size = self.size or 0
-        start, end = bounds_of(byte_range, size, repr(self._key))
-        first = size - len(self._tail)
-        if start >= first:
-            return self._tail[start - first : end - first]
-        return self._fetch(start, end) if end > start else b""
-
-    def _fetch(self, start: int, end: int) -> Value:
+    def _fetch(self, wanted: RangeByteRequest) -> Value:
         import obstore
 
-        options: Any = {"range": (start, end)}
+        options: Any = {"range": tuple(wanted)}
         if self._etag is not None and not self._etag.startswith("W/"):  # a weak one never matches
             options["if_match"] = self._etag
         store = self._store
@@ -487,7 +475,4 @@ class _OpenObject:
             raise ValueChangedError(f"{self._key!r} was deleted while it was read") from error
         if _version(response.meta) != self.version:
             raise ValueChangedError(f"{self._key!r} of {store} was replaced while it was read")
-        return store._exactly(self._key, data, RangeByteRequest(start, end), end - start)
-
-    def close(self) -> None:
-        """Do nothing: every read is a request of its own."""
+        return store._exactly(self._key, data, wanted, wanted.end - wanted.start)

@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
+    TAIL_BYTES,
     ByteRequest,
     OffsetByteRequest,
     OpenValue,
@@ -268,9 +269,6 @@ class LoggingStore(WrapperStore[S]):
 
 
 # --- latency -------------------------------------------------------------------------------------
-
-TAIL_BYTES = 64 << 10
-"""What comes with a value that is opened: in `ObjectStore` too."""
 
 Seconds: TypeAlias = float | Callable[[], float]
 """A time in seconds, or what is called to get one each time."""
