@@ -12,6 +12,7 @@ from collections.abc import (
 )
 from contextlib import closing
 from functools import cache
+from operator import attrgetter
 from typing import Any, Self
 
 from zarr_core.errors import StoreError
@@ -411,21 +412,12 @@ def _zarr_store_class() -> type:
             for name in await self._call(lambda: tuple(self.store.list_dir(prefix))):
                 yield name
 
-        @property
-        def supports_consolidated_metadata(self) -> bool:
-            return self.store.supports_consolidated_metadata
-
-        @property
-        def supports_writes(self) -> bool:
-            return self.store.supports_writes
-
-        @property
-        def supports_deletes(self) -> bool:
-            return self.store.supports_deletes
-
-        @property
-        def supports_listing(self) -> bool:
-            return self.store.supports_listing
+        supports_consolidated_metadata = property(
+            attrgetter("store.supports_consolidated_metadata")
+        )
+        supports_writes = property(attrgetter("store.supports_writes"))
+        supports_deletes = property(attrgetter("store.supports_deletes"))
+        supports_listing = property(attrgetter("store.supports_listing"))
 
         def with_read_only(self, read_only: bool = False) -> Any:
             return ToZarrStore(self.store.with_read_only(read_only))

@@ -57,7 +57,7 @@ SETTLED_NS = 2_000_000_000
 """The coarsest clock of a file system that is in use."""
 
 # O_NONBLOCK: opening a FIFO must not wait for a writer
-_READ = (
+READ = (
     os.O_RDONLY
     | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")),
 )
@@ -143,12 +143,14 @@ class LocalStore(Store):
         """
         path, fd = self._path(key), -1
         try:
-            (fd,) = map(os.open, (path,), _READ)
+            (fd,) = map(os.open, (path,), READ)
             size = _size_of_value(fd, path)
             if byte_range is not None:
                 return _read_range(fd, path, size, byte_range)
             data = pread(fd, size, 0)
-            return data if len(data) == size else data + _read_at(fd, path, len(data), size)
+            if len(data) == size:
+                return data
+            return data + _read_range(fd, path, size, OffsetByteRequest(len(data)))
         except OSError as error:
             if fd == -1 and isinstance(error, FileNotFoundError):
                 check_range(byte_range)
@@ -398,14 +400,13 @@ def _raise_not_a_file(path: str, status: os.stat_result) -> NoReturn:
     raise StoreError(f"{path} is a {what}, not a value")
 
 
-def _raise_if_directory(path: str, error: OSError) -> None:
-    if os.path.isdir(path):  # what Windows says of directories
-        raise StoreError(f"{path} is a directory, not a value") from error
-
-
 def _read_range(fd: int, path: str, size: int, byte_range: ByteRequest) -> bytes:
     start, end = bounds_of(byte_range, size, path)
-    return _read_at(fd, path, start, end)
+    data = read_at(fd, start, end - start)
+    if len(data) != end - start:
+        start += len(data)
+        raise StoreError(f"{path} ends at byte {start}, before byte {end}: it was cut while open")
+    return data
 
 
 _seek_lock = ForkLock()
@@ -421,18 +422,15 @@ def _pread_by_seek(fd: int, count: int, offset: int) -> bytes:
 pread: Callable[[int, int, int], bytes] = getattr(os, "pread", _pread_by_seek)
 
 
-def _read_at(fd: int, path: str, start: int, end: int) -> bytes:
-    """Return the bytes from `start` to `end`; the system may give them in several pieces."""
-    data = pread(fd, end - start, start)
-    if len(data) == end - start:
+def read_at(fd: int, offset: int, size: int) -> bytes:
+    """Return bytes, fewer at the end of a file; the system may give them in several pieces."""
+    data = pread(fd, size, offset)
+    if len(data) == size:
         return data
     parts = [data]
-    start += len(data)
-    while start < end and parts[-1]:
-        parts.append(pread(fd, end - start, start))
-        start += len(parts[-1])
-    if start < end:
-        raise StoreError(f"{path} ends at byte {start}, before byte {end}: it was cut while open")
+    while parts[-1]:
+        offset, size = offset + len(parts[-1]), size - len(parts[-1])
+        parts.append(pread(fd, size, offset))
     return b"".join(parts)
 
 
@@ -464,7 +462,7 @@ class _OpenFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = open_file(os.open, path, *_READ)
+        self._file = open_file(os.open, path, *READ)
         try:
             status = os.fstat(self._file.fileno())
             if not stat.S_ISREG(status.st_mode):

@@ -32,7 +32,7 @@ from zarr_core.storage.base import (
     check_key,
 )
 from zarr_core.storage.directories import TEMP_SUFFIX
-from zarr_core.storage.local import open_file, pread
+from zarr_core.storage.local import READ, open_file, read_at
 
 __all__ = ["Archive", "Member", "Session", "ZipMode"]
 
@@ -63,13 +63,7 @@ class File:
         self.fd = file.fileno()
 
     def read_at(self, offset: int, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0:
-            parts.append(pread(self.fd, size, offset))
-            if not parts[-1]:
-                break
-            offset, size = offset + len(parts[-1]), size - len(parts[-1])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return read_at(self.fd, offset, size)
 
 
 @final
@@ -380,10 +374,8 @@ class Session:
             name = type(self.target).__name__
             with self._stream.lock:
                 return Archive(self._stream, name), self.target.seek(0, os.SEEK_END)
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            flags |= getattr(os, "O_CLOEXEC", 0)
-            source = File(open_file(os.open, self.target, flags))
+            source = File(open_file(os.open, self.target, *READ))
         except FileNotFoundError:
             if self.mode == "r":
                 raise
