@@ -4,125 +4,171 @@
     python benchmarks/compare.py --rows read --rounds 5      # one group
     python benchmarks/compare.py --rows read --only zstd     # rows with "zstd" in their name
     python benchmarks/compare.py --readme                    # also the table of README.md
+    python benchmarks/compare.py --rows read --before PATH   # zarr_core of two checkouts
 
 Peers that are not installed are left out. zarr 2.18.7 needs an interpreter of its own, named by the
-environment variable ZARR2_PYTHON. For each row the peers take turns, in another order each round;
-the tables show medians over the rounds. Results are in docs/performance/, as Markdown and JSON.
+environment variable ZARR2_PYTHON. Each peer has a process; for each row they take turns, in another
+order each round. The tables show medians over the rounds. Results are in docs/performance/, as
+Markdown, JSON and plots.
+
+With `--before` nothing is written. Per row, the ratio of the two checkouts is shown; a row that is
+slower by more than 5 % is measured again in new processes, and named if it is slower there too.
+The ratio is of processor time, which other programs hardly change; what a call waits for, and what
+threads gain, needs `--clock perf_counter` and a quiet machine.
 """
 
 import argparse
-import json
 import os
 import platform
 import random
 import statistics
 import sys
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # zarr_core of this tree
+from peers import PEERS, THREADS
+from report import OURS, Result, cells, write_group, write_readme
+from rows import GROUPS, Row, load_rows, module_of
+from runner import ROOT, Process
 
-import plots
-from peers import PEERS
-from report import write_group, write_readme
-from rows import GROUPS, Row, load_rows
-from runner import LocalRunner, RemoteRunner, Runner
+BEFORE, FLOORS = "before", "floors"
+SLOWER = 1.05
+AGAIN = 2
+"""How often a row that seems slower is measured again, in new processes."""
 
-OURS = "zarr_core"
-REMOTE = "zarr 2.18.7"
-
-
-@dataclass
-class Entrant:
-    """A peer that is there, or a floor."""
-
-    name: str
-    runner: Runner
-    number: int = 1
+Runners = dict[str, Process]
+Samples = dict[str, list[Any]]
 
 
-def connect(
-    threads: int, place: str | None, chosen: list[str]
-) -> tuple[dict[str, Runner], dict[str, str]]:
-    """Return a runner for every peer that is there, and the versions."""
-    runners: dict[str, Runner] = {}
+def start(args: argparse.Namespace) -> tuple[Runners, dict[str, str]]:
+    """Start a process for every peer that is there, and one for floors; return versions, too."""
+    runners: Runners = {}
     versions: dict[str, str] = {}
-    for name, peer in PEERS.items():
-        if chosen and name not in chosen:
-            continue
+    chosen = args.peers or ([OURS] if args.before else list(PEERS))
+    for name in [*chosen, BEFORE if args.before else FLOORS]:
+        peer, tree = (OURS, args.before) if name == BEFORE else (name, ROOT)
+        python = os.environ.get("ZARR2_PYTHON", "") if name == "zarr 2.18.7" else sys.executable
         try:
-            if name == REMOTE:
-                remote = RemoteRunner(name, threads, place, os.environ["ZARR2_PYTHON"])
-                runners[name], versions[name] = remote, remote.version
-            else:
-                versions[name] = peer.version()
-                runners[name] = LocalRunner(name, threads, place)
-        except (ImportError, KeyError, OSError, RuntimeError) as error:
-            print(f"without {name}: {type(error).__name__}: {error}", file=sys.stderr)
+            runner = Process(peer, args.threads, args.directory, python, tree)
+            versions[name] = runner("version")
+            runners[name] = runner
+        except (OSError, RuntimeError) as error:
+            print(f"without {name}: {error}", file=sys.stderr)
+    versions.pop(FLOORS, None)
     return runners, versions
 
 
-def calibrate(runner: Runner, seconds: float) -> int:
-    """Return how often to run an operation so that a sample takes about `seconds`."""
-    number = 1
-    while (taken := runner.time(number)) < seconds / 4:
-        number *= 4
-    return max(1, round(number * seconds / taken))
+def stop(runners: Runners) -> None:
+    for runner in runners.values():
+        runner.close()
 
 
-def enter(
-    group: str, row: Row, runners: dict[str, Runner], args: argparse.Namespace
-) -> list[Entrant]:
-    """Set the row up for everybody; whoever fails says so and is left out."""
-    entrants = []
-    everybody = {name: runners[name] for name in row.setups if name in runners}
-    floors = {name: LocalRunner(name, args.threads, args.directory) for name in row.floors}
-    for name, runner in {**everybody, **floors}.items():
-        try:
-            runner.set_up(group, row.name, name)
-            entrants.append(Entrant(name, runner, calibrate(runner, args.seconds)))
-        except Exception as error:  # noqa: BLE001 - one peer's failure must not hide the others
-            print(f"  {name}: {type(error).__name__}: {error}", file=sys.stderr)
-            runner.tear_down()
-    return entrants
+def sample(group: str, row: Row, runners: Runners, args: argparse.Namespace) -> Samples:
+    """Return seconds per operation, one list of rounds per peer and floor.
 
-
-def measure(
-    group: str, row: Row, runners: dict[str, Runner], args: argparse.Namespace
-) -> dict[str, Any]:
-    """Return seconds per operation, one list of rounds per entrant."""
-    entrants = enter(group, row, runners, args)
-    seconds: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    Whoever cannot be set up says so and is left out.
+    """
+    asked = {name: (name, "") for name in (*row.peers, BEFORE)}
+    asked |= {name: (FLOORS, name) for name in row.floors}
+    found: Samples = {}
+    for name, (process, floor) in asked.items():
+        if process in runners:
+            try:
+                runners[process]("set_up", group, row.name, floor, args.seconds, args.clock)
+                found[name] = []
+            except RuntimeError as error:
+                print(f"  {name}: {error}", file=sys.stderr)
+    entrants = list(found)
     shuffle = random.Random(row.name).shuffle
     try:
         for _ in range(args.rounds):
             shuffle(entrants)
-            for entrant in entrants:
-                seconds[entrant.name].append(entrant.runner.time(entrant.number) / entrant.number)
+            for name in entrants:
+                process, floor = asked[name]
+                found[name].append(runners[process]("time", floor))
     finally:
-        for entrant in entrants:
-            entrant.runner.tear_down()
-    return {
-        "row": row.name,
-        "floors": [*row.floors, *row.known],
-        "median": {name: statistics.median(rounds) for name, rounds in seconds.items()}
-        | dict(row.known),
-        "rounds": seconds,
-    }
+        for runner in runners.values():
+            runner("tear_down")
+    return found
 
 
-def show(result: dict[str, Any]) -> None:
-    ours = result["median"].get(OURS)
-    parts = []
-    for name, median in result["median"].items():
-        times = f" ({median / ours:.2f}x)" if ours else ""
-        parts.append(f"{name} {median * 1e6:,.1f} us{times}")
-    print(f"{result['row']}\n    " + "; ".join(parts), flush=True)
+def sample_alone(group: str, row: Row, args: argparse.Namespace) -> Samples:
+    """Return several figures of each round, every one of which has a process of its own."""
+    module = module_of(group)
+    entrants = list(row.peers)
+    found: Samples = {name: [] for name in entrants}
+    shuffle = random.Random(row.name).shuffle
+    with tempfile.TemporaryDirectory(dir=args.directory, ignore_cleanup_errors=True) as place:
+        if hasattr(module, "prepare"):
+            module.prepare(row.name, Path(place))
+        for _ in range(getattr(module, "ROUNDS", args.rounds)):
+            shuffle(entrants)
+            for name in list(entrants):
+                with closing(Process(name, args.threads, args.directory)) as runner:
+                    try:
+                        found[name].append(runner("measure", group, row.name, name, place))
+                    except RuntimeError as error:
+                        print(f"  {name}: {error}", file=sys.stderr)
+                        entrants.remove(name)
+    return {name: rounds for name, rounds in found.items() if rounds}
+
+
+def median(rounds: Sequence[Any]) -> Any:
+    """Return the median of seconds, or of every figure."""
+    if isinstance(rounds[0], dict):
+        return {key: median([figures[key] for figures in rounds]) for key in rounds[0]}
+    return statistics.median(rounds)
+
+
+def measure(group: str, row: Row, runners: Runners, args: argparse.Namespace) -> Result:
+    if hasattr(module_of(group), "measure"):
+        rounds = sample_alone(group, row, args)
+    else:
+        rounds = sample(group, row, runners, args)
+    medians = {name: median(found) for name, found in rounds.items()} | dict(row.known)
+    print(f"{row.name}\n    {shown(medians)}", flush=True)
+    floors = [*row.floors, *row.known]
+    return {"row": row.name, "floors": floors, "median": medians, "rounds": rounds}
+
+
+def shown(medians: dict[str, Any]) -> str:
+    if any(isinstance(found, dict) for found in medians.values()):
+        return "\n    ".join(f"{name} {found}" for name, found in medians.items())
+    return "; ".join(map(" ".join, zip(medians, cells(medians, list(medians)), strict=True)))
+
+
+def slowdown(rounds: Samples) -> tuple[float, float]:
+    """Return how many times as long as before: the median of the rounds' ratios, and of best times.
+
+    What other programs add is never negative, so the fast quarter of the rounds says most.
+    """
+    now, before = np.array(rounds[OURS]), np.array(rounds[BEFORE])
+    return float(np.median(now / before)), float(np.quantile(now, 0.25) / np.quantile(before, 0.25))
+
+
+def compare_trees(args: argparse.Namespace) -> None:
+    """Show how each row changed; measure those that seem slower again."""
+    rows = [(g, r) for g in args.rows for r in load_rows(g).values() if args.only in r.name]
+    ratios: dict[str, float] = {}
+    for attempt in range(1 + AGAIN):
+        runners, _ = start(args)
+        for group, row in rows:
+            rounds = sample(group, row, runners, args)
+            if OURS in rounds and BEFORE in rounds:
+                median, best = slowdown(rounds)
+                ratios[f"{group}: {row.name}"] = min(median, best)
+                print(f"{median:.3f} ({best:.3f})  {group}: {row.name}", flush=True)
+        stop(runners)
+        rows = [(g, r) for g, r in rows if ratios.get(f"{g}: {r.name}", 0) > SLOWER]
+        print(f"attempt {attempt + 1}: {len(rows)} rows slower by more than {SLOWER - 1:.0%}")
+    print(f"all rows: {statistics.geometric_mean(ratios.values()):.3f}")
+    for group, row in rows:
+        print(f"SLOWER {ratios[f'{group}: {row.name}']:.3f}  {group}: {row.name}")
 
 
 def machine() -> str:
@@ -134,38 +180,33 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {platform.system()}"
 
 
-def results(
-    groups: list[str], runners: dict[str, Runner], args: argparse.Namespace
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    for group, rows in load_rows(tuple(groups)).items():
-        found = []
-        for row in rows:
-            if args.only in row.name:
-                found.append(measure(group, row, runners, args))
-                show(found[-1])
-        yield group, found
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", nargs="*", default=list(GROUPS), help="groups of rows")
+    parser.add_argument("--rows", nargs="*", default=list(GROUPS), choices=GROUPS, help="groups")
     parser.add_argument("--only", default="", help="only rows with this in their name")
     parser.add_argument("--peers", nargs="*", default=[], help="only these peers")
+    parser.add_argument("--before", metavar="PATH", help="another checkout, to compare with")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.03, help="of one sample")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    clocks = ("perf_counter", "process_time")
+    parser.add_argument("--clock", choices=clocks, help="processor time with --before, else time")
+    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--directory", help="where local arrays are; default the system's own")
     parser.add_argument("--readme", action="store_true", help="also write the table of README.md")
     parser.add_argument("--dry", action="store_true", help="print, write no files")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.clock = args.clock or clocks[bool(args.before)]
+    return args
 
 
 def main() -> None:
     args = parse()
-    warnings.simplefilter("ignore")  # the peers' own
-    runners, versions = connect(args.threads, args.directory, args.peers)
+    if args.before:
+        args.rows = [group for group in args.rows if not hasattr(module_of(group), "measure")]
+        return compare_trees(args)
+    runners, versions = start(args)
     about: dict[str, Any] = {
         "machine": machine(),
         "python": platform.python_version(),
@@ -175,21 +216,14 @@ def main() -> None:
         "threads": args.threads,
         "load": os.getloadavg()[0],
     }
-    print(json.dumps(about, indent=2))
-    if about["load"] > 0.5:
-        print("other programs are running here: these figures are rough", file=sys.stderr)
-    for group, found in results(args.rows, runners, args):
-        if found and not args.dry:
-            write_group(group, about, found, complete=not args.only and not args.peers)
-            try:
-                plots.plot(group)
-            except ImportError as error:
-                print(f"without a plot of {group}: {error}", file=sys.stderr)
+    for group in args.rows:
+        rows = [row for row in load_rows(group).values() if args.only in row.name]
+        found = [measure(group, row, runners, args) for row in rows]
+        if not args.dry:
+            write_group(group, about, found, complete=not args.only)
     if args.readme and not args.dry:
         write_readme()
-    for runner in runners.values():
-        if isinstance(runner, RemoteRunner):
-            runner.close()
+    return stop(runners)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
 """The libraries that are compared, behind one small interface.
 
-Each peer is imported when it is first used, so that this module also loads where only one of them
-is installed. All of them get the same format, codec, level, durability and number of threads.
+Each is imported when it is first used, as few interpreters have them all. All of them get the same
+format, codec, level, durability and number of threads.
 """
 
-import itertools
+import asyncio
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+import services
+
 Operation = Callable[[], Any]
 
-ZSTD_LEVEL = 3
-GZIP_LEVEL = 5
 BLOSC = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle"}
+LEVELS = {"zstd": 3, "gzip": 5}
 
 
 @dataclass(frozen=True)
@@ -27,33 +30,72 @@ class Layout:
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
-    dtype: str = "float32"
     codec: str = "raw"
-    where: str = "memory"  # or "local"
+    where: str = "memory"  # or "local", or a service
     shards: tuple[int, ...] | None = None
+    dtype: str = "float32"
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def count(self) -> int:
+        """Return the number of chunks, all of them whole."""
+        return prod(self.shape) // prod(self.chunks)
 
 
-class Peer(ABC):
-    """A library, or a way to use one."""
+class Peer:
+    """A library with the interface of zarr-python 3, which zarr_core has too."""
 
     name: ClassVar[str]
+    module: ClassVar[str] = "zarr"
+    series: ClassVar[str] = ""
     shards: ClassVar[bool] = True
-    awaits: ClassVar[bool] = True
 
-    def activate(self, threads: int) -> None:
-        """Set what is process-wide; called before every timed sample."""
+    @property
+    def library(self) -> Any:
+        return import_module(self.module)
 
-    @abstractmethod
     def version(self) -> str:
         """Return the library's version; raise ImportError where it is missing."""
+        found = str(self.library.__version__)
+        if not found.startswith(self.series):
+            raise ImportError(f"{self.module} is {found} here")
+        return found
 
-    @abstractmethod
-    def create(self, layout: Layout, directory: Path) -> Any:
-        """Return a new array; a local one is below `directory`."""
+    def activate(self, threads: int, in_flight: int | None = None) -> None:
+        """Set how many threads a call may use, and how many requests may wait at once."""
 
-    def opener(self, layout: Layout, directory: Path) -> Operation:
-        """Return a function that opens an array which `create` has made there."""
-        raise NotImplementedError(f"{self.name} has no way to open arrays here")
+    def store(self, where: str, directory: Path) -> Any:
+        """Return a place for an array; in a service, the directory's name is its prefix."""
+        storage = import_module(f"{self.module}.storage")
+        if where in services.STORES:
+            return services.STORES[where](storage, directory.name)
+        return storage.LocalStore(directory) if where == "local" else storage.MemoryStore()
+
+    def codec(self, layout: Layout) -> Any:
+        codecs = import_module(f"{self.module}.codecs")
+        if layout.codec == "blosc":
+            return codecs.BloscCodec(typesize=layout.itemsize, **BLOSC)
+        level = LEVELS.get(layout.codec)
+        return level and getattr(codecs, f"{layout.codec.title()}Codec")(level=level)
+
+    def create(self, layout: Layout, store: Any) -> Any:
+        """Return a new array."""
+        return self.library.create_array(
+            store,
+            shape=layout.shape,
+            chunks=layout.chunks,
+            shards=layout.shards,
+            dtype=layout.dtype,
+            compressors=self.codec(layout),
+            fill_value=0,
+        )
+
+    def opener(self, store: Any, **options: Any) -> Operation:
+        """Return a function that opens the array which is in a store."""
+        return lambda: self.library.open_array(store, mode="r", **options)
 
     def reader(self, array: Any, selection: Any) -> Operation:
         """Return a function that reads `selection` as a NumPy array."""
@@ -61,204 +103,94 @@ class Peer(ABC):
 
     def awaiter(self, array: Any, selection: Any) -> Callable[[], Awaitable[Any]]:
         """Return a function whose result is awaited for `selection` as a NumPy array."""
-        raise NotImplementedError(f"{self.name} cannot be awaited")
+        return lambda: array.async_array.getitem(selection)
 
     def writer(self, array: Any, selection: Any, value: Any) -> Operation:
         """Return a function that writes `value` and is done when it returns."""
-
-        def write() -> None:
-            array[selection] = value
-
-        return write
+        return lambda: array.__setitem__(selection, value)
 
 
 class ZarrCore(Peer):
-    name = "zarr_core"
+    name = module = "zarr_core"
 
-    def version(self) -> str:
-        import zarr_core
-
-        return zarr_core.__version__
-
-    def activate(self, threads: int) -> None:
-        from zarr_core import config
-
-        config.set({"threading.max_workers": threads})
-
-    def store(self, layout: Layout, directory: Path) -> Any:
-        from zarr_core.storage import LocalStore, MemoryStore
-
-        return LocalStore(directory) if layout.where == "local" else MemoryStore()
-
-    def create(self, layout: Layout, directory: Path) -> Any:
-        import zarr_core
-        from zarr_core.codecs import BloscCodec, GzipCodec, ZstdCodec
-
-        size = np.dtype(layout.dtype).itemsize
-        codecs = {
-            "raw": [],
-            "zstd": [ZstdCodec(level=ZSTD_LEVEL)],
-            "blosc": [BloscCodec(typesize=size, **BLOSC)],  # type: ignore[arg-type]
-            "gzip": [GzipCodec(level=GZIP_LEVEL)],
-        }
-        return zarr_core.create_array(
-            self.store(layout, directory),
-            shape=layout.shape,
-            chunks=layout.chunks,
-            shards=layout.shards,
-            dtype=layout.dtype,
-            compressors=codecs[layout.codec],
-            fill_value=0,
-        )
+    def activate(self, threads: int, in_flight: int | None = None) -> None:
+        self.library.config.set({"threading.max_workers": threads})
 
     def awaiter(self, array: Any, selection: Any) -> Callable[[], Awaitable[Any]]:
         return lambda: array.getitem_async(selection)
 
-    def opener(self, layout: Layout, directory: Path) -> Operation:
-        import zarr_core
-
-        store = self.create(layout, directory).store
-        return lambda: zarr_core.open_array(store, mode="r")
-
 
 class ZarrPython(Peer):
-    name = "zarr-python"
-    pipeline = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+    name, series = "zarr-python", "3."
+    pipeline = "BatchedCodecPipeline"
 
-    def version(self) -> str:
-        import zarr
-
-        if int(zarr.__version__.partition(".")[0]) < 3:
-            raise ImportError("zarr-python 3 is not installed here")
-        return str(zarr.__version__)
-
-    def activate(self, threads: int) -> None:
-        import zarr
-
-        zarr.config.set(
-            {
-                "codec_pipeline.path": self.pipeline,
-                "codec_pipeline.max_workers": threads,
-                "threading.max_workers": threads,
-            }
-        )
-
-    def store(self, layout: Layout, directory: Path) -> Any:
-        from zarr.storage import LocalStore, MemoryStore
-
-        return LocalStore(directory) if layout.where == "local" else MemoryStore()
-
-    def create(self, layout: Layout, directory: Path) -> Any:
-        import zarr
-        from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
-
-        size = np.dtype(layout.dtype).itemsize
-        codecs: dict[str, Any] = {
-            "raw": None,
-            "zstd": ZstdCodec(level=ZSTD_LEVEL),
-            "blosc": BloscCodec(typesize=size, **BLOSC),
-            "gzip": GzipCodec(level=GZIP_LEVEL),
+    def activate(self, threads: int, in_flight: int | None = None) -> None:
+        settings: dict[str, Any] = {
+            "codec_pipeline.path": f"zarr.core.codec_pipeline.{self.pipeline}",
+            "codec_pipeline.max_workers": threads,
+            "threading.max_workers": threads,
         }
-        return zarr.create_array(
-            self.store(layout, directory),
-            shape=layout.shape,
-            chunks=layout.chunks,
-            shards=layout.shards,
-            dtype=layout.dtype,
-            compressors=codecs[layout.codec],
-            fill_value=0,
-        )
-
-    def awaiter(self, array: Any, selection: Any) -> Callable[[], Awaitable[Any]]:
-        return lambda: array.async_array.getitem(selection)
-
-    def opener(self, layout: Layout, directory: Path) -> Operation:
-        import zarr
-
-        store = self.create(layout, directory).store
-        return lambda: zarr.open_array(store, mode="r")
+        if in_flight:
+            settings["async.concurrency"] = in_flight
+        self.library.config.set(settings)
 
 
 class ZarrPythonFused(ZarrPython):
     name = "zarr-python, fused"
-    pipeline = "zarr.core.codec_pipeline.FusedCodecPipeline"
+    pipeline = "FusedCodecPipeline"
 
 
 class Tensorstore(Peer):
-    name = "tensorstore"
-
-    def __init__(self) -> None:
-        self.threads = os.cpu_count() or 1
-        self.numbers = itertools.count()
-        self.context: Any = None
+    name = module = "tensorstore"
+    context: Any = None
 
     def version(self) -> str:
-        from importlib.metadata import version
+        return self.library and version("tensorstore")
 
-        import tensorstore  # noqa: F401
+    def activate(self, threads: int, in_flight: int | None = None) -> None:
+        limits = {"data_copy": threads, "file_io": max(4, threads)}
+        if in_flight:
+            limits |= {"s3_request": in_flight, "http_request": in_flight}
+        spec: dict[str, Any] = {f"{k}_concurrency": {"limit": n} for k, n in limits.items()}
+        self.context = self.library.Context(spec | {"file_io_sync": False})
 
-        return version("tensorstore")
+    def store(self, where: str, directory: Path) -> Any:
+        if where in services.SPECS:
+            return services.SPECS[where](directory.name)
+        return {"driver": "file" if where == "local" else "memory", "path": f"{directory}/"}
 
-    def activate(self, threads: int) -> None:
-        self.threads = threads
+    def codec(self, layout: Layout) -> Any:
+        configuration: dict[str, Any] = {"level": LEVELS.get(layout.codec)}
+        if layout.codec == "blosc":
+            configuration = {**BLOSC, "typesize": layout.itemsize, "blocksize": 0}
+        return {"name": layout.codec, "configuration": configuration}
 
-    def spec(self, layout: Layout, directory: Path) -> dict[str, Any]:
-        little = {"name": "bytes", "configuration": {"endian": "little"}}
-        blosc = {**BLOSC, "typesize": np.dtype(layout.dtype).itemsize, "blocksize": 0}
-        codecs: list[dict[str, Any]] = {
-            "raw": [little],
-            "zstd": [little, {"name": "zstd", "configuration": {"level": ZSTD_LEVEL}}],
-            "blosc": [little, {"name": "blosc", "configuration": blosc}],
-            "gzip": [little, {"name": "gzip", "configuration": {"level": GZIP_LEVEL}}],
-        }[layout.codec]
+    def create(self, layout: Layout, store: Any) -> Any:
+        codecs = little = [{"name": "bytes", "configuration": {"endian": "little"}}]
+        if layout.codec != "raw":
+            codecs = [*little, self.codec(layout)]
         if layout.shards is not None:
             configuration = {
                 "chunk_shape": layout.chunks,
                 "codecs": codecs,
-                "index_codecs": [little, {"name": "crc32c"}],
+                "index_codecs": [*little, {"name": "crc32c"}],
                 "index_location": "end",
             }
             codecs = [{"name": "sharding_indexed", "configuration": configuration}]
-        store = {"driver": "memory", "path": f"{next(self.numbers)}/"}
-        if layout.where == "local":
-            store = {"driver": "file", "path": f"{directory}/"}
         grid = {"chunk_shape": layout.shards or layout.chunks}
-        return {
-            "driver": "zarr3",
-            "kvstore": store,
-            "metadata": {
-                "shape": layout.shape,
-                "data_type": layout.dtype,
-                "chunk_grid": {"name": "regular", "configuration": grid},
-                "codecs": codecs,
-                "fill_value": 0,
-            },
+        metadata = {
+            "shape": layout.shape,
+            "data_type": layout.dtype,
+            "chunk_grid": {"name": "regular", "configuration": grid},
+            "codecs": codecs,
+            "fill_value": 0,
         }
+        spec = {"driver": "zarr3", "kvstore": store, "metadata": metadata}
+        return self.library.open(spec, context=self.context, create=True).result()
 
-    def make_context(self) -> Any:
-        import tensorstore
-
-        return tensorstore.Context(
-            {
-                "data_copy_concurrency": {"limit": self.threads},
-                "file_io_concurrency": {"limit": max(4, self.threads)},
-                "file_io_sync": False,
-            }
-        )
-
-    def create(self, layout: Layout, directory: Path) -> Any:
-        import tensorstore
-
-        spec = self.spec(layout, directory)
-        return tensorstore.open(spec, context=self.make_context(), create=True).result()
-
-    def opener(self, layout: Layout, directory: Path) -> Operation:
-        import tensorstore
-
-        context, spec = self.make_context(), self.spec(layout, directory)
-        tensorstore.open(spec, context=context, create=True).result()
-        known = {"driver": "zarr3", "kvstore": spec["kvstore"]}
-        return lambda: tensorstore.open(known, context=context, read=True).result()
+    def opener(self, store: Any, **options: Any) -> Operation:
+        spec = {"driver": "zarr3", "kvstore": store}
+        return lambda: self.library.open(spec, context=self.context, read=True).result()
 
     def reader(self, array: Any, selection: Any) -> Operation:
         return lambda: array[selection].read().result()
@@ -274,55 +206,54 @@ class Tensorstore(Peer):
 class Zarr2(Peer):
     """zarr 2.18.7, which writes format 2 only; needs an interpreter of its own."""
 
-    name = "zarr 2.18.7"
+    name, series = "zarr 2.18.7", "2."
     shards = False
-    awaits = False
 
-    def version(self) -> str:
-        import zarr
+    def activate(self, threads: int, in_flight: int | None = None) -> None:
+        import_module("numcodecs.blosc").set_nthreads(threads)
 
-        if not zarr.__version__.startswith("2."):
-            raise ImportError("zarr 2 is not installed here")
-        return str(zarr.__version__)
+    def store(self, where: str, directory: Path) -> Any:
+        storage = self.library.storage
+        return storage.DirectoryStore(str(directory)) if where == "local" else storage.KVStore({})
 
-    def activate(self, threads: int) -> None:
-        from numcodecs import blosc
+    def codec(self, layout: Layout) -> Any:
+        return numcodec(layout.codec)
 
-        blosc.set_nthreads(threads)
-
-    def store(self, layout: Layout, directory: Path) -> Any:
-        import zarr
-
-        if layout.where == "local":
-            return zarr.storage.DirectoryStore(str(directory))
-        return zarr.storage.KVStore({})
-
-    def create(self, layout: Layout, directory: Path) -> Any:
-        import zarr
-        from numcodecs import Blosc, GZip, Zstd
-
-        codecs = {
-            "raw": None,
-            "zstd": Zstd(level=ZSTD_LEVEL),
-            "blosc": Blosc(BLOSC["cname"], BLOSC["clevel"], Blosc.SHUFFLE),
-            "gzip": GZip(level=GZIP_LEVEL),
-        }
-        return zarr.create(
+    def create(self, layout: Layout, store: Any) -> Any:
+        return self.library.create(
             shape=layout.shape,
             chunks=layout.chunks,
             dtype=layout.dtype,
-            compressor=codecs[layout.codec],
-            store=self.store(layout, directory),
+            compressor=self.codec(layout),
+            store=store,
             fill_value=0,
         )
 
-    def opener(self, layout: Layout, directory: Path) -> Operation:
-        import zarr
 
-        store = self.create(layout, directory).store
-        return lambda: zarr.open_array(store, mode="r")
+def numcodec(name: str) -> Any:
+    """Return the codec of numcodecs; None for "raw"."""
+    import numcodecs
+
+    if name == "blosc":
+        return numcodecs.Blosc(BLOSC["cname"], BLOSC["clevel"], numcodecs.Blosc.SHUFFLE)
+    codecs = {"zstd": numcodecs.Zstd, "gzip": numcodecs.GZip}
+    return codecs[name](level=LEVELS[name]) if name in codecs else None
 
 
+def as_coroutine(read: Callable[[], Awaitable[Any]]) -> Callable[[], Any]:
+    async def call() -> Any:
+        return await read()
+
+    return call
+
+
+def in_a_loop(main: Callable[[], Any]) -> Operation:
+    """Return an operation on an event loop that lives as long as it, as in a server."""
+    runner = asyncio.Runner()
+    return lambda: runner.run(main())
+
+
+THREADS = os.cpu_count() or 1
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (ZarrCore(), ZarrPython(), ZarrPythonFused(), Tensorstore(), Zarr2())

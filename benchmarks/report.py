@@ -1,13 +1,23 @@
 """Tables in Markdown from what `compare.py` measured."""
 
 import json
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rows import module_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "performance"
 START, END = "<!-- performance:start -->", "<!-- performance:end -->"
 OURS = "zarr_core"
+COLOURS = {
+    "zarr-python": "#d95f02",
+    "zarr-python, fused": "#e6ab02",
+    "tensorstore": "#7570b3",
+    "zarr 2.18.7": "#999999",
+}
 
 Result = dict[str, Any]
 
@@ -37,87 +47,99 @@ def times(seconds: float, ours: float) -> str:
     return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.2g}×" if ratio >= 1 else f"{ratio:.2f}×"
 
 
-def write_group(group: str, about: Result, found: list[Result], *, complete: bool) -> None:
-    """Write one group's JSON and Markdown; a partial run replaces only the rows that it has."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    place = FOLDER / f"{group}.json"
-    if not complete and place.exists():
-        new = {result["row"]: result for result in found}
-        found = [new.pop(old["row"], old) for old in load(group)["results"]] + list(new.values())
-    place.write_text(json.dumps({"about": about, "results": found}, indent=1) + "\n", "utf-8")
-    (FOLDER / f"{group}.md").write_text(page(group, about, found), "utf-8")
+def cells(seconds: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    """Return the time of each, and in brackets how many times as long as zarr_core that is."""
+    ours = seconds.get(OURS)
+    return [
+        "–"
+        if name not in seconds
+        else in_words(seconds[name])
+        + (f" ({times(seconds[name], ours)})" if ours and name != OURS else "")
+        for name in names
+    ]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], first: str = "---") -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    # A cell without text has one blank less.
+    lines[0] = lines[0].replace("|  |", "| |")
+    return [lines[0], f"|{first}|" + "--:|" * (len(head) - 1), *lines[1:]]
+
+
+def conditions(about: Result) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return (
+        f"{about['rounds']} interleaved rounds on {about['machine']}; Python {about['python']}, "
+        f"NumPy {about['numpy']}, {versions}."
+    )
 
 
 def load(group: str) -> Result:
     return dict(json.loads((FOLDER / f"{group}.json").read_text("utf-8")))
 
 
+def write_group(group: str, about: Result, found: list[Result], *, complete: bool) -> None:
+    """Write all that is made of a group; a partial run replaces only the rows that it has."""
+    place = FOLDER / f"{group}.json"
+    if not complete and place.exists():
+        new = {result["row"]: result for result in found}
+        found = [new.pop(old["row"], old) for old in load(group)["results"]] + list(new.values())
+    place.write_text(json.dumps({"about": about, "results": found}, indent=1) + "\n", "utf-8")
+    make = getattr(module_of(group), "page", page)
+    (FOLDER / f"{group}.md").write_text(make(group, about, found), "utf-8")
+    try:
+        import plots
+
+        plots.draw(group)
+    except ImportError as error:
+        print(f"without a plot of {group}: {error}", file=sys.stderr)
+
+
 def page(group: str, about: Result, found: list[Result]) -> str:
     peers = list(about["versions"])
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    conditions = (
-        f"Medians of {about['rounds']} interleaved rounds, {about['threads']} threads each, on "
-        f"{about['machine']}; Python {about['python']}, NumPy {about['numpy']}, {versions}."
-    )
+    rows = []
+    for result in found:
+        median = result["median"]
+        floors = [f"{n} {in_words(median[n])}" for n in result["floors"] if n in median]
+        rows.append([result["row"], *cells(median, peers), "; ".join(floors)])
     lines = [
         f"# Performance: {group}",
         "",
-        conditions,
+        "Medians of "
+        + conditions(about).replace(" on ", f", {about['threads']} threads each, on ", 1),
         "",
         "In brackets: how many times as long as zarr_core. The floor is what no library can beat:",
         "a copy of the memory, the system calls, the codec alone, or requests that wait for one",
         "another. Made by",
         f"`python benchmarks/compare.py --rows {group}`.",
         "",
-        "| | " + " | ".join(peers) + " | floor |",
-        "|---|" + "--:|" * (len(peers) + 1),
+        *table(["", *peers, "floor"], rows),
+        "",
+        f"![Times as long as zarr_core]({group}.svg)",
     ]
-    lines += [table_row(result, peers) for result in found]
-    return "\n".join([*lines, "", f"![Times as long as zarr_core]({group}.svg)"]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
-def table_row(result: Result, peers: list[str]) -> str:
-    median = result["median"]
-    ours = median.get(OURS)
-    cells = []
-    for name in peers:
-        if name not in median:
-            cells.append("–")
-        elif name == OURS or ours is None:
-            cells.append(in_words(median[name]))
-        else:
-            cells.append(f"{in_words(median[name])} ({times(median[name], ours)})")
-    floors = [f"{name} {in_words(median[name])}" for name in result["floors"] if name in median]
-    return f"| {result['row']} | " + " | ".join(cells) + f" | {'; '.join(floors)} |"
+def replace(place: Path, lines: list[str]) -> None:
+    """Replace what stands between the two markers of a page."""
+    before, _, rest = place.read_text("utf-8").partition(START)
+    after = rest.partition(END)[2]
+    place.write_text("\n".join([before + START, *lines, END + after]), "utf-8")
 
 
 def write_readme() -> None:
-    """Replace what stands between the two markers of README.md."""
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{START}\n{readme_table()}\n{END}{after}", "utf-8")
-
-
-def readme_table() -> str:
     groups = {group: load(group) for group, _ in README_ROWS if (FOLDER / f"{group}.json").exists()}
-    about = next(iter(groups.values()))["about"]
-    peers = list(about["versions"])
-    others = [name for name in peers if name != OURS]
+    others = [name for name in next(iter(groups.values()))["about"]["versions"] if name != OURS]
+    rows = []
+    for group, row in README_ROWS:
+        for median in [r["median"] for r in groups[group]["results"] if r["row"] == row]:
+            ratios = [times(median[n], median[OURS]) if n in median else "–" for n in others]
+            verb = "" if group == "open" else f"{group} "
+            rows.append([f"{verb}{row}", in_words(median[OURS]), *ratios])
     lines = [
         "How many times as long as zarr_core the others take on the same work",
         "([all rows and how it is measured](docs/performance/README.md)):",
         "",
-        "| | zarr_core | " + " | ".join(others) + " |",
-        "|---|" + "--:|" * len(peers),
+        *table(["", OURS, *others], rows),
     ]
-    for group, row in README_ROWS:
-        found = [r for r in groups[group]["results"] if r["row"] == row] if group in groups else []
-        for result in found:
-            median = result["median"]
-            ratios = [times(median[n], median[OURS]) if n in median else "–" for n in others]
-            verb = "" if group == "open" else f"{group} "
-            cells = [f"{verb}{row}", in_words(median[OURS]), *ratios]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    replace(ROOT / "README.md", lines)

@@ -1,35 +1,41 @@
-"""What is measured: one `Row` per line of the table, with a way to set it up for every peer.
+"""What a row is, the operations that rows are made of, and the floors under them.
 
-A module `rows_NAME.py` beside this one has a list ROWS; its rows are the group NAME. `set up` makes
-the data, runs the operation once, compares the result with what it must be, and returns it.
+Setting up makes the data, runs the operation once, compares the result with what it must be, and
+returns the operation.
 """
 
-import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from peers import BLOSC, GZIP_LEVEL, PEERS, ZSTD_LEVEL, Layout, Operation, Peer
+from peers import LEVELS, PEERS, THREADS, Layout, Operation, Peer, numcodec
 
 Values = npt.NDArray[Any]
-SetUp = Callable[[Path], Operation]
-"""Gets an empty directory, returns the operation to time."""
+SetUp = Callable[[Peer, Path], Operation]
+"""Gets a peer and an empty directory, returns the operation to time."""
+Floor = Callable[[Path], Operation]
 
-GROUPS = ("read", "write", "open", "index", "shard", "async", "stores", "groups")
+ARRAYS = ("read", "write", "open", "index", "shard")
+GROUPS = (*ARRAYS, "async", "stores", "groups", "scaling", "memory", "load")
+
+EVERYBODY = tuple(PEERS)
+WITHOUT_ZARR_2 = EVERYBODY[:-1]
 
 
 @dataclass
 class Budget:
     """What everybody may use."""
 
-    threads: int = os.cpu_count() or 1
+    threads: int = THREADS
 
 
 budget = Budget()
@@ -37,26 +43,34 @@ budget = Budget()
 
 @dataclass(frozen=True)
 class Row:
-    """One operation, for each peer that has it, and the floors under it."""
+    """One operation, who takes part, and the floors under it."""
 
     name: str
-    setups: Mapping[str, SetUp]  # by name of the peer
-    floors: Mapping[str, SetUp] = field(default_factory=dict)
+    set_up: SetUp | None
+    """None in a group whose module has a function `measure`."""
+    peers: Sequence[str] = EVERYBODY
+    floors: Mapping[str, Floor] = field(default_factory=dict)
     known: Mapping[str, float] = field(default_factory=dict)
     """Floors that are computed: seconds by name."""
+    threads: int | None = None
+    """How many a library may use inside one call, where that is part of the row."""
+    in_flight: int | None = None
 
 
-def load_rows(groups: tuple[str, ...] = GROUPS) -> dict[str, list[Row]]:
-    """Return the rows of groups; the group NAME is in the module `rows_NAME`."""
-    return {group: list(importlib.import_module(f"rows_{group}").ROWS) for group in groups}
+def module_of(group: str) -> Any:
+    return import_module("rows_arrays" if group in ARRAYS else f"rows_{group}")
+
+
+@cache
+def load_rows(group: str) -> dict[str, Row]:
+    """Return the rows of a group by name: what its module has in ROWS."""
+    return {row.name: row for row in module_of(group).ROWS[group]}
 
 
 def payload(layout: Layout) -> Values:
     """Return data that compresses like a measured field: a smooth one with noise in the low bits."""
-    rng = np.random.default_rng(0)
-    size = int(np.prod(layout.shape))
-    smooth = np.cumsum(rng.normal(size=size)).reshape(layout.shape)
-    return np.round(smooth * 64).astype(layout.dtype)
+    smooth = np.cumsum(np.random.default_rng(0).normal(size=prod(layout.shape)))
+    return np.round(smooth.reshape(layout.shape) * 64).astype(layout.dtype)
 
 
 def check(found: Any, expected: Any) -> None:
@@ -64,156 +78,127 @@ def check(found: Any, expected: Any) -> None:
         raise AssertionError("the result is wrong: nothing to time here")
 
 
-# --- reading and writing -------------------------------------------------------------------------
+# --- operations ----------------------------------------------------------------------------------
 
 
-def set_up_read(peer: Peer, layout: Layout, selection: Any, directory: Path) -> Operation:
+def filled(peer: Peer, layout: Layout, directory: Path) -> tuple[Any, Values]:
+    """Return a new array with its values."""
     values = payload(layout)
-    array = peer.create(layout, directory)
+    array = peer.create(layout, peer.store(layout.where, directory))
     peer.writer(array, ..., values)()
-    read = peer.reader(array, selection)
-    check(read(), values[selection])
-    return read
+    return array, values
 
 
-def set_up_write(peer: Peer, layout: Layout, selection: Any, directory: Path) -> Operation:
-    expected = payload(layout)
+def read(
+    layout: Layout, selection: Any, peer: Peer, directory: Path, *, view: str = ""
+) -> Operation:
+    array, values = filled(peer, layout, directory)
+    operation = peer.reader(getattr(array, view) if view else array, selection)
+    check(operation(), values[selection])
+    return operation
+
+
+def write(layout: Layout, selection: Any, peer: Peer, directory: Path) -> Operation:
+    """Write over a part of an array that is full."""
+    array, expected = filled(peer, layout, directory)
     value = np.ascontiguousarray(expected[selection]) + 1
     expected[selection] = value
-    array = peer.create(layout, directory)
-    peer.writer(array, ..., payload(layout))()
-    write = peer.writer(array, selection, value)
-    write()
+    operation = peer.writer(array, selection, value)
+    operation()
     check(peer.reader(array, ...)(), expected)
-    return write
+    return operation
 
 
-def set_up_open(peer: Peer, layout: Layout, directory: Path) -> Operation:
-    return peer.opener(layout, directory)
+def open_array(layout: Layout, peer: Peer, directory: Path) -> Operation:
+    store = peer.store(layout.where, directory)
+    peer.create(layout, store)
+    return peer.opener(store)
 
 
-def by_peer(set_up: Callable[..., Operation], layout: Layout, *args: Any) -> dict[str, SetUp]:
-    return {
-        name: partial(set_up, peer, layout, *args)
-        for name, peer in PEERS.items()
-        if peer.shards or layout.shards is None
-    }
-
-
-def read_row(name: str, layout: Layout, selection: Any = ..., **floors: SetUp) -> Row:
-    """Return a row that reads a selection; its floors are named with _ for a space."""
-    return Row(name, by_peer(set_up_read, layout, selection), named_floors(floors))
-
-
-def write_row(name: str, layout: Layout, selection: Any = ..., **floors: SetUp) -> Row:
-    """Return a row that overwrites a selection of an array that is already full."""
-    return Row(name, by_peer(set_up_write, layout, selection), named_floors(floors))
-
-
-def open_row(name: str, layout: Layout) -> Row:
-    """Return a row that opens an array."""
-    return Row(name, by_peer(set_up_open, layout))
-
-
-def named_floors(floors: Mapping[str, SetUp]) -> dict[str, SetUp]:
-    return {name.replace("_", " "): set_up for name, set_up in floors.items()}
+def row(name: str, verb: Callable[..., Operation], layout: Layout, *args: Any, **more: Any) -> Row:
+    """Return the row of an operation on an array, for everybody who has such arrays."""
+    peers = WITHOUT_ZARR_2 if layout.shards else EVERYBODY
+    return Row(name, partial(verb, layout, *args), **{"peers": peers, **more})
 
 
 # --- floors: what no library can beat ------------------------------------------------------------
 
 
-def memcpy(layout: Layout, selection: Any = ...) -> SetUp:
+def floors(
+    layout: Layout, verb: str = "read", selection: Any = ..., nbytes: int = 0
+) -> dict[str, Floor]:
+    """Return a copy of the memory, or the codec alone; and the system calls for local files.
+
+    Files are a floor where chunks are raw, or where their stored size `nbytes` is given.
+    """
+    found: dict[str, Floor]
+    if layout.codec == "raw":
+        nbytes = prod(layout.chunks) * layout.itemsize
+        found = {"memcpy": partial(memcpy, layout, selection)}
+    else:
+        found = {"bare codec": partial(bare_codec, layout, verb)}
+    if layout.where == "local" and nbytes:
+        return {**found, **files(verb, layout.count, nbytes)}
+    return found
+
+
+def memcpy(layout: Layout, selection: Any, directory: Path) -> Operation:
     """Copy the selection into new memory."""
-
-    def set_up(directory: Path) -> Operation:
-        values = payload(layout)[selection]
-        return lambda: np.copyto(np.empty(values.shape, values.dtype), values)
-
-    return set_up
+    values = payload(layout)[selection]
+    return lambda: np.copyto(np.empty(values.shape, values.dtype), values)
 
 
-def read_files(number: int, nbytes: int) -> SetUp:
+def files(verb: str, count: int, nbytes: int) -> dict[str, Floor]:
+    if verb == "read":
+        return {"open, read, close": partial(read_files, count, nbytes)}
+    return {"open, write, close, rename": partial(write_files, count, nbytes)}
+
+
+def read_files(count: int, nbytes: int, directory: Path) -> Operation:
     """Open, fstat, read and close files one after the other."""
+    paths = [str(directory / str(i)) for i in range(count)]
+    for path in paths:
+        Path(path).write_bytes(bytes(nbytes))
 
-    def set_up(directory: Path) -> Operation:
-        paths = [str(directory / str(i)) for i in range(number)]
+    def read() -> None:
         for path in paths:
-            Path(path).write_bytes(bytes(nbytes))
+            descriptor = os.open(path, os.O_RDONLY)
+            os.read(descriptor, os.fstat(descriptor).st_size)
+            os.close(descriptor)
 
-        def read() -> None:
-            for path in paths:
-                descriptor = os.open(path, os.O_RDONLY)
-                os.read(descriptor, os.fstat(descriptor).st_size)
-                os.close(descriptor)
-
-        return read
-
-    return set_up
+    return read
 
 
-def write_files(number: int, nbytes: int) -> SetUp:
+def write_files(count: int, nbytes: int, directory: Path) -> Operation:
     """Make, write, close and rename files one after the other, over older ones."""
+    names = [(f"{directory}/{i}.tmp", f"{directory}/{i}") for i in range(count)]
+    data = bytes(nbytes)
 
-    def set_up(directory: Path) -> Operation:
-        names = [(f"{directory}/{i}.tmp", f"{directory}/{i}") for i in range(number)]
-        data = bytes(nbytes)
+    def write() -> None:
+        for temporary, name in names:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            os.write(descriptor, data)
+            os.close(descriptor)
+            os.replace(temporary, name)
 
-        def write() -> None:
-            for temporary, name in names:
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                os.write(descriptor, data)
-                os.close(descriptor)
-                os.replace(temporary, name)
-
-        return write
-
-    return set_up
+    return write
 
 
-def bare_codec(layout: Layout, *, decode: bool) -> SetUp:
+def bare_codec(layout: Layout, verb: str, directory: Path) -> Operation:
     """Run the codec alone over all chunks, on as many threads as everybody has."""
-
-    def set_up(directory: Path) -> Operation:
-        threads = budget.threads
-        run = decoder(layout) if decode else encoder(layout)
-        count = int(np.prod(layout.shape)) // int(np.prod(layout.chunks))
-        chunks = [np.ascontiguousarray(c) for c in np.split(payload(layout).reshape(-1), count)]
-        parts = [encoder(layout)(chunk) for chunk in chunks] if decode else chunks
-        pool = ThreadPoolExecutor(threads)
-
-        def batch(start: int) -> None:
-            for part in parts[start::threads]:
-                run(part)
-
-        return lambda: list(pool.map(batch, range(threads)))
-
-    return set_up
-
-
-def encoder(layout: Layout) -> Callable[[Any], Any]:
+    encode, decode = numcodec(layout.codec).encode, numcodec(layout.codec).decode
     if layout.codec == "gzip":
-        from zarr_core.codecs.deflate import deflater
+        import deflate
+        from isal import isal_zlib
 
-        return deflater(GZIP_LEVEL, gzip=True)
-    if layout.codec == "zstd":
-        from numcodecs import Zstd
+        encode = lambda data: deflate.gzip_compress(data, LEVELS["gzip"])  # noqa: E731
+        decode = lambda data: isal_zlib.decompress(data, 31)  # noqa: E731
+    chunks = [np.ascontiguousarray(c) for c in np.split(payload(layout).ravel(), layout.count)]
+    run, parts = (decode, list(map(encode, chunks))) if verb == "read" else (encode, chunks)
+    pool, threads = ThreadPoolExecutor(budget.threads), budget.threads
 
-        return Zstd(level=ZSTD_LEVEL).encode  # type: ignore[no-any-return]
-    from numcodecs import Blosc
+    def batch(start: int) -> None:
+        for part in parts[start::threads]:
+            run(part)
 
-    return Blosc(BLOSC["cname"], BLOSC["clevel"], Blosc.SHUFFLE).encode  # type: ignore[no-any-return]
-
-
-def decoder(layout: Layout) -> Callable[[Any], Any]:
-    if layout.codec == "gzip":
-        from zarr_core.codecs.deflate import inflater
-
-        decompressor, _ = inflater()
-        return lambda data: decompressor(31).decompress(data)
-    if layout.codec == "zstd":
-        from numcodecs import Zstd
-
-        return Zstd().decode  # type: ignore[no-any-return]
-    from numcodecs import blosc
-
-    return blosc.decompress  # type: ignore[no-any-return]
+    return lambda: list(pool.map(batch, range(threads)))

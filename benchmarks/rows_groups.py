@@ -6,63 +6,32 @@ zarr 2.18.7 is in the rows of format 2 only, zarr-python in those of both.
 import atexit
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from peers import PEERS, Operation
-from rows import Row
+from peers import Operation, Peer
+from rows import EVERYBODY, Row
 
 NUMBER = 2000
 NAMES = [f"array_{number}" for number in range(NUMBER)]
 ARRAY = {"shape": (100, 100), "chunks": (10, 10), "dtype": "f4"}
+PEERS_OF = {3: ("zarr_core", "zarr-python"), 2: ("zarr_core", "zarr-python", EVERYBODY[-1])}
 
 
-class Library:
-    """What the rows need of `zarr_core` and of zarr-python."""
-
-    def __init__(self, name: str, zarr_format: int) -> None:
-        import importlib
-
-        self.zarr: Any = importlib.import_module("zarr_core" if name == "zarr_core" else "zarr")
-        self.format: dict[str, Any] = {"zarr_format": zarr_format}
-        self.plain: dict[str, Any] = {"use_consolidated": False}
-
-    def store(self, directory: Path, where: str) -> Any:
-        storage = self.zarr.storage
-        return storage.LocalStore(directory) if where == "local" else storage.MemoryStore()
-
-    def group(self, store: Any) -> Any:
-        return self.zarr.open_group(store, mode="w", **self.format)
-
-    def create(self, group: Any, name: str) -> Any:
-        return group.create_array(name, **ARRAY)
-
-    def consolidate(self, store: Any) -> Any:
-        return self.zarr.consolidate_metadata(store, **self.format)
+def options(peer: Peer, zarr_format: int) -> dict[str, Any]:
+    return {} if peer.name == "zarr 2.18.7" else {"zarr_format": zarr_format}
 
 
-class Zarr2(Library):
-    """The same of zarr 2."""
-
-    def __init__(self) -> None:
-        super().__init__("zarr", 2)
-        self.format, self.plain = {}, {}
-
-    def store(self, directory: Path, where: str) -> Any:
-        storage = self.zarr.storage
-        return storage.DirectoryStore(str(directory)) if where == "local" else storage.KVStore({})
-
-    def create(self, group: Any, name: str) -> Any:
-        return group.create_dataset(name, **ARRAY)
+def new_group(peer: Peer, store: Any, zarr_format: int) -> Any:
+    return peer.library.open_group(store, mode="w", **options(peer, zarr_format))
 
 
-def library(peer: str, zarr_format: int) -> Library:
-    warnings.simplefilter("ignore")  # that format 3 does not specify consolidated metadata
-    return Zarr2() if peer == "zarr 2.18.7" else Library(peer, zarr_format)
+def add(group: Any, name: str) -> Any:
+    create = getattr(group, "create_array", None) or group.create_dataset
+    return create(name, **ARRAY)
 
 
 def checked(operation: Operation, expected: Callable[[Any], bool]) -> Operation:
@@ -74,102 +43,98 @@ def checked(operation: Operation, expected: Callable[[Any], bool]) -> Operation:
 # --- one node --------------------------------------------------------------------------------------
 
 
-def one(peer: str, zarr_format: int, what: str, where: str, directory: Path) -> Operation:
-    made = library(peer, zarr_format)
-    store = made.store(directory, where)
-    group = made.group(store)
-    made.create(group, "a")
-    zarr = made.zarr
-    if what == "open an array":
-        open_array = partial(zarr.open_array, store, path="a", mode="r")
-        return checked(open_array, lambda array: array.shape == (100, 100))
+def one(zarr_format: int, what: str, where: str, peer: Peer, directory: Path) -> Operation:
+    zarr, store = peer.library, peer.store(where, directory)
+    group, numbers = new_group(peer, store, zarr_format), count()
+    add(group, "a")
+    operations: dict[str, Operation] = {
+        "open a group": partial(zarr.open_group, store, mode="r"),
+        "open an array": partial(zarr.open_array, store, path="a", mode="r"),
+        "open an array of a group": lambda: group["a"],
+        "create an array": lambda: add(group, f"new_{next(numbers)}"),
+    }
     if what == "open a group":
-        return checked(partial(zarr.open_group, store, mode="r"), lambda found: "a" in found)
-    if what == "open an array of a group":
-        return checked(lambda: group["a"], lambda array: array.shape == (100, 100))
-    numbers = count()
-    create = lambda: made.create(group, f"new_{next(numbers)}")  # noqa: E731
-    return checked(create, lambda array: array.shape == (100, 100))
+        return checked(operations[what], lambda found: "a" in found)
+    return checked(operations[what], lambda found: found.shape == (100, 100))
 
 
 # --- 2,000 arrays in one group -----------------------------------------------------------------------
 
 
+def fill(peer: Peer, store: Any, zarr_format: int) -> Any:
+    group = new_group(peer, store, zarr_format)
+    for name in NAMES:
+        add(group, name)
+    return group
+
+
 @cache
-def many(peer: str, zarr_format: int, *, consolidated: bool) -> tuple[Library, Any]:
-    """Return a library and a store with 2,000 arrays; kept as long as this process lives."""
+def many(peer: Peer, zarr_format: int, *, consolidated: bool) -> Any:
+    """Return a store with 2,000 arrays; kept as long as this process lives."""
     directory = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    made = library(peer, zarr_format)
-    store = made.store(Path(directory), "local")
-    group = made.group(store)
-    for name in NAMES:
-        made.create(group, name)
+    store = peer.store("local", Path(directory))
+    fill(peer, store, zarr_format)
     if consolidated:
-        made.consolidate(store)
-    return made, store
+        peer.library.consolidate_metadata(store, **options(peer, zarr_format))
+    return store
 
 
-def create_all(peer: str, zarr_format: int, directory: Path) -> Operation:
-    made = library(peer, zarr_format)
+def create_all(zarr_format: int, peer: Peer, directory: Path) -> Operation:
     numbers = count()
-
-    def create() -> Any:
-        group = made.group(made.store(directory / str(next(numbers)), "local"))
-        for name in NAMES:
-            made.create(group, name)
-        return group
-
+    create = lambda: fill(peer, peer.store("local", directory / str(next(numbers))), zarr_format)  # noqa: E731
     return checked(create, lambda group: NAMES[-1] in group)
 
 
-def of_all(peer: str, zarr_format: int, what: str, directory: Path) -> Operation:
-    consolidated = "consolidated" in what
-    made, store = many(peer, zarr_format, consolidated=consolidated)
-    zarr = made.zarr
+def of_all(zarr_format: int, what: str, peer: Peer, directory: Path) -> Operation:
+    zarr, known = peer.library, options(peer, zarr_format)
+    store = many(peer, zarr_format, consolidated="consolidated" in what)
+    plain = partial(zarr.open_group, store, mode="r", **(known and {"use_consolidated": False}))
+    consolidated = partial(zarr.open_consolidated, store, mode="r")
     if what == "consolidate":
-        return checked(partial(made.consolidate, store), lambda group: NAMES[0] in group)
+        consolidate = partial(zarr.consolidate_metadata, store, **known)
+        return checked(consolidate, lambda group: NAMES[0] in group)
     if what == "open, consolidated":
-        return checked(partial(zarr.open_consolidated, store, mode="r"), lambda g: NAMES[0] in g)
-    if consolidated:
+        return checked(consolidated, lambda group: NAMES[0] in group)
 
-        def open_and_get() -> Any:
-            group = zarr.open_consolidated(store, mode="r")
-            return [group[name] for name in NAMES]
+    def each(group: Any) -> list[Any]:
+        return [group[name] for name in NAMES]
 
-        return checked(open_and_get, lambda arrays: len(arrays) == NUMBER)
-    group = zarr.open_group(store, mode="r", **made.plain)
+    group = plain()
     operations: dict[str, Operation] = {
         "arrays()": lambda: list(group.arrays()),
         "names": lambda: list(group.keys()),
-        "g[name] of each": lambda: [group[name] for name in NAMES],
+        "g[name] of each": lambda: each(group),
+        "open and g[name] of each, consolidated": lambda: each(consolidated()),
     }
     return checked(operations[what], lambda found: len(found) == NUMBER)
 
 
-def row(name: str, zarr_format: int, set_up: Callable[..., Operation], *args: Any) -> Row:
-    peers = {"zarr_core", "zarr-python"} | ({"zarr 2.18.7"} if zarr_format == 2 else set())
-    setups = {peer: partial(set_up, peer, zarr_format, *args) for peer in PEERS if peer in peers}
-    return Row(f"{name}, format {zarr_format}", setups)
-
-
-ROWS: list[Row] = []
-for zarr_format in (3, 2):
-    ROWS += [
-        row(f"{what}, {where}", zarr_format, one, what, where)
-        for what in ("open a group", "open an array", "open an array of a group", "create an array")
-        for where in ("memory", "local")
-    ]
-for zarr_format in (3, 2):
-    ROWS.append(row("2,000 arrays: create", zarr_format, create_all))
-    ROWS += [
-        row(f"2,000 arrays: {what}", zarr_format, of_all, what)
-        for what in (
-            "arrays()",
-            "names",
-            "g[name] of each",
-            "consolidate",
-            "open, consolidated",
-            "open and g[name] of each, consolidated",
+ONE = ("open a group", "open an array", "open an array of a group", "create an array")
+ALL = (
+    "arrays()",
+    "names",
+    "g[name] of each",
+    "consolidate",
+    "open, consolidated",
+    "open and g[name] of each, consolidated",
+)
+WORK: list[tuple[str, Callable[..., Operation], tuple[str, ...]]] = [
+    *((f"{what}, {where}", one, (what, where)) for what in ONE for where in ("memory", "local")),
+    ("2,000 arrays: create", create_all, ()),
+    *((f"2,000 arrays: {what}", of_all, (what,)) for what in ALL),
+]
+# The rows of one node first, in both formats.
+ROWS = {
+    "groups": [
+        Row(
+            f"{name}, format {zarr_format}",
+            partial(work, zarr_format, *args),
+            PEERS_OF[zarr_format],
         )
+        for many_ in (False, True)
+        for zarr_format in (3, 2)
+        for name, work, args in WORK
+        if name.startswith("2,000") == many_
     ]
+}
