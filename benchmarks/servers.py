@@ -10,16 +10,16 @@ It runs in a process of its own, so that what is measured is the client.
 import asyncio
 import atexit
 import hashlib
-import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, partial
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape, unescape
@@ -28,18 +28,6 @@ BUCKET = "bucket"
 CONTROL = "/-/"
 PAGE = 1000
 """Keys of one page of a listing, as in S3."""
-
-REASONS = {
-    100: "Continue",
-    200: "OK",
-    204: "No Content",
-    206: "Partial Content",
-    404: "Not Found",
-    412: "Precondition Failed",
-    416: "Range Not Satisfiable",
-    501: "Not Implemented",
-}
-
 
 # --- the side of whoever measures ----------------------------------------------------------------
 
@@ -55,23 +43,8 @@ class Server:
         self.url = self.process.stdout.readline().strip()
         atexit.register(self.stop)
 
-    def ask(self, what: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{CONTROL}{what}", timeout=60) as answer:
-            return json.loads(answer.read())
-
     def set_latency(self, seconds: float) -> None:
-        self.ask(f"latency?seconds={seconds}")
-
-    def requests(self) -> int:
-        """Return how many requests there were since this was last asked."""
-        return int(self.ask("requests"))
-
-    def load(self, prefix: str, values: Mapping[str, Any]) -> None:
-        """Store values below a prefix of the bucket."""
-        for key, value in values.items():
-            url = f"{self.url}/{BUCKET}/{prefix}/{quote(key)}"
-            request = urllib.request.Request(url, data=bytes(value), method="PUT")
-            urllib.request.urlopen(request, timeout=60).close()
+        urllib.request.urlopen(f"{self.url}{CONTROL}{seconds}", timeout=60).close()
 
     def stop(self) -> None:
         assert self.process.stdin is not None
@@ -102,7 +75,8 @@ def moto() -> str:
             break
     else:
         raise ImportError("moto's server did not start")
-    drain(process)
+    # Read and forget what it logs, so that it never waits for a reader.
+    threading.Thread(target=list, args=(process.stderr,), daemon=True).start()
     url = found[0]
     until = time.monotonic() + 60
     while True:
@@ -115,13 +89,6 @@ def moto() -> str:
             time.sleep(0.1)
         else:
             return url
-
-
-def drain(process: Any) -> None:
-    """Read and forget what a process logs, so that it never waits for a reader."""
-    import threading
-
-    threading.Thread(target=lambda: list(process.stderr), daemon=True).start()
 
 
 # --- the side of the server ----------------------------------------------------------------------
@@ -150,34 +117,32 @@ class Objects:
 
     def __init__(self) -> None:
         self.values: dict[str, tuple[bytes, str]] = {}  # with their ETags
-        self.names: list[str] | None = None  # sorted
         self.latency = 0.0
-        self.requests = 0
 
     def answer(self, asked: Asked) -> Answer:
         bucket, _, key = asked.path.removeprefix("/").partition("/")
-        if asked.path.startswith(CONTROL):
-            return self.control(key, asked.query)
-        self.requests += 1
-        if not key:
-            return self.of_bucket(bucket, asked)
         match asked.method:
-            case "GET" | "HEAD":
+            case "GET" if asked.path.startswith(CONTROL):
+                self.latency = float(key)
+                return Answer(200)
+            case "GET" | "HEAD" if key:
                 return self.get(asked)
-            case "PUT":
+            case "GET" if "list-type" in asked.query:
+                return self.list(f"/{bucket}/", asked.query)
+            case "GET" if "location" in asked.query:
+                return xml('<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>')
+            case "PUT" if key:
                 return self.put(asked)
-            case "DELETE":
-                self.delete(asked.path)
+            case "DELETE" if key:
+                self.values.pop(asked.path, None)
                 return Answer(204)
-        return Answer(501)
-
-    def control(self, what: str, query: Mapping[str, str]) -> Answer:
-        count = self.requests
-        if what == "latency":
-            self.latency = float(query["seconds"])
-        else:
-            self.requests = 0
-        return Answer(200, json.dumps(count).encode())
+            case "POST" if "delete" in asked.query:
+                names = re.findall(r"<Key>(.*?)</Key>", asked.body.decode(), re.DOTALL)
+                for name in names:
+                    self.values.pop(f"/{bucket}/{unescape(name)}", None)
+                deleted = "".join(f"<Deleted><Key>{name}</Key></Deleted>" for name in names)
+                return xml(f"<DeleteResult>{deleted}</DeleteResult>")
+        return Answer(501 if key else 200)
 
     def get(self, asked: Asked) -> Answer:
         found = self.values.get(asked.path)
@@ -200,85 +165,45 @@ class Objects:
         return Answer(206, value[start:end], headers)
 
     def put(self, asked: Asked) -> Answer:
-        old = self.values.get(asked.path)
-        if old is None:
-            self.names = None
-        wanted = asked.headers.get("if-match")
-        if (old is not None and asked.headers.get("if-none-match") == "*") or (
-            wanted is not None and (old is None or old[1] != wanted)
-        ):
+        _, old = self.values.get(asked.path, (b"", None))
+        wanted = asked.headers.get("if-match", old)
+        if wanted != old or (old and asked.headers.get("if-none-match") == "*"):
             return refused(412, "PreconditionFailed")
         etag = f'"{hashlib.md5(asked.body, usedforsecurity=False).hexdigest()}"'
         self.values[asked.path] = (asked.body, etag)
         return Answer(200, b"", f"ETag: {etag}\r\n")
 
-    def delete(self, path: str) -> None:
-        if self.values.pop(path, None) is not None:
-            self.names = None
-
-    def of_bucket(self, bucket: str, asked: Asked) -> Answer:
-        if asked.method == "GET" and "location" in asked.query:
-            return xml('<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>')
-        if asked.method == "GET" and "list-type" in asked.query:
-            return self.list(bucket, asked.query)
-        if asked.method == "POST" and "delete" in asked.query:
-            names = re.findall(r"<Key>(.*?)</Key>", asked.body.decode(), re.DOTALL)
-            for name in names:
-                self.delete(f"/{bucket}/{unescape(name)}")
-            deleted = "".join(f"<Deleted><Key>{name}</Key></Deleted>" for name in names)
-            return xml(f"<DeleteResult>{deleted}</DeleteResult>")
-        return Answer(200)
-
-    def list(self, bucket: str, query: Mapping[str, str]) -> Answer:
+    def list(self, root: str, query: Mapping[str, str]) -> Answer:
+        """Return a page of names, where those with a delimiter after the prefix are folded."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         most = min(PAGE, int(query.get("max-keys") or PAGE))
         shown = quote if query.get("encoding-type") == "url" else escape
         after = query.get("continuation-token") or query.get("start-after", "")
+        names = {path.removeprefix(root) for path in self.values if path.startswith(root + prefix)}
+        if delimiter:
+            cuts = {name: name.find(delimiter, len(prefix)) + 1 for name in names}
+            names = {name[:cut] if cut else name for name, cut in cuts.items()}
+        left = sorted(name for name in names if name > after)
         entries: list[str] = []
-        last = token = ""
-        for name, folded in self.walk(f"/{bucket}/", prefix, delimiter, after):
-            if len(entries) == most:
-                token = last
-                break
-            last = name
-            if folded:
+        for name in left[:most]:
+            if delimiter and name.endswith(delimiter):
                 entries.append(f"<CommonPrefixes><Prefix>{shown(name)}</Prefix></CommonPrefixes>")
                 continue
-            value, etag = self.values[f"/{bucket}/{name}"]
+            value, etag = self.values[root + name]
             entries.append(
                 f"<Contents><Key>{shown(name)}</Key><LastModified>2026-01-01T00:00:00.000Z"
                 f"</LastModified><ETag>{escape(etag)}</ETag><Size>{len(value)}</Size>"
                 "<StorageClass>STANDARD</StorageClass></Contents>"
             )
-        more = f"<NextContinuationToken>{escape(token)}</NextContinuationToken>" if token else ""
-        encoding = "<EncodingType>url</EncodingType>" if shown is quote else ""
+        more, token = len(left) > most, escape(left[:most][-1]) if left else ""
         return xml(
-            f"<ListBucketResult><Name>{bucket}</Name><Prefix>{shown(prefix)}</Prefix>{encoding}"
+            f"<ListBucketResult><Name>{root[1:-1]}</Name><Prefix>{shown(prefix)}</Prefix>"
+            f"{'<EncodingType>url</EncodingType>' if shown is quote else ''}"
             f"<KeyCount>{len(entries)}</KeyCount><MaxKeys>{most}</MaxKeys>"
-            f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>{more}{''.join(entries)}"
-            "</ListBucketResult>"
+            f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+            f"{f'<NextContinuationToken>{token}</NextContinuationToken>' if more else ''}"
+            f"{''.join(entries)}</ListBucketResult>"
         )
-
-    def walk(
-        self, root: str, prefix: str, delimiter: str, after: str
-    ) -> Iterator[tuple[str, bool]]:
-        """Yield names after one, in order, and whether each stands for all that begin so."""
-        if self.names is None:
-            self.names = sorted(self.values)
-        names, start = self.names, root + prefix
-        # what a folded name stands for is before the same name with the last character
-        at = bisect_left(names, max(start, root + after + ("\U0010ffff" if after else "")))
-        if after and not after.endswith(delimiter or "\0"):
-            at = bisect_left(names, max(start, root + after + "\0"))
-        while at < len(names) and names[at].startswith(start):
-            name = names[at]
-            cut = name.find(delimiter, len(start)) if delimiter else -1
-            if cut < 0:
-                yield name[len(root) :], False
-                at += 1
-            else:
-                yield name[len(root) : cut + 1], True
-                at = bisect_left(names, name[: cut + 1] + "\U0010ffff", at)
 
 
 MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
@@ -347,7 +272,9 @@ class Connection(asyncio.Protocol):
     def send(self, answer: Answer, method: str) -> None:
         status, body, headers = answer
         length = "" if status == 204 else f"Content-Length: {len(body)}\r\n"
-        head = f"HTTP/1.1 {status} {REASONS[status]}\r\n{headers}{length}Server: s\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{headers}{length}Server: s\r\n\r\n"
+        )
         self.transport.write(head.encode() + (b"" if method == "HEAD" else body))
 
 
