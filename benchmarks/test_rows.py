@@ -22,6 +22,7 @@ CASES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore")  # that format 3 does not specify consolidated metadata
 @pytest.mark.parametrize("row", CASES)
 def test_row(benchmark: Callable[..., Any], row: Row, tmp_path: Path) -> None:
     PEERS["zarr_core"].activate(row.threads or budget.threads)
