@@ -1,8 +1,11 @@
-"""What all tests share: hypothesis profiles, Ctrl-C, and no display."""
+"""What all tests share: hypothesis profiles, Ctrl-C, no display, and hasty threads."""
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,3 +31,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Examples draw pictures; also inherited by the interpreters that tests start.
 os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture
+def _hasty() -> Iterator[None]:
+    """Switch threads as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import at_once, from_threads
 from strategies import rectilinear_edges, shapes
 
 import zarr_core as zarr
@@ -514,31 +516,18 @@ def test_chunks_that_are_added_take_the_codecs() -> None:
 
 def test_threads_that_append_lose_nothing() -> None:
     first = new((0,), (7,))
-    errors: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            mine = zarr.open_array(first.store, path="a")
-            for i in range(10):
-                mine.append([100 * number + i] * 3)
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
+        mine = zarr.open_array(first.store, path="a")
+        for i in range(10):
+            mine.append([100 * number + i] * 3)
 
-    run_all([lambda n=n: work(n) for n in range(6)])
-    assert errors == []
+    from_threads(work, 6)
     found = first.refresh()[:].tolist()
     assert sorted(found) == sorted(
         100 * n + i for n in range(6) for i in range(10) for _ in range(3)
     )
     assert found[::3] == found[1::3] == found[2::3]
-
-
-def run_all(jobs: list[Any]) -> None:
-    threads = [threading.Thread(target=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 # --- attributes ------------------------------------------------------------------------------------
@@ -626,7 +615,7 @@ def test_two_handles_do_not_lose_each_others_attributes(zarr_format: Any) -> Non
         for i in range(10):
             mine.attrs[f"{number}.{i}"] = i
 
-    run_all([lambda n=n: work(n) for n in range(6)])
+    from_threads(work, 6)
     assert len(a.refresh().attrs) == 62
 
 
@@ -801,19 +790,14 @@ def test_threads_and_handles_lose_nothing(layout: Any, tmp_path: Path) -> None:
     b = zarr.open_array(
         LocalStore(str(tmp_path) + os.sep) if layout != {} and store is None else store, path="a"
     )
-    errors: list[BaseException] = []
 
     def only_parts(number: int) -> None:
         mine = (a, b)[number % 2]
-        try:
-            for i in range(number, 400, 16):
-                mine[i] = i + 1
-            mine.oindex[[number, 399 - number]] = [number + 1, 400 - number]
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
+        for i in range(number, 400, 16):
+            mine[i] = i + 1
+        mine.oindex[[number, 399 - number]] = [number + 1, 400 - number]
 
-    run_all([lambda n=n: only_parts(n) for n in range(16)])
-    assert errors == []
+    from_threads(only_parts, 16)
     assert a[:].tolist() == list(range(1, 401))
 
 
@@ -832,7 +816,7 @@ def test_whole_and_partial_writes_beside_each_other() -> None:
         for i in range(100 * number + 50, 100 * number + 100):
             (a, b)[i % 2][i] = values[i]
 
-    run_all([lambda n=n, f=f: f(n) for n in range(4) for f in (whole, parts)])
+    at_once(*[partial(f, n) for n in range(4) for f in (whole, parts)])
     np.testing.assert_array_equal(a[:], values)
 
 
@@ -853,7 +837,7 @@ def test_readers_see_old_or_new_chunks_never_half() -> None:
             if (found != found[0]).any():
                 torn.append(found)
 
-    run_all([write, read, read])
+    at_once(write, read, read)
     assert torn == []
 
 

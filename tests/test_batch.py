@@ -1,7 +1,6 @@
 """`array.batch()`: what is read inside, what is stored at the end, and how often the store is called."""
 
 import asyncio
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import from_threads
 from strategies import Selection, picked, selections
 
 import zarr_core
@@ -469,11 +469,7 @@ def test_threads_share_a_batch() -> None:
                     batch[i, j : j + 4] = i * 64 + j
                 assert batch[i, 5] == i * 64 + 4
 
-        threads = [threading.Thread(target=write, args=(k,)) for k in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        from_threads(write, 8)
     expected = np.arange(64 * 64).reshape(64, 64) // 4 * 4
     np.testing.assert_array_equal(array[...], expected)
 
@@ -486,11 +482,7 @@ def test_batches_in_threads_do_not_lose_each_others_writes(tmp_path: Path) -> No
             for j in range(64):
                 batch[i, j] = i * 64 + j
 
-    threads = [threading.Thread(target=write, args=(i,)) for i in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    from_threads(write, 16)
     np.testing.assert_array_equal(array[...], np.arange(16 * 64).reshape(16, 64))
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from running import at_once, from_threads
 
 import zarr_core as zarr
 from zarr_core.config import Config
@@ -31,11 +32,7 @@ def test_local_changes_that_overlap_in_threads_leave_nothing(settings: Config) -
             assert settings.get(KEY) == value
             entered.wait(20)
 
-    threads = [threading.Thread(target=use, args=pair) for pair in ((first, 11), (second, 12))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda: use(first, 11), lambda: use(second, 12))
     assert settings.get(KEY) == before
 
 
@@ -60,22 +57,16 @@ def test_a_later_change_of_the_process_stays(settings: Config) -> None:
     assert settings.get(KEY) == 12
 
 
+@pytest.mark.usefixtures("_hasty")
 def test_many_threads_with_local_settings(settings: Config) -> None:
     before = settings.to_dict()
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
 
     def work(value: int) -> None:
         for _ in range(200):
-            with settings.set({KEY: value}):
-                assert settings.get(KEY) == value
+            with settings.set({KEY: value + 1}):
+                assert settings.get(KEY) == value + 1
 
-    threads = [threading.Thread(target=work, args=(n + 1,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    sys.setswitchinterval(interval)
+    from_threads(work, 4)
     assert settings.to_dict() == before
 
 

@@ -1,12 +1,12 @@
 """Documents of nodes in stores: found, changed without losing updates, erased."""
 
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running import from_threads
 
 import zarr_core as zarr
 from zarr_core.errors import (
@@ -231,11 +231,7 @@ def test_threads_do_not_lose_changes(store: Store) -> None:
         for i in range(10):
             update_node(place, written, plus(f"{number}.{i}"))
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    from_threads(work, 6)
     assert len(read_array(place).attributes) == 60
 
 

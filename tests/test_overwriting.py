@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from running import from_threads
 
 import zarr_core as zarr
 from zarr_core.errors import (
@@ -246,11 +247,7 @@ def at_once(count: int, call: Callable[[int], Any]) -> list[Any]:
         except Exception as error:  # noqa: BLE001 - it is looked at
             results[number] = error
 
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    from_threads(run, count)
     return results
 
 

@@ -11,7 +11,6 @@ import pickle
 import shutil
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from running import at_once
 from strategies import KINDS, Edges, Selection, picked, rectilinear_edges, selections
 
 import zarr_core as zarr
@@ -406,26 +406,6 @@ class StopBatchError(Exception):
     """Ends a batch."""
 
 
-def at_once(functions: list[Callable[[], object]]) -> None:
-    """Run functions on threads; raise the first error."""
-    errors: list[BaseException] = []
-
-    def guarded(function: Callable[[], object]) -> None:
-        try:
-            function()
-        except BaseException as error:  # noqa: BLE001 - raised below
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
-
-
 # --- the machine -----------------------------------------------------------------------------------
 
 
@@ -796,7 +776,7 @@ class Programs(RuleBasedStateMachine):
             if array.shape[0]:
                 assert plain(array[-1:]) in (plain(old[-1:]), plain(new[-1:])) or array.ndim > 1
 
-        at_once([*[lambda n=n: write(n) for n in range(count)], read])  # type: ignore[misc]
+        at_once(*[lambda n=n: write(n) for n in range(count)], read)  # type: ignore[misc]
         values.values = new
 
     @precondition(lambda self: self.any_arrays)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import at_once
 from strategies import basic, picked, selections
 
 import zarr_core
@@ -1017,24 +1018,6 @@ def test_memory_of_a_partial_read_does_not_depend_on_the_shard(tmp_path: Path) -
 # --- threads ---------------------------------------------------------------------------------------
 
 
-def run_all(*jobs: Callable[[], None]) -> None:
-    errors: list[BaseException] = []
-
-    def guarded(job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 @pytest.mark.parametrize("where", ["memory", "local"])
 def test_threads_do_not_lose_each_others_inner_chunks(where: str, tmp_path: Path) -> None:
     store = MemoryStore() if where == "memory" else LocalStore(tmp_path)
@@ -1050,7 +1033,7 @@ def test_threads_do_not_lose_each_others_inner_chunks(where: str, tmp_path: Path
 
         return write
 
-    run_all(*map(job, range(16)))
+    at_once(*map(job, range(16)))
     found = zarr_core.open_array(store)[...]
     lost = [(i, j) for i, j in blocks if not (found[i : i + 4, j : j + 4] == i * 32 + j + 1).all()]
     assert lost == []
@@ -1090,9 +1073,9 @@ def test_readers_never_see_two_versions_of_a_shard(tmp_path: Path, cache_bytes: 
 
     def read_all() -> None:
         try:
-            run_all(read, read)
+            at_once(read, read)
         finally:
             done.set()
 
-    run_all(write, read_all)
+    at_once(write, read_all)
     assert mixed == []

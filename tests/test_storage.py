@@ -12,6 +12,7 @@ import threading
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from running import at_once, from_threads, threads
 
 import zarr_core
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
@@ -612,15 +614,12 @@ def test_threads(store: Store) -> None:
                 errors.append(f"mixed: {bytes(value)[:20]!r}")
             list(store.list_dir("k"))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    from_threads(work, 4)
     assert errors == []
     assert sorted(store.list()) == keys
 
 
+@pytest.mark.usefixtures("_hasty")
 def test_an_existing_key_is_never_missing(store: Store) -> None:
     keys = ["a", "b/c"]
     for key in keys:
@@ -643,20 +642,9 @@ def test_an_existing_key_is_never_missing(store: Store) -> None:
             if ended.is_set():
                 break
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        readers = [threading.Thread(target=read, args=(seed,)) for seed in range(2)]
-        writers = [threading.Thread(target=write, args=(seed,)) for seed in range(2)]
-        for thread in readers + writers:
-            thread.start()
-        for thread in writers:
-            thread.join()
+    with threads(partial(read, 0), partial(read, 1)):
+        from_threads(write, 2)
         ended.set()
-        for thread in readers:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
     assert missing == []
 
 
@@ -667,19 +655,13 @@ def test_one_of_many_creators_wins(store: Store) -> None:
         pytest.skip("fsspec's memory file system looks, then writes")
     for turn in range(5):
         key = f"new/{turn}"
-        barrier = threading.Barrier(4)
         won: list[int] = []
 
-        def create(me: int, key: str = key, won: Any = won, barrier: Any = barrier) -> None:
-            barrier.wait()
+        def create(me: int, key: str = key, won: Any = won) -> None:
             if store.set_if_not_exists(key, b"creator %d" % me):
                 won.append(me)
 
-        threads = [threading.Thread(target=create, args=(me,)) for me in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        from_threads(create, 4)
         assert len(won) == 1
         assert store.get(key) == b"creator %d" % won[0]
 
@@ -697,11 +679,7 @@ def test_conditional_updates_are_never_lost(store: Store) -> None:
                 if store.set_if_version("count", b"%d" % (int(value) + 1), version):
                     break
 
-    threads = [threading.Thread(target=count) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[count] * 4)
     assert store.get("count") == b"40"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import at_once, threads
 
 import zarr_core as zarr
 from zarr_core.errors import InvalidKeyError, StoreError
@@ -492,41 +493,27 @@ def test_readers_never_see_half_a_value(store: LocalStore) -> None:
             if value is None or bytes(value[:1]) * len(value) != value or head != tail:
                 torn.append(1)
 
-    threads = [threading.Thread(target=read) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for i in range(200):
-        store.set("a", bytes([i]) * random.randrange(50_000, 100_000))
-    done.set()
-    for thread in threads:
-        thread.join()
+    with threads(read, read, read):
+        for i in range(200):
+            store.set("a", bytes([i]) * random.randrange(50_000, 100_000))
+        done.set()
     assert not torn
 
 
 def test_writing_while_directories_are_removed(store: LocalStore) -> None:
     done = threading.Event()
-    errors: list[BaseException] = []
 
     def remove() -> None:
         while not done.is_set():
             store.delete_dir("a")
 
     def write() -> None:
-        try:
-            for i in range(150):
-                store.set(f"a/b/c/{i % 3}", b"x")
-        except OSError as error:
-            errors.append(error)
+        for i in range(150):
+            store.set(f"a/b/c/{i % 3}", b"x")
 
-    remover = threading.Thread(target=remove)
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for thread in [remover, *writers]:
-        thread.start()
-    for thread in writers:
-        thread.join()
-    done.set()
-    remover.join()
-    assert errors == []
+    with threads(remove):
+        at_once(write, write)
+        done.set()
 
 
 # --- the root and what is outside ----------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import pytest
+from running import at_once
 
 import zarr_core
 from zarr_core.config import config
@@ -1016,11 +1017,7 @@ def test_budgets_of_slow_stores_are_shared() -> None:
     # `config.set` without `with` is for all threads
     config.set({"io.max_requests": 4})
     try:
-        threads = [threading.Thread(target=read) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(*[read] * 3)
     finally:
         config.reset()
     assert 2 <= most <= 4 + 3  # each caller may always make one request of its own

@@ -8,13 +8,13 @@ import struct
 import subprocess
 import sys
 import textwrap
-import threading
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running import from_threads
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
 from zarr_core.storage import (
@@ -498,26 +498,17 @@ def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
 def test_threads_read_and_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zip_archive, "PENDING_BYTES", 10_000)
     store = ZipStore(path, mode="a")
-    errors: list[Any] = []
 
     def work(me: int) -> None:
-        try:
-            for i in range(40):
-                value = bytes([me]) * (1000 + i)
-                store.set(f"t/{me}", value)
-                assert store.get(f"t/{me}") == value
-                assert store.get("a/c") == b"second" * 1000
-                if i % 15 == me:
-                    store.flush()
-        except Exception as error:  # noqa: BLE001 - for the test to show
-            errors.append(error)
+        for i in range(40):
+            value = bytes([me]) * (1000 + i)
+            store.set(f"t/{me}", value)
+            assert store.get(f"t/{me}") == value
+            assert store.get("a/c") == b"second" * 1000
+            if i % 15 == me:
+                store.flush()
 
-    threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    from_threads(work, 4)
     store.close()
     assert contents(path)["t/3"] == b"\3" * 1039
 

@@ -3,15 +3,15 @@
 The lock variants of shared iterators, for a Python without a global lock, go through the same.
 """
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from running import at_once, from_threads
 
 import zarr_core as zarr
 from zarr_core import codecs
@@ -22,7 +22,6 @@ from zarr_core.storage.base import ValueSnapshot, content_version
 from zarr_core.threads import key_locks, pool
 
 THREADS = 8
-LONG = 60.0
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "raw": {"compressors": None},
@@ -33,13 +32,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("_hasty")
+
+
 @pytest.fixture(autouse=True)
-def _hasty() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+def _four_workers() -> Iterator[None]:
     with config.set({"threading.max_workers": 4}):
         yield
-    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -55,33 +54,6 @@ def _helpers_for_everything(request: pytest.FixtureRequest) -> Iterator[None]:
         patch.object(pool, "_ITERATORS_ARE_ATOMIC", request.param == "iterators"),
     ):
         yield
-
-
-def at_once(*functions: Callable[[], object]) -> None:
-    """Run functions on threads that begin together; raise the first error."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(functions))
-
-    def guarded(function: Callable[[], object]) -> None:
-        try:
-            barrier.wait(LONG)
-            function()
-        except BaseException as error:  # noqa: BLE001 - raised by the test
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
-
-
-def from_threads(function: Callable[[int], object], count: int = THREADS) -> None:
-    """Call a function with 0, 1, ... on as many threads."""
-    at_once(*[lambda number=number: function(number) for number in range(count)])  # type: ignore[misc]
 
 
 def filled(store: Any, **options: Any) -> tuple[zarr.Array, Any]:
@@ -111,14 +83,14 @@ def read_and_compare(array: zarr.Array, values: Any, seed: int, rounds: int) -> 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_reads_from_many_threads(store: Any, kind: str) -> None:
     array, values = filled(store, **OPTIONS[kind])
-    from_threads(lambda number: read_and_compare(array, values, number, rounds=2))
+    from_threads(lambda number: read_and_compare(array, values, number, rounds=2), THREADS)
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
 @pytest.mark.usefixtures("_helpers_for_everything")
 def test_reads_that_have_helpers_from_many_threads(kind: str) -> None:
     array, values = filled(MemoryStore(), **OPTIONS[kind])
-    from_threads(lambda number: read_and_compare(array, values, number, rounds=1))
+    from_threads(lambda number: read_and_compare(array, values, number, rounds=1), THREADS)
 
 
 @pytest.mark.parametrize("kind", ["zstd", "shards"])
@@ -126,7 +98,7 @@ def test_reads_from_a_slow_store_from_many_threads(kind: str) -> None:
     inner = MemoryStore()
     _, values = filled(inner, **OPTIONS[kind])
     array = zarr.open_array(LatencyStore(inner), mode="r")
-    from_threads(lambda number: read_and_compare(array, values, number, rounds=1))
+    from_threads(lambda number: read_and_compare(array, values, number, rounds=1), THREADS)
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -140,7 +112,7 @@ def test_no_write_to_a_shared_chunk_is_lost(store: Any, kind: str) -> None:
         for turn in range(1, rounds + 1):
             own[:, number::THREADS] = turn * (number + 1)
 
-    from_threads(write)
+    from_threads(write, THREADS)
     for number in range(THREADS):
         values[:, number::THREADS] = rounds * (number + 1)
     np.testing.assert_array_equal(array[...], values)
@@ -156,7 +128,7 @@ def test_no_write_that_has_helpers_is_lost(kind: str) -> None:
             array[row] = np.arange(40) + row
             np.testing.assert_array_equal(array[row], np.arange(40) + row)
 
-    from_threads(write)
+    from_threads(write, THREADS)
     values[...] = np.arange(40) + np.arange(48)[:, None]
     np.testing.assert_array_equal(array[...], values)
 
@@ -172,7 +144,7 @@ def test_an_error_among_helpers_of_many_threads() -> None:
                 array[...]
             np.testing.assert_array_equal(array[:18], values[:18])
 
-    from_threads(read)
+    from_threads(read, THREADS)
 
 
 def test_writes_kept_in_one_batch() -> None:
@@ -183,7 +155,7 @@ def test_writes_kept_in_one_batch() -> None:
             for row in range(number, 48, THREADS):
                 batch[row] = row
 
-        from_threads(write)
+        from_threads(write, THREADS)
     values[...] = np.arange(48)[:, None]
     np.testing.assert_array_equal(array[...], values)
 
@@ -255,7 +227,7 @@ def test_the_cache_of_indexes_counts_its_bytes() -> None:
             else:
                 assert (found == key).all()
 
-    from_threads(use)
+    from_threads(use, THREADS)
     assert 0 < cache._bytes <= 1000
     assert cache._bytes == sum(index.nbytes for _, index in cache._items.values())
 
@@ -317,7 +289,7 @@ def test_no_attribute_and_no_member_is_lost(store: Any) -> None:
         own.attrs[f"a{number}"] = number
         own.create_array(f"m{number}", shape=(3,), dtype="i4")[...] = number
 
-    from_threads(change)
+    from_threads(change, THREADS)
     found = zarr.open_group(group.store, mode="r")
     assert dict(found.attrs) == {f"a{number}": number for number in range(THREADS)}
     for number in range(THREADS):
@@ -343,7 +315,7 @@ def test_key_locks_while_the_table_is_cleaned_always(monkeypatch: pytest.MonkeyP
                     threading.Event().wait(1e-6)
                 counts[key] = old + 1
 
-    from_threads(count)
+    from_threads(count, THREADS)
     assert sum(counts.values()) == THREADS * turns
     table.forget()
     assert not table.locks
@@ -362,5 +334,5 @@ def test_one_batch_in_many_threads() -> None:
                         batch[i, j : j + 4] = i * 64 + j
                     assert batch[i, 5] == i * 64 + 4
 
-            from_threads(write)
+            from_threads(write, THREADS)
         np.testing.assert_array_equal(array[...], expected)

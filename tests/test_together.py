@@ -13,6 +13,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from running import at_once
 
 import zarr_core as zarr
 from zarr_core.codecs import ZstdCodec
@@ -365,7 +366,6 @@ def test_a_read_sees_all_writes_that_had_returned(steps: list[tuple[int, bool]])
 
 def test_sixteen_threads_with_a_loop_each() -> None:
     a = filled(MemoryStore())
-    problems: list[BaseException] = []
 
     async def main() -> None:
         for start in range(5):
@@ -374,15 +374,7 @@ def test_sixteen_threads_with_a_loop_each() -> None:
                 np.testing.assert_array_equal(result, VALUES[(start + k) % 40])
 
     def work() -> None:
-        try:
-            asyncio.run(main())
-        except BaseException as error:  # noqa: BLE001
-            problems.append(error)
+        asyncio.run(main())
 
     with config.set({"async.limit": 3}):
-        threads = [threading.Thread(target=work) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not problems
+        at_once(*[work] * 16)

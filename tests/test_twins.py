@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
+from running import at_once
 
 import zarr_core as zarr
 from zarr_core.array import state
@@ -402,7 +403,6 @@ def test_no_request_is_made_on_the_thread_of_an_event_loop() -> None:
 def test_one_array_in_several_loops_and_synchronous_code() -> None:
     a = new(shape=(64,), chunks=(1,), store=LatencyStore(MemoryStore(), get_latency=0.001))
     a[:] = range(64)
-    errors: list[BaseException] = []
 
     async def program() -> None:
         found = await asyncio.gather(*(a.getitem_async(slice(i, i + 4)) for i in range(60)))
@@ -412,27 +412,12 @@ def test_one_array_in_several_loops_and_synchronous_code() -> None:
         for i in range(20):
             assert list(await a.getitem_async(slice(i, i + 4))) == list(range(i, i + 4))
 
-    def guarded(job: Callable[[], Any]) -> Callable[[], None]:
-        def run() -> None:
-            try:
-                job()
-            except BaseException as error:  # noqa: BLE001
-                errors.append(error)
-
-        return run
-
-    jobs = [
+    at_once(
         lambda: asyncio.run(program()),
         lambda: asyncio.run(program()),
         lambda: trio.run(trio_program),
         lambda: [a[i : i + 4] for i in range(20)],
-    ]
-    threads = [threading.Thread(target=guarded(job)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    )
 
 
 def test_asyncio_run_twice() -> None:

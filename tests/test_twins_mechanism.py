@@ -7,7 +7,6 @@ import inspect
 import os
 import pickle
 import random
-import subprocess
 import sys
 import threading
 import time
@@ -25,62 +24,24 @@ import anyio.to_thread
 import numpy as np
 import pytest
 import trio
+from running import (
+    LONG,
+    Main,
+    every_loop,
+    in_new_interpreter,
+    run_anyio_on_trio,
+    run_asyncio,
+    run_uvloop,
+    until,
+    until_async,
+)
 
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError, ZarrRuntimeWarning
 from zarr_core.threads import calls, pool, twins
 from zarr_core.threads.twins import async_tuple_twin, async_twin, limit
 
-LONG = 20.0
-"""Seconds after which something that must happen has not happened."""
-
-Main = Callable[[], Coroutine[Any, Any, Any]]
-
 variable: ContextVar[str] = ContextVar("variable", default="")
-
-
-def run_asyncio(main: Main) -> Any:
-    return asyncio.run(main())
-
-
-def run_uvloop(main: Main) -> Any:
-    uvloop = pytest.importorskip("uvloop")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
-
-
-def run_anyio_on_trio(main: Main) -> Any:
-    return anyio.run(main, backend="trio")
-
-
-LOOPS = {"asyncio": run_asyncio, "uvloop": run_uvloop, "trio": trio.run, "anyio": run_anyio_on_trio}
-
-every_loop = pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something that must happen, on a thread."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
-
-
-async def until_async(condition: Callable[[], object]) -> None:
-    """Wait for something that must happen, on any event loop."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        await anyio.sleep(0.001)
-
-
-@pytest.fixture
-def _hasty() -> Iterator[None]:
-    """Switch threads as often as possible."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(autouse=True)
@@ -1359,20 +1320,6 @@ def test_a_call_that_could_not_be_started_keeps_no_place() -> None:
                 assert await double_async(2) == 4
 
     asyncio.run(main())
-
-
-def in_new_interpreter(script: str, *, stdout: str) -> None:
-    """Run a script; it must end by itself, print these words, and nothing on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    assert sorted(done.stdout.split()) == sorted(stdout.split())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

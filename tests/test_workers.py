@@ -5,18 +5,16 @@ import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running import LONG, in_new_interpreter, nobody_helps, nothing_is_requested, threads, until
 
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
@@ -25,9 +23,6 @@ from zarr_core.threads.calls import Call, current_call, timeout
 from zarr_core.threads.key_locks import joint_key_lock, key_lock
 from zarr_core.threads.pool import helpers, run
 from zarr_core.threads.requests import _OnThreads, overlap
-
-LONG = 20.0
-"""Seconds after which something that must happen has not happened."""
 
 variable: ContextVar[str] = ContextVar("variable", default="")
 
@@ -44,65 +39,12 @@ def _both_ways_to_share(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def _hasty() -> Iterator[None]:
-    """Switch threads as often as possible."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
-@pytest.fixture
 def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(pool, "_process", pool._Process())
     monkeypatch.setattr(threading.Thread, "start", refuse)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something that must happen."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
-
-
-@contextmanager
-def threads(*functions: Callable[[], object]) -> Iterator[None]:
-    """Run functions on threads of their own; raise what they raise."""
-    errors: list[BaseException] = []
-
-    def guarded(function: Callable[[], object]) -> None:
-        try:
-            function()
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-
-    started = [threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions]
-    for thread in started:
-        thread.start()
-    yield
-    for thread in started:
-        thread.join(LONG)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
-
-
-def in_new_interpreter(script: str, *, stdout: str) -> None:
-    """Run a script; it must end by itself, print these words, and nothing on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    assert sorted(done.stdout.split()) == sorted(stdout.split())
 
 
 # --- calls ---------------------------------------------------------------------------------------
@@ -479,9 +421,9 @@ def test_without_threads_the_caller_does_everything() -> None:
     run(done.append, range(10), 3)
     assert done == list(range(10))
     assert [value for _, value, _ in overlap(str, range(3))] == ["0", "1", "2"]
-    assert not pool._process.helping
+    assert nobody_helps()
+    assert nothing_is_requested()
     assert not pool._process.threads
-    assert not pool._process.requests
 
 
 def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,7 +573,7 @@ def test_calls_that_were_kept_are_not_made_after_the_end() -> None:
     threading.Timer(0.05, gate.set).start()
     answers.close()
     assert len(made) <= 17
-    assert not pool._process.requests
+    assert nothing_is_requested()
 
 
 def test_an_item_of_unknown_size_is_an_error_of_the_caller() -> None:
@@ -720,7 +662,7 @@ def test_closing_overlap_starts_nothing_more_and_waits_for_what_runs() -> None:
         results.close()
     assert sorted(begun) == sorted(ended)
     assert len(ended) < 10
-    assert not pool._process.requests
+    assert nothing_is_requested()
 
 
 def test_closing_overlap_takes_back_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -772,7 +714,7 @@ def test_an_error_of_the_source_closes_overlap() -> None:
     with pytest.raises(ZeroDivisionError):
         list(overlap(work, items()))
     assert ended in ([], [1])  # taken back, or waited for
-    assert not pool._process.requests
+    assert nothing_is_requested()
 
 
 def test_all_callers_share_one_budget_of_requests() -> None:
@@ -793,7 +735,7 @@ def test_all_callers_share_one_budget_of_requests() -> None:
     with threads(*[caller] * 8):
         pass
     assert most[0] <= 3 + 8  # one each is always possible
-    assert not pool._process.requests
+    assert nothing_is_requested()
 
 
 def test_overlap_inside_overlap_does_not_deadlock() -> None:
@@ -814,7 +756,7 @@ def test_overlap_bounds_the_bytes_of_results_that_were_not_taken() -> None:
         assert len(list(results)) == 9
         assert list(overlap(str, [1, 2], size_of=lambda item: 100))  # larger than the budget
         assert list(overlap(str, [1, 2], size_of=lambda item: None))
-    assert not pool._process.sizes
+    assert nothing_is_requested()
 
 
 def test_overlap_sees_the_context_of_the_iterating_thread() -> None:
@@ -874,7 +816,7 @@ def test_ctrl_c_in_overlap_waits_for_what_runs() -> None:
         list(overlap(work, range(100), limit=3))
     assert sorted(begun) == sorted(ended)
     assert len(begun) <= 6
-    assert not pool._process.requests
+    assert nothing_is_requested()
 
 
 # --- locks of keys -------------------------------------------------------------------------------
@@ -1424,12 +1366,11 @@ def test_many_threads_do_everything_at_once() -> None:
 
     with threads(*map(work, range(8))):
         pass
-    until(lambda: not pool._process.helping)
-    assert not pool._process.waiting
-    assert not pool._process.requests
+    until(nobody_helps)
+    assert nothing_is_requested()
 
 
 def test_waiting_work_gets_more_threads_than_cores() -> None:
-    for cores, threads, expected in ((2, 4, 3), (2, 0, 1), (8, 4, 7), (1, 4, 0)):
+    for cores, n_threads, expected in ((2, 4, 3), (2, 0, 1), (8, 4, 7), (1, 4, 0)):
         with config.set({"threading.max_workers": cores}):
-            assert helpers(100, 50.0, threads) == expected
+            assert helpers(100, 50.0, n_threads) == expected
