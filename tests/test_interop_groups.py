@@ -130,23 +130,18 @@ def peer() -> Any:
     return found
 
 
+@pytest.mark.parametrize("writer", ["ours", "theirs"])
 @pytest.mark.parametrize("consolidated", [False, True])
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_zarr_python_reads_ours(
-    peer: Any, tmp_path: Path, zarr_format: int, consolidated: bool
+def test_what_one_writes_both_read(
+    peer: Any, tmp_path: Path, zarr_format: int, consolidated: bool, writer: str
 ) -> None:
-    write(zarr_core, tmp_path, zarr_format, consolidated=consolidated)
-    assert same(read(zarr_core, tmp_path, consolidated=consolidated))
-    assert same(read(peer, tmp_path, consolidated=consolidated))
-
-
-@pytest.mark.parametrize("consolidated", [False, True])
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_zarr_python_s_are_read(
-    peer: Any, tmp_path: Path, zarr_format: int, consolidated: bool
-) -> None:
-    write(peer, tmp_path, zarr_format, consolidated=consolidated)
-    assert same(read(zarr_core, tmp_path, consolidated=consolidated))
+    library = zarr_core if writer == "ours" else peer
+    write(library, tmp_path, zarr_format, consolidated=consolidated)
+    for reader in (zarr_core, peer):
+        assert same(read(reader, tmp_path, consolidated=consolidated))
+        copies = reader.open_group(str(tmp_path), mode="r").metadata.consolidated_metadata
+        assert (copies is not None) == consolidated
     if consolidated:
         # Both handles show the same copies, below a subgroup too.
         ours = zarr_core.open_consolidated(tmp_path)["nested"].metadata.consolidated_metadata
