@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
 import trio
 
-from zarr_core.threads import pool
+from zarr_core.threads import pool, twins
 
 LONG = 20.0
 """Seconds after which something that must happen has not happened."""
@@ -89,6 +89,45 @@ def nothing_is_requested() -> bool:
 def nobody_helps() -> bool:
     """Return whether no helper is at work, and nobody waits for one."""
     return not (pool._process.helping or pool._process.waiting)
+
+
+def all_threads_are_idle() -> bool:
+    """Return whether no thread of the pool works."""
+    return len(pool._process.idle) == len(pool._process.threads)
+
+
+@contextmanager
+def new_pool() -> Iterator[None]:
+    """Have a pool without threads, as in a new process; forget its threads afterwards."""
+    kept, pool._process = pool._process, pool._Process()
+    try:
+        yield
+    finally:
+        pool._process = kept
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """Refuse to start any thread; there is none in the pool either."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with new_pool(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def twins_that(what: Literal["run", "wait"]) -> int:
+    """Return how many calls of twins run on threads, or wait for their turn."""
+    lanes = twins._lanes
+    all_lanes = [lanes.unlimited, *lanes._shared.values(), *lanes._owned.values()]
+    return sum(lane._running if what == "run" else len(lane._queue) for lane in all_lanes)
+
+
+def n_lanes_of_objects() -> int:
+    """Return for how many objects a limit of their own is kept."""
+    return len(twins._lanes._owned)
 
 
 # --- event loops ---------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import json
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,11 +27,13 @@ import pytest
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # zarr_core of this tree
 
+from running import all_threads_are_idle, new_pool, until
+
 import zarr_core as zarr
 from zarr_core.codecs import ZstdCodec
 from zarr_core.config import config
 from zarr_core.storage import LocalStore, MemoryStore
-from zarr_core.threads import key_locks, pool
+from zarr_core.threads import key_locks
 
 BUDGET = Path(__file__).with_name("call_budget.json")
 MORE = 1.10
@@ -101,19 +102,17 @@ def profile(frame: FrameType, event: str, arg: Any) -> None:
 @contextmanager
 def counting() -> Iterator[None]:
     """Let calls be counted by `calls_of`, on this thread and on those of a pool of its own."""
-    before, process = sys.getprofile(), pool._process
-    pool._process = pool._Process()
+    before = sys.getprofile()
     threading.setprofile(profile)
     sys.setprofile(profile)
     gc.disable()  # finalizers of others
     try:
-        with config.set({"threading.max_workers": 1}):
+        with new_pool(), config.set({"threading.max_workers": 1}):
             yield
     finally:
         gc.enable()
         sys.setprofile(before)
         threading.setprofile(None)  # type: ignore[arg-type]
-        pool._process = process
 
 
 def calls_of(operation: Operation) -> Counts:
@@ -121,23 +120,15 @@ def calls_of(operation: Operation) -> Counts:
     global _counting  # noqa: PLW0603
     for _ in range(2):
         operation()
-    pool_at_rest()
+    until(all_threads_are_idle)
     key_locks._table.forget()  # else done by one of many calls
     counts = _counting = Counts()
     try:
         operation()
-        pool_at_rest()
+        until(all_threads_are_idle)
     finally:
         _counting = None
     return counts
-
-
-def pool_at_rest() -> None:
-    """Wait until every thread of the pool has done its last step."""
-    end = time.monotonic() + 20
-    while len(pool._process.idle) < len(pool._process.threads):
-        assert time.monotonic() < end, "a thread does not end its work"
-        time.sleep(0.001)
 
 
 # --- operations ------------------------------------------------------------------------------------

@@ -263,13 +263,6 @@ def test_awaited(tmp_path: Path) -> None:
     assert [r.tolist() for r in asyncio.run(main())] == [[i, i] for i in range(5)]
 
 
-def test_a_slow_first_array_takes_the_lane_of_slow_stores() -> None:
-    slow = LatencyStore(MemoryStore())
-    array = zarr.create_array(slow, shape=(4,), dtype="int8")
-    other = zarr.create_array({}, shape=(4,), dtype="int8")
-    from zarr_core.threads.twins import _lane, _lanes
-
-    assert _lane(([(array, ...), (other, ...)],), {}) is _lanes.shared("async.limit_high_latency")
-    assert _lane((), {"items": ((other, ...),)}) is _lanes.shared("async.limit")
+def test_nothing_to_do_is_nothing() -> None:
     assert zarr.read_many([]) == []
     zarr.write_many([])

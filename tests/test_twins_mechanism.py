@@ -27,17 +27,24 @@ import trio
 from running import (
     LONG,
     Main,
+    all_threads_are_idle,
     every_loop,
     in_new_interpreter,
+    n_lanes_of_objects,
+    new_pool,
+    no_threads,
     run_anyio_on_trio,
     run_asyncio,
     run_uvloop,
+    twins_that,
     until,
     until_async,
 )
 
+import zarr_core as zarr
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError, ZarrRuntimeWarning
+from zarr_core.storage import LatencyStore, MemoryStore
 from zarr_core.threads import calls, pool, twins
 from zarr_core.threads.twins import async_tuple_twin, async_twin, limit
 
@@ -45,13 +52,10 @@ variable: ContextVar[str] = ContextVar("variable", default="")
 
 
 @pytest.fixture(autouse=True)
-def _lanes_are_empty_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    lanes = twins._Lanes()
-    monkeypatch.setattr(twins, "_lanes", lanes)
+def _nothing_is_left_behind() -> Iterator[None]:
     yield
-    for lane in (lanes.unlimited, *lanes._shared.values()):
-        until(lambda lane=lane: not lane._running)  # type: ignore[misc]
-        assert not lane._queue
+    until(lambda: not twins_that("run"))
+    assert not twins_that("wait")
 
 
 class Fake:
@@ -379,7 +383,7 @@ def test_an_object_can_have_a_limit_of_its_own() -> None:
 
     asyncio.run(main())
     assert (one.ended, one.most) == (2, 1)
-    until(lambda: not twins._lanes._owned)
+    until(lambda: n_lanes_of_objects() == 0)
 
 
 class _Slow:
@@ -390,117 +394,175 @@ class _Path:
     store = _Slow()
 
 
+def slow_array() -> zarr.Array:
+    return zarr.create_array(LatencyStore(MemoryStore()), shape=(4,), dtype="int8")
+
+
 @pytest.mark.parametrize(
-    ("subject", "high_latency"),
+    ("args", "kwargs", "n_at_once"),
     [
-        ("s3://bucket/a", True),
-        ("https://host/a", True),
-        ("simplecache::s3://bucket/a", True),
-        ("zip://a::s3://bucket/b.zip", True),
-        ("file:///a", False),
-        ("memory://a", False),
-        ("some/path", False),
-        (_Slow(), True),
-        (_Path(), True),
-        ({}, False),
-        (None, False),
+        *[
+            (args, kwargs, n_at_once)
+            for subject, n_at_once in [
+                ("s3://bucket/a", 5),
+                ("https://host/a", 5),
+                ("simplecache::s3://bucket/a", 5),
+                ("zip://a::s3://bucket/b.zip", 5),
+                ("file:///a", 2),
+                ("memory://a", 2),
+                ("some/path", 2),
+                (_Slow(), 5),
+                (_Path(), 5),
+                ({}, 2),
+                (None, 2),
+            ]
+            for args, kwargs in (((subject,), {}), ((), {"store": subject}))
+        ],
+        (([(slow_array(), ...), (zarr.zeros(4), ...)],), {}, 5),  # of several the first decides
+        ((), {"items": ((zarr.zeros(4), ...), (slow_array(), ...))}, 2),
     ],
 )
-def test_functions_find_their_lane_from_the_store(subject: object, high_latency: bool) -> None:
-    with config.set({"async.limit": 2, "async.limit_high_latency": 5}):
-        lane = twins._lane((subject,), {})
-        assert lane is twins._lane((), {"store": subject})
-        assert lane._limit == (5 if high_latency else 2)
-
-
-class Hand:
-    """A call in a lane whose threads are run by hand."""
-
-    def __init__(self, name: str, log: list[str], when_told: Callable[[], object] = bool) -> None:
-        self.name, self.log, self.when_told = name, log, when_told
-        self.call = calls.Call()
-        self.read = None
-        self.box = self
-
-    def must_wait(self) -> None:
-        pass
-
-    def run(self) -> None:
-        self.log.append(f"run {self.name}")
-
-    def put(self, hops: list[Any]) -> None:
-        self.log.append(f"tell {self.name}")
-        self.when_told()
-
-
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
-    """What was to be run on threads."""
-    jobs: list[Callable[[], object]] = []
-    monkeypatch.setattr(pool, "start", lambda job: jobs.append(job) or True)
-    return jobs
-
-
-def test_a_thread_that_has_told_makes_the_next_call_too(threads: list[Callable[[], Any]]) -> None:
-    lane, log = twins.Lane(4), []  # type: ignore[var-annotated]
-    third: Any = Hand("third", log)
-    second: Any = Hand("second", log, lambda: lane.submit([third]))
-    first: Any = Hand("first", log, lambda: lane.submit([second]))
-    lane.submit([first])
-    threads.pop()()
-    assert log == [
-        f"{what} {who}" for who in ("first", "second", "third") for what in ("run", "tell")
-    ]
-    assert not threads
-    lane.submit([first])  # nobody looks any more: this needs a thread
-    assert len(threads) == 1
-
-
-def test_a_thread_that_looks_once_more_takes_one_call(threads: list[Callable[[], Any]]) -> None:
-    lane, log = twins.Lane(4), []  # type: ignore[var-annotated]
-    rest: list[Any] = [Hand(name, log) for name in "abc"]
-    first: Any = Hand("first", log, lambda: [lane.submit([hop]) for hop in rest])
-    lane.submit([first])
-    threads.pop()()
-    assert len(threads) == 2  # b and c do not wait for a
-    assert log[:3] == ["run first", "tell first", "run a"]
-    for job in threads:
-        job()
-    assert sorted(log[3:]) == ["run b", "run c", "tell a", "tell b", "tell c"]
-
-
-def test_calls_are_made_in_order_when_a_thread_looks_once_more(
-    threads: list[Callable[[], Any]],
+def test_as_many_calls_run_at_once_as_suit_the_store(
+    args: tuple[Any, ...], kwargs: dict[str, Any], n_at_once: int
 ) -> None:
-    lane, log = twins.Lane(2), []  # type: ignore[var-annotated]
-    rest: list[Any] = [Hand(name, log) for name in "abc"]
-    first: Any = Hand("first", log, lambda: [lane.submit([hop]) for hop in rest])
-    other: Any = Hand("other", log)
-    lane.submit([first])
-    lane.submit([other])
-    threads[0]()
-    assert len(threads) == 2  # b must not come before a, and a has no thread yet
-    assert [line for line in log if line.startswith("run")] == [
-        *("run first", "run a", "run b", "run c")
-    ]
+    with config.set({"async.limit": 2, "async.limit_high_latency": 5}):
+        check_how_many_run_at_once(n_at_once, *args, **kwargs)
 
 
-def test_a_thread_hands_on_its_place_before_it_tells(threads: list[Callable[[], Any]]) -> None:
-    lane, log = twins.Lane(1), []  # type: ignore[var-annotated]
-    following: Any = Hand("following", log)
-    late: Any = Hand("late", log)
-    first: Any = Hand("first", log, lambda: lane.submit([late]))
-    for hop in (first, following):
-        lane.submit([hop])
-    threads.pop()()
-    assert not threads
-    assert [line for line in log if line.startswith("run")] == [
-        *("run first", "run following", "run late")
-    ]
+def check_how_many_run_at_once(n_at_once: int, *args: Any, **kwargs: Any) -> None:
+    fake = Fake()
+    twin = async_twin(lambda *args, **kwargs: fake.work())
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(twin(*args, **kwargs)) for _ in range(n_at_once + 2)]
+        await until_async(lambda: fake.begun == n_at_once)
+        await asyncio.sleep(0.005)
+        assert fake.begun == n_at_once
+        fake.gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
 
 
 def test_the_default_limit_is_about_the_core_count() -> None:
-    assert twins._lane((), {})._limit == max(4, os.cpu_count() or 1)
+    check_how_many_run_at_once(max(4, os.cpu_count() or 1))
+
+
+class Told:
+    """Calls of twins on asyncio, whose threads wait after each "it has ended" for `go_on`."""
+
+    def __init__(self, n_at_once: int) -> None:
+        self.n_at_once = n_at_once
+        self.log: list[str] = []
+        self.threads: set[int] = set()
+        self.n_started = 0
+        self._go_on = threading.Semaphore(0)
+
+    def work(self, name: str, gate: threading.Event | None = None) -> None:
+        self.log.append(name)
+        self.threads.add(threading.get_ident())
+        assert gate is None or gate.wait(LONG)
+
+    async def submit(self, *names: str, gate: Any = None) -> list["asyncio.Task[None]"]:
+        twin = async_twin(self.work)
+        tasks = [asyncio.create_task(twin(name, gate)) for name in names]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return tasks
+
+    def go_on(self, times: int = 1) -> None:
+        self._go_on.release(times)
+
+    def run(self, program: Callable[["Told"], Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            on_loop, post = threading.get_ident(), loop.call_soon_threadsafe
+
+            def tell(*args: Any, **kwargs: Any) -> Any:
+                handle = post(*args, **kwargs)
+                if threading.get_ident() != on_loop:
+                    assert self._go_on.acquire(timeout=LONG)
+                return handle
+
+            loop.call_soon_threadsafe = tell  # type: ignore[method-assign]
+            with limit(self.n_at_once):
+                await program(self)
+
+        start = pool.start
+
+        def counted(job: Callable[[], object]) -> bool:
+            self.n_started += 1
+            return start(job)
+
+        with new_pool(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "start", counted)
+            asyncio.run(main())
+
+
+def test_a_thread_that_has_told_makes_the_next_call_too() -> None:
+    async def program(told: Told) -> None:
+        for name in ("first", "second", "third"):
+            (task,) = await told.submit(name)
+            if name != "first":
+                told.go_on()
+            await task
+        told.go_on()
+        until(all_threads_are_idle)
+        assert (len(told.threads), told.n_started) == (1, 1)
+        told.go_on()
+        await asyncio.gather(*await told.submit("fourth"))
+        assert told.n_started == 2  # nobody looks any more: this needs a thread
+
+    told = Told(4)
+    told.run(program)
+    assert told.log == ["first", "second", "third", "fourth"]
+
+
+def test_calls_do_not_wait_for_one_that_a_thread_took_when_it_looked_once_more() -> None:
+    async def program(told: Told) -> None:
+        (first,) = await told.submit("first")
+        await first
+        gate = threading.Event()
+        waits = await told.submit("a", gate=gate)
+        others = await told.submit("b", "c")
+        told.go_on(4)
+        await asyncio.wait_for(asyncio.gather(*others), LONG)
+        gate.set()
+        await asyncio.gather(*waits)
+
+    Told(4).run(program)
+
+
+def test_calls_are_made_in_order_when_a_thread_looks_once_more() -> None:
+    async def program(told: Told) -> None:
+        gate = threading.Event()
+        (first,) = await told.submit("first")
+        (other,) = await told.submit("other", gate=gate)
+        await first
+        rest = await told.submit("a", "b", "c")  # b must not come before a, which has no thread yet
+        told.go_on(5)
+        await asyncio.gather(*rest)
+        gate.set()
+        await other
+
+    told = Told(2)
+    told.run(program)
+    told.log.remove("other")
+    assert told.log == ["first", "a", "b", "c"]
+
+
+def test_a_thread_hands_on_its_place_before_it_tells() -> None:
+    async def program(told: Told) -> None:
+        first, following = await told.submit("first", "following")
+        await first
+        (late,) = await told.submit("late")
+        told.go_on(3)
+        await asyncio.gather(following, late)
+        assert (len(told.threads), told.n_started) == (1, 1)
+
+    told = Told(1)
+    told.run(program)
+    assert told.log == ["first", "following", "late"]
 
 
 def test_nothing_is_shared_with_the_threads_of_others() -> None:
@@ -604,24 +666,35 @@ def test_a_thousand_calls_at_once(run: Callable[[Main], Any]) -> None:
 
 
 def test_calls_that_end_together_wake_the_loop_once() -> None:
-    class Hop:
-        n_ended = 0
-        ended = property(lambda self: self)
+    posted: list[Any] = []
+    fake = Fake()
 
-        def set(self) -> None:
-            Hop.n_ended += 1
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        on_loop, post = threading.get_ident(), loop.call_soon_threadsafe
 
-    class Loop:
-        call_soon_threadsafe = staticmethod(lambda post: posted.append(post))
+        def tell(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == on_loop:
+                return post(*args, **kwargs)
+            posted.append(args)
+            return None
 
-    posted: list[Callable[[], None]] = []
-    box = twins._Mailbox(Loop(), anyio.Event)
-    for n_calls in (3, 2):
-        for _ in range(n_calls):
-            box.put([Hop()])  # type: ignore[list-item]
-        assert len(posted) == 1
-        posted.pop()()
-    assert Hop.n_ended == 5
+        loop.call_soon_threadsafe = tell  # type: ignore[method-assign,assignment]
+        for n_calls in (3, 2):
+            fake.gate.clear()
+            tasks = [asyncio.create_task(write(fake)) for _ in range(n_calls)]
+            await until_async(lambda: fake.now == n_calls)  # noqa: B023
+            fake.gate.set()
+            while tasks:
+                await until_async(lambda: posted or not fake.now)
+                await asyncio.sleep(0.02)  # the others end meanwhile
+                assert len(posted) <= 1
+                if posted:
+                    post(*posted.pop())
+                _, tasks = await asyncio.wait(tasks, timeout=0.02)  # type: ignore[assignment]
+
+    asyncio.run(main())
+    assert fake.ended == 5
 
 
 def test_trio_as_a_guest_of_asyncio() -> None:
@@ -668,7 +741,7 @@ def test_a_thread_that_outlives_its_loop_harms_nobody(
         run(main)
         fake.gate.set()
         until(lambda: fake.ended)  # noqa: B023
-        until(lambda: not twins._lanes.shared("async.limit")._running)
+        until(lambda: not twins_that("run"))
     assert not unraised
 
 
@@ -915,7 +988,7 @@ def test_a_cancelled_call_that_waits_for_its_turn_never_runs(
     fake, first = Fake(), Fake()
 
     def is_queued() -> bool:
-        return any(lane._queue for lane in twins._lanes._owned.values())
+        return twins_that("wait") > 0
 
     async def main() -> None:
         with limit(1):
@@ -932,8 +1005,10 @@ def test_a_cancelled_call_that_waits_for_its_turn_never_runs(
 
 
 def test_a_call_cancelled_before_its_thread_woke_never_runs(
-    threads: list[Callable[[], Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    threads: list[Callable[[], object]] = []
+    monkeypatch.setattr(pool, "start", lambda job: threads.append(job) or True)
     fake = Fake()
     fake.gate.set()
 
@@ -1066,7 +1141,7 @@ def test_a_coroutine_that_is_closed_tells_its_call_to_stop() -> None:
         coroutine.send(None)
         await until_async(lambda: fake.requests)
         coroutine.close()
-        await until_async(lambda: not twins._lanes.shared("async.limit")._running)
+        await until_async(lambda: not twins_that("run"))
 
     asyncio.run(main())
     assert fake.begun == fake.ended
@@ -1272,14 +1347,8 @@ def test_without_threads_calls_run_on_the_loop_with_one_warning(
     def thread_name() -> str:
         return threading.current_thread().name
 
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     async def main() -> None:
-        process, start = pool._process, threading.Thread.start
-        pool._process = pool._Process()
-        threading.Thread.start = refuse  # type: ignore[method-assign]
-        try:
+        with no_threads():
             with pytest.warns(ZarrRuntimeWarning, match="no thread") as caught:
                 assert await async_twin(thread_name)() == threading.current_thread().name
             assert caught[0].filename == __file__
@@ -1288,9 +1357,6 @@ def test_without_threads_calls_run_on_the_loop_with_one_warning(
                 await fail_async(ZeroDivisionError())
             with pytest.raises(SystemExit):
                 await fail_async(SystemExit())
-        finally:
-            threading.Thread.start = start  # type: ignore[method-assign]
-            pool._process = process
 
     twins._warn_without_threads.cache_clear()
     run(main)

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import LONG, in_new_interpreter, nobody_helps, nothing_is_requested, threads, until
+from running import (
+    LONG,
+    in_new_interpreter,
+    new_pool,
+    no_threads,
+    nobody_helps,
+    nothing_is_requested,
+    threads,
+    until,
+)
 
 from zarr_core.config import config
 from zarr_core.errors import OperationTimeoutError, StoppedError
@@ -39,12 +48,15 @@ def _both_ways_to_share(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+def _no_threads() -> Iterator[None]:
+    with no_threads():
+        yield
 
-    monkeypatch.setattr(pool, "_process", pool._Process())
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+@pytest.fixture
+def _new_pool() -> Iterator[None]:
+    with new_pool():
+        yield
 
 
 # --- calls ---------------------------------------------------------------------------------------
@@ -412,7 +424,7 @@ def test_ctrl_c_while_waiting_for_helpers_does_not_cut_the_wait_short() -> None:
     with pytest.raises(KeyboardInterrupt):
         run(work, range(2), 1)
     assert len(ended) == 1
-    assert not pool._local.busy
+    assert helpers(1000, 1000) == 3  # it may be helped again
 
 
 @pytest.mark.usefixtures("_no_threads")
@@ -423,7 +435,6 @@ def test_without_threads_the_caller_does_everything() -> None:
     assert [value for _, value, _ in overlap(str, range(3))] == ["0", "1", "2"]
     assert nobody_helps()
     assert nothing_is_requested()
-    assert not pool._process.threads
 
 
 def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,20 +465,18 @@ def test_kept_calls_are_made_when_others_use_up_the_budget(monkeypatch: pytest.M
 # --- the pool ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_new_pool")
 def test_threads_end_when_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = pool._Process()
-    monkeypatch.setattr(pool, "_process", process)
     monkeypatch.setattr(pool, "IDLE_SECONDS", 0.01)
-    ran = threading.Event()
-    assert pool.start(ran.set)
-    assert ran.wait(LONG)
-    until(lambda: not process.threads)
-    assert not process.idle
+    ran: list[threading.Thread] = []
+    for _ in range(2):
+        assert pool.start(lambda: ran.append(threading.current_thread()))
+        until(lambda: ran and not ran[-1].is_alive())
+    assert ran[0] is not ran[1]
 
 
-@pytest.mark.usefixtures("_hasty")
+@pytest.mark.usefixtures("_hasty", "_new_pool")
 def test_no_job_is_lost_when_threads_end_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_process", pool._Process())
     monkeypatch.setattr(pool, "IDLE_SECONDS", 0.0)
     done: list[int] = []
     for number in range(300):
