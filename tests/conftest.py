@@ -4,9 +4,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from zarr_core.storage import LatencyStore, LocalStore, MemoryStore, Store
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in what a shell runs in the background; tests of Ctrl-C need Python's own handler.
@@ -40,3 +43,17 @@ def _hasty() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture(params=["memory", "local", "slow"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store; one whose requests are overlapped is among them."""
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    return LatencyStore(MemoryStore()) if request.param == "slow" else MemoryStore()
+
+
+@pytest.fixture(params=[2, 3])
+def zarr_format(request: pytest.FixtureRequest) -> int:
+    """Both formats."""
+    return int(request.param)

@@ -21,7 +21,7 @@ from zarr_core.errors import (
     NodeTypeValidationError,
     ReadOnlyError,
 )
-from zarr_core.storage import LocalStore, LoggingStore, MemoryStore, StorePath, ZipStore
+from zarr_core.storage import LoggingStore, MemoryStore, StorePath, ZipStore
 
 MODES = ("r", "r+", "a", "w", "w-")
 
@@ -139,11 +139,6 @@ def test_every_public_name_exists() -> None:
 
 
 # --- open ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["memory", "local"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return MemoryStore() if request.param == "memory" else LocalStore(tmp_path / "store")
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from running import from_threads
+from sharded import create
 from strategies import Selection, picked, selections
 
 import zarr_core
@@ -38,17 +39,6 @@ class CountingStore(MemoryStore):
     def delete(self, key: str) -> None:
         self.calls["delete", key] += 1
         super().delete(key)
-
-
-def create(store: Any = None, **options: Any) -> zarr_core.Array:
-    defaults: dict[str, Any] = {
-        "shape": (8, 8),
-        "chunks": (2, 2),
-        "shards": (4, 4),
-        "dtype": "int32",
-        "compressors": None,
-    }
-    return zarr_core.create_array({} if store is None else store, **{**defaults, **options})
 
 
 def counted(**options: Any) -> tuple[CountingStore, zarr_core.Array]:

@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 import struct
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import in_new_interpreter
 from test_codecs import assert_same, make_chain, make_spec, numcodecs
 
 from zarr_core.codecs import (
@@ -479,11 +479,4 @@ def test_libraries_are_imported_when_they_are_needed():
         "n.Delta(dtype='i4'); codec_from_dict('crc32c'); ZstdCodec(); BloscCodec()\n"
         "print([m for m in ('numcodecs', 'zstandard', 'crc32c', 'bz2', 'lzma') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parent.parent,
-    )
-    assert done.stdout.strip() == "[]"
+    in_new_interpreter(code, warnings="error", stdout="[]")

@@ -23,18 +23,9 @@ from zarr_core.errors import (
     ReadOnlyError,
     ZarrUserWarning,
 )
-from zarr_core.storage import LatencyStore, LocalStore, LoggingStore, MemoryStore, PrefixStore
+from zarr_core.storage import LocalStore, LoggingStore, MemoryStore, PrefixStore
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
-
-
-@pytest.fixture(params=["memory", "local", "slow"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "local":
-        return LocalStore(tmp_path / "store")
-    if request.param == "slow":  # one whose requests are overlapped
-        return LatencyStore(MemoryStore())
-    return MemoryStore()
 
 
 @pytest.fixture(params=[2, 3])

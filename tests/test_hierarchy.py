@@ -5,7 +5,6 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from zarr_core.errors import (
     MetadataValidationError,
     ZarrUserWarning,
 )
-from zarr_core.storage import LatencyStore, LocalStore, LoggingStore, MemoryStore, WrapperStore
+from zarr_core.storage import LatencyStore, LoggingStore, MemoryStore, WrapperStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently")
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
@@ -51,19 +50,9 @@ def truth(store: Any) -> dict[str, Any]:
     return contents(zarr.open_group(store, use_consolidated=False, mode="r"))
 
 
-@pytest.fixture(params=[2, 3])
-def zarr_format(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture(params=["memory", "local", "slow"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    kinds: dict[str, Callable[[], Any]] = {
-        "memory": MemoryStore,
-        "local": lambda: LocalStore(tmp_path / "store"),
-        "slow": lambda: LatencyStore(MemoryStore()),
-    }
-    return LoggingStore(kinds[request.param]())
+@pytest.fixture
+def store(store: Any) -> LoggingStore[Any]:
+    return LoggingStore(store)
 
 
 # --- consolidated ----------------------------------------------------------------------------------

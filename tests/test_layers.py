@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from running import in_new_interpreter
 
 PACKAGE = Path(__file__).parent.parent / "zarr_core"
 NAME = PACKAGE.name
@@ -153,15 +154,9 @@ def test_module_has_a_subject(path: Path) -> None:
 
 def test_a_plain_import_stays_light() -> None:
     # What is slow to import is imported by the first call that needs it.
-    import subprocess
-    import sys
-
     heavy = ("asyncio", "anyio", "fsspec", "obstore", "numcodecs", "zstandard")
     code = f"import zarr_core, sys; print(*[name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
-    assert done.stdout.split() == []
+    in_new_interpreter(code, stdout="")
 
 
 @pytest.mark.parametrize(

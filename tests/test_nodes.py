@@ -55,14 +55,6 @@ def metadata(zarr_format: Any = 3, **options: Any) -> ArrayMetadata:
     return zarr.create_array({}, zarr_format=zarr_format, **given).metadata
 
 
-@pytest.fixture(params=["memory", "local", "slow"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "local":
-        return LocalStore(tmp_path)
-    inner = MemoryStore()
-    return LatencyStore(inner) if request.param == "slow" else inner
-
-
 # --- finding ---------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,7 @@
 import asyncio
 import io
 import os
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from running import in_new_interpreter
 
 import zarr_core as zarr
 from zarr_core.errors import OperationTimeoutError
@@ -298,11 +297,8 @@ INTERRUPTED = """
 def test_after_ctrl_c_no_request_begins_and_none_runs(
     statement: str, slow: bool, times: int
 ) -> None:
-    code = textwrap.dedent(INTERRUPTED).format(statement=statement, slow=slow, times=times)
-    run = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
-    )
-    assert run.stdout.strip() == "stopped", run.stderr
+    code = INTERRUPTED.format(statement=statement, slow=slow, times=times)
+    in_new_interpreter(code, stdout="stopped")
 
 
 def test_an_unobserved_call_makes_no_object_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

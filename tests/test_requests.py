@@ -73,11 +73,6 @@ class Place:
         return self.store.counter, self.store.items
 
 
-@pytest.fixture(params=[3, 2])
-def zarr_format(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def place(zarr_format: Any) -> Place:
     return Place(zarr_format)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from running import at_once
+from sharded import create
 from strategies import basic, picked, selections
 
 import zarr_core
@@ -83,17 +84,6 @@ class CountingValue:
 
     def close(self) -> None:
         self._calls.append("close")
-
-
-def create(store: Any = None, **options: Any) -> zarr_core.Array:
-    defaults: dict[str, Any] = {
-        "shape": (8, 8),
-        "chunks": (2, 2),
-        "shards": (4, 4),
-        "dtype": "int32",
-        "compressors": None,
-    }
-    return zarr_core.create_array({} if store is None else store, **{**defaults, **options})
 
 
 def filled(**options: Any) -> tuple[CountingStore, zarr_core.Array]:

@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import textwrap
 import threading
 from collections import UserDict
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from running import at_once, from_threads, threads
+from running import at_once, from_threads, in_new_interpreter, threads
 
 import zarr_core
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
@@ -784,9 +783,7 @@ def test_fork_while_threads_work(tmp_path: Path) -> None:
         assert ZipStore(root + "/w.zip").get("a") == b"1"
         print("failed", failed)
     """
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout == "failed 0\n", done.stderr[-3000:]
+    assert in_new_interpreter(script, tmp_path, warnings="ignore") == "failed 0\n"
 
 
 def test_obstore_says_that_it_cannot_be_forked() -> None:
@@ -805,9 +802,7 @@ def test_obstore_says_that_it_cannot_be_forked() -> None:
             os._exit(9)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     """
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "7\n", done.stderr
+    assert in_new_interpreter(script, warnings="ignore") == "7\n"
 
 
 # --- memory --------------------------------------------------------------------------------------

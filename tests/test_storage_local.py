@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import at_once, threads
+from running import at_once, in_new_interpreter, threads
 
 import zarr_core as zarr
 from zarr_core.errors import InvalidKeyError, StoreError
@@ -92,9 +91,7 @@ for turn in range(30):
     assert set(store.list_dir("a")) <= {{"0", "1"}}
 print("done")
 """
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout.endswith("done\n"), done.stderr[-2000:]
+    assert in_new_interpreter(script, warnings="ignore").endswith("done\n")
 
 
 def test_clean_temp(store: LocalStore) -> None:
@@ -451,14 +448,7 @@ def test_a_fork_does_not_keep_locks(tmp_path: Path) -> None:
         os.waitpid(pid, 0)
         print("ok")
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout == "ok\n", done.stderr
+    assert in_new_interpreter(script, tmp_path, warnings="ignore") == "ok\n"
 
 
 @posix_only
@@ -473,8 +463,7 @@ def test_forks_use_other_temporary_names() -> None:
         os.wait()
         print(os.read(read_end, 1000).decode() != _temp_name("d"))
     """
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
-    assert subprocess.run(command, capture_output=True, check=True).stdout == b"True\n"
+    assert in_new_interpreter(script, warnings="ignore") == "True\n"
 
 
 def test_readers_never_see_half_a_value(store: LocalStore) -> None:

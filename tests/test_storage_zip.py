@@ -5,16 +5,13 @@ import io
 import os
 import pickle
 import struct
-import subprocess
-import sys
-import textwrap
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import from_threads
+from running import from_threads, in_new_interpreter
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
 from zarr_core.storage import (
@@ -205,9 +202,7 @@ for turn in range(25):
         store.get(key)
 print("done")
 """
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout == "done\n", done.stderr[-2000:]
+    assert in_new_interpreter(script, warnings="ignore") == "done\n"
     after = contents(path)
     assert {key: after[key] for key in before} == before
 
@@ -274,9 +269,7 @@ def test_changes_are_saved_at_exit_and_by_the_garbage_collector(tmp_path: Path) 
         store = ZipStore(sys.argv[1], mode="w")
         store.set("a", b"1")
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a.zip")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    in_new_interpreter(script, tmp_path / "a.zip")
     assert contents(tmp_path / "a.zip") == {"a": b"1"}
     store = ZipStore(tmp_path / "a.zip", mode="a")
     view = store.with_read_only(True)
@@ -487,11 +480,7 @@ def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
         print(code, os.path.exists(sys.argv[1]))
         store.close()
     """
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
-    done = subprocess.run(
-        [*command, str(tmp_path / "a.zip")], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "5 False\n"
+    assert in_new_interpreter(script, tmp_path / "a.zip", warnings="ignore") == "5 False\n"
     assert contents(tmp_path / "a.zip") == {"a": b"1"}
 
 
@@ -552,10 +541,7 @@ def test_a_failed_save_is_told_once(tmp_path: Path) -> None:
             print(error)
     """
     (tmp_path / "file").write_bytes(b"")
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "file" / "y.zip")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert "file" in done.stdout
+    assert "file" in in_new_interpreter(script, tmp_path / "file" / "y.zip")
 
 
 def test_errors_name_the_file(path: Path) -> None:

@@ -419,7 +419,8 @@ def slow_array() -> zarr.Array:
             for args, kwargs in (((subject,), {}), ((), {"store": subject}))
         ],
         (([(slow_array(), ...), (zarr.zeros(4), ...)],), {}, 5),  # of several the first decides
-        ((), {"items": ((zarr.zeros(4), ...), (slow_array(), ...))}, 2),
+        (([(zarr.zeros(4), ...), (slow_array(), ...)],), {}, 2),
+        ((), {"items": ((slow_array(), ...), (zarr.zeros(4), ...))}, 5),
     ],
 )
 def test_as_many_calls_run_at_once_as_suit_the_store(
