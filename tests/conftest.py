@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from zarr_core.config import config
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore, Store
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -57,3 +58,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def zarr_format(request: pytest.FixtureRequest) -> int:
     """Both formats."""
     return int(request.param)
+
+
+@pytest.fixture
+def _four_workers() -> Iterator[None]:
+    """Have as many helpers as on a machine with four cores."""
+    with config.set({"threading.max_workers": 4}):
+        yield

@@ -16,7 +16,6 @@ from running import at_once, from_threads
 import zarr_core as zarr
 from zarr_core import codecs
 from zarr_core.chunks.sharding import IndexCache
-from zarr_core.config import config
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore
 from zarr_core.storage.base import ValueSnapshot, content_version
 from zarr_core.threads import key_locks, pool
@@ -32,13 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("_hasty")
-
-
-@pytest.fixture(autouse=True)
-def _four_workers() -> Iterator[None]:
-    with config.set({"threading.max_workers": 4}):
-        yield
+pytestmark = pytest.mark.usefixtures("_hasty", "_four_workers")
 
 
 @pytest.fixture(params=["memory", "local"])
