@@ -77,3 +77,4 @@ def benchmarks(session: nox.Session) -> None:
     session.install(".[bench]")
     env = {"ZARR2_PYTHON": python_with_zarr2(session)}
     session.run("python", "benchmarks/compare.py", *session.posargs, env=env)
+    session.run("python", "benchmarks/loop_overhead.py")

@@ -4,10 +4,10 @@
 
 The first table is of one raw chunk of 20 kB in memory, per call: in every event loop, one call after
 the other and 100 gathered, against `asyncio.to_thread`, `anyio.to_thread` and the least that a hop to a
-thread can be (a queue of 40 lines without limits and cancelling, below). The second is of many
-reads of local chunks, all awaited at once, against the other libraries. All ways of a row take turns;
-what is shown is the best of the rounds, as the machine's other work only adds. Writes the tables
-into docs/performance/async.md, docs/async.md and README.md.
+thread can be (a queue of 40 lines without limits and cancelling, below), and the other libraries,
+which need no thread for this. The second is of many reads of local chunks, all awaited at once. All
+ways of a row take turns; what is shown is the best of the rounds, as the machine's other work only
+adds. Writes the tables into docs/performance/async.md and docs/async.md.
 """
 
 import argparse
@@ -38,6 +38,7 @@ Call = Callable[[], Awaitable[Any]]
 Figures = dict[str, dict[str, float]]
 
 NUMBER = 100
+PIPELINES = {"zarr-python": "BatchedCodecPipeline", "zarr-python, fused": "FusedCodecPipeline"}
 
 
 # --- the least a hop can be ------------------------------------------------------------------------
@@ -124,7 +125,28 @@ async def hops(rounds: int) -> Figures:
     }
     if hasattr(token, "call_soon_threadsafe"):
         ways["`asyncio.to_thread`"] = partial(asyncio.to_thread, read)
+        ways |= await others_in_memory(values)
     return await best_of(ways, rounds)
+
+
+async def others_in_memory(values: Any) -> dict[str, Call]:
+    """Return the awaited reads of the other libraries, of one raw chunk in memory."""
+    import tensorstore
+    import zarr as zarr_python
+
+    ways: dict[str, Call] = {}
+    for name, pipeline in PIPELINES.items():
+        zarr_python.config.set({"codec_pipeline.path": f"zarr.core.codec_pipeline.{pipeline}"})
+        array = zarr_python.create_array({}, data=values, chunks=values.shape, compressors=None)
+        ways[name] = partial(array.async_array.getitem, ...)
+    spec = {"driver": "zarr3", "kvstore": {"driver": "memory"}, "create": True}
+    store = await tensorstore.open(spec, dtype="float32", shape=values.shape)
+    await store.write(values)
+
+    async def read() -> Any:
+        return await store.read()
+
+    return ways | {"tensorstore": read}
 
 
 def in_every_loop(rounds: int) -> dict[str, Figures]:
@@ -164,8 +186,7 @@ async def ours(path: str) -> Callable[[int], Awaitable[Any]]:
 async def theirs(path: str, pipeline: str) -> Callable[[int], Awaitable[Any]]:
     import zarr as zarr_python
 
-    name = f"zarr.core.codec_pipeline.{pipeline}"
-    zarr_python.config.set({"codec_pipeline.path": name})
+    zarr_python.config.set({"codec_pipeline.path": f"zarr.core.codec_pipeline.{pipeline}"})
     array = zarr_python.open_array(path, mode="r")
     return array.async_array.getitem  # type: ignore[no-any-return]
 
@@ -184,8 +205,7 @@ async def tensorstores(path: str) -> Callable[[int], Awaitable[Any]]:
 
 OPENERS: dict[str, Callable[[str], Awaitable[Callable[[int], Awaitable[Any]]]]] = {
     "zarr_core": ours,
-    "zarr-python": partial(theirs, pipeline="BatchedCodecPipeline"),
-    "zarr-python, fused": partial(theirs, pipeline="FusedCodecPipeline"),
+    **{name: partial(theirs, pipeline=pipeline) for name, pipeline in PIPELINES.items()},
     "tensorstore": tensorstores,
 }
 

@@ -4,7 +4,6 @@ Each is imported when it is first used, as few interpreters have them all. All o
 format, codec, level, durability and number of threads.
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -245,12 +244,6 @@ def as_coroutine(read: Callable[[], Awaitable[Any]]) -> Callable[[], Any]:
         return await read()
 
     return call
-
-
-def in_a_loop(main: Callable[[], Any]) -> Operation:
-    """Return an operation on an event loop that lives as long as it, as in a server."""
-    runner = asyncio.Runner()
-    return lambda: runner.run(main())
 
 
 THREADS = os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Plots of what was measured, docs/performance/NAME.svg; `python benchmarks/plots.py read async`.
+"""Plots of what was measured, docs/performance/NAME.svg; `python benchmarks/plots.py read write`.
 
 A bar is how many times as long as zarr_core another library takes on a row, on a logarithmic axis:
 right of 1 zarr_core is faster, left of it the other.

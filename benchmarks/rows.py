@@ -25,7 +25,7 @@ SetUp = Callable[[Peer, Path], Operation]
 Floor = Callable[[Path], Operation]
 
 ARRAYS = ("read", "write", "open", "index", "shard")
-GROUPS = (*ARRAYS, "async", "stores", "groups", "scaling", "memory", "load")
+GROUPS = (*ARRAYS, "stores", "groups", "scaling", "memory", "load")
 
 EVERYBODY = tuple(PEERS)
 WITHOUT_ZARR_2 = EVERYBODY[:-1]

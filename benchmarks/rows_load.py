@@ -19,8 +19,10 @@ import report
 import services
 from peers import PEERS, Layout, as_coroutine
 from rows import Row, budget, filled
-from rows_async import REQUESTS, SLOW, WAIT
 from rows_memory import settle, status
+
+REQUESTS, WAIT = 200, 0.050
+SLOW = Layout((REQUESTS, 10), (1, 10), where="LatencyStore")
 
 TICK = 0.001
 READS = 1000
