@@ -20,6 +20,7 @@ from running import at_once, in_new_interpreter, threads
 import zarr_core as zarr
 from zarr_core.errors import InvalidKeyError, StoreError
 from zarr_core.storage import (
+    FsspecStore,
     LocalStore,
     OffsetByteRequest,
     PrefixStore,
@@ -660,14 +661,19 @@ def test_two_paths_to_one_directory_share_their_locks(store: LocalStore, outside
 
 
 @posix_only
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("kind", ["local", "prefix", "fsspec"])
 @pytest.mark.parametrize("linked", ["g", "g/a", "g/a/c"])
 @pytest.mark.parametrize("how", ["del", "overwrite", "overwrite group", "move", "mode w"])
 def test_links_are_removed_and_what_they_lead_to_stays(
-    tmp_path: Path, how: str, linked: str, wrapped: bool
+    tmp_path: Path, how: str, linked: str, kind: str
 ) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    store: Any = PrefixStore(LocalStore(tmp_path), "root") if wrapped else LocalStore(root)
+    store: Any = LocalStore(root)
+    if kind == "prefix":
+        store = PrefixStore(LocalStore(tmp_path), "root")
+    elif kind == "fsspec":
+        pytest.importorskip("fsspec")
+        store = FsspecStore.from_url(f"file://{root}")
     group = zarr.create_group(store)
     array = group.create_array("g/a", shape=(4,), chunks=(2,), dtype="i4")
     array[...] = 7

@@ -127,7 +127,7 @@ class FsspecStore(Store):
         self.retries = own if retries is None else retries
         self.high_latency = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
-        # whose own writes are not atomic, and make no directories
+        # whose own writes are not atomic, make no directories, and delete through links
         self._local = (
             LocalStore(self.path or "/", read_only=read_only) if protocols & _LOCAL else None
         )
@@ -495,6 +495,12 @@ class FsspecStore(Store):
         else:
             self._local.delete_dir(prefix)
 
+    def prune(self, prefix: str) -> None:
+        """Remove the directories below `prefix` that are empty; there are some in local files."""
+        self._check_writable()
+        if self._local is not None:
+            self._local.prune(prefix)
+
     # --- listing ---------------------------------------------------------------------------------
 
     def _directory(self, prefix: str) -> str:
@@ -518,14 +524,22 @@ class FsspecStore(Store):
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         """Yield every key below the path `prefix`, in no particular order."""
+        if self._local is not None:
+            return self._local.list_prefix(prefix)
         prefix = check_prefix(prefix)
         below = self._listed(prefix, lambda fs, path: fs._find(path, detail=False))
         return (f"{prefix}/{name}" for name in below) if prefix else below
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names directly below `prefix`."""
+        if self._local is not None:
+            return self._local.list_dir(prefix)
         below = self._listed(prefix, lambda fs, path: fs._ls(path, detail=False))
         return iter(dict.fromkeys(name.partition("/")[0] for name in below))
+
+    def links(self, prefix: str) -> Iterator[str]:
+        """Yield the paths of links to directories, `prefix` or below it: `delete` removes them."""
+        return super().links(prefix) if self._local is None else self._local.links(prefix)
 
     # --- the store itself ------------------------------------------------------------------------
 
