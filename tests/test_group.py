@@ -740,3 +740,17 @@ def test_nodes_can_be_referenced_weakly() -> None:
     for node in (group, array, group.attrs):
         found = weakref.ref(node)
         assert found() is node
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("kind", ["array", "group"])
+def test_the_document_of_metadata_is_a_copy(kind: str, zarr_format: Any) -> None:
+    node: Any = zarr.create_group({}, zarr_format=zarr_format)
+    if kind == "array":
+        node = node.create_array("a", shape=(3,), dtype="i4")
+    node.attrs["l"] = [{"a": 1}]
+    document: Any = node.metadata.to_dict()
+    document["attributes"]["l"][0]["a"] = 2
+    document["attributes"]["l"].append(3)
+    assert node.metadata.to_dict()["attributes"] == {"l": [{"a": 1}]}
+    assert dict(node.attrs) == {"l": [{"a": 1}]}

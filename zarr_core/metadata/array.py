@@ -10,6 +10,7 @@ https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html#metadata
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, final
@@ -180,8 +181,8 @@ class ArrayMetadata:
     def to_dict(self) -> dict[str, JSON]:
         """Return the document of the array; in format 2 with `attributes` in it."""
         if self.zarr_format == 3:
-            return self._to_v3()
-        return {**self._to_v2(), "attributes": dict(self.attributes)}
+            return deepcopy(self._to_v3())
+        return deepcopy({**self._to_v2(), "attributes": dict(self.attributes)})
 
     def _to_v3(self) -> dict[str, JSON]:
         document: dict[str, JSON] = {

@@ -6,6 +6,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#gro
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, final
 
@@ -214,7 +215,7 @@ class GroupMetadata:
 
     def to_dict(self) -> dict[str, JSON]:
         """Return the document of the group; in format 2 with `attributes` in it."""
-        document = self._own_fields()
+        document = deepcopy(self._own_fields())
         if self.consolidated_metadata is not None and self.zarr_format == 3:
             document["consolidated_metadata"] = self.consolidated_metadata.to_dict()
         return document
