@@ -402,11 +402,14 @@ def _raise_not_a_file(path: str, status: os.stat_result) -> NoReturn:
 
 def _read_range(fd: int, path: str, size: int, byte_range: ByteRequest) -> bytes:
     start, end = bounds_of(byte_range, size, path)
-    data = read_at(fd, start, end - start)
-    if len(data) != end - start:
-        start += len(data)
-        raise StoreError(f"{path} ends at byte {start}, before byte {end}: it was cut while open")
-    return data
+    data = pread(fd, end - start, start)
+    if len(data) == end - start:
+        return data
+    data += read_at(fd, start + len(data), end - start - len(data))
+    if len(data) == end - start:
+        return data
+    start += len(data)
+    raise StoreError(f"{path} ends at byte {start}, before byte {end}: it was cut while open")
 
 
 _seek_lock = ForkLock()
