@@ -74,7 +74,7 @@ class Group(Node):
         self._consolidation: Consolidation | None = None
         # Path of this group below the one that has the consolidated metadata, with a final slash.
         self._prefix = ""
-        self._shown: tuple[tuple[object, object], GroupMetadata] | None = None
+        self._shown: tuple[object, object, GroupMetadata] | None = None
 
     @staticmethod
     def from_metadata(
@@ -150,14 +150,11 @@ class Group(Node):
         """What the group's documents say, consolidated metadata included where it is used."""
         if self._consolidation is None:
             return self._metadata
-        nodes = self._consolidation.nodes
-        seen = (nodes, self._metadata)
-        if self._shown is None or any(
-            a is not b for a, b in zip(self._shown[0], seen, strict=True)
-        ):
+        nodes, own = self._consolidation.nodes, self._metadata
+        if self._shown is None or self._shown[0] is not nodes or self._shown[1] is not own:
             part = nodes.below(self._prefix[:-1]) if self._prefix else nodes
-            self._shown = seen, replace(self._metadata, consolidated_metadata=part)
-        return self._shown[1]
+            self._shown = nodes, own, replace(own, consolidated_metadata=part)
+        return self._shown[2]
 
     synchronizer = None
     """Writes of one process are synchronised without one."""

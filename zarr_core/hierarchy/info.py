@@ -1,7 +1,7 @@
 """What `array.info`, `group.info` and `group.tree()` show, as text and for notebooks."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple, Self, final
 
@@ -34,23 +34,33 @@ def shown_type(metadata: ArrayMetadata) -> str:
     return str(metadata.data_type if _is_unknown(metadata) else metadata.dtype)
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}} : {value}" for name, value in rows)
+class _Table:
+    """Pairs of name and text, shown as text and for notebooks."""
 
+    def _rows(self) -> list[tuple[str, object]]:
+        raise NotImplementedError
 
-def _html(rows: list[tuple[str, str]]) -> str:
-    body = "".join(
-        f"<tr><th style='text-align:left'>{escape(n)}</th>"
-        f"<td style='text-align:left'>{escape(v)}</td></tr>"
-        for n, v in rows
-    )
-    return f"<table><tbody>{body}</tbody></table>"
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the table as pairs of name and text."""
+        return [(name, str(value)) for name, value in self._rows() if value is not None]
+
+    def __repr__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}} : {value}" for name, value in rows)
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><th style='text-align:left'>{escape(n)}</th>"
+            f"<td style='text-align:left'>{escape(v)}</td></tr>"
+            for n, v in self.rows()
+        )
+        return f"<table><tbody>{body}</tbody></table>"
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class ArrayInfo:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ArrayInfo(_Table):
     """A table about an array."""
 
     _zarr_format: ZarrFormat
@@ -98,55 +108,35 @@ class ArrayInfo:
             _count_chunks=array.nchunks,
         )
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the table as pairs of name and text."""
-        rows = [
+    def _rows(self) -> list[tuple[str, object]]:
+        size, stored = self._count_bytes, self._count_bytes_stored
+        ratio = _quotient(size, stored) if stored and size is not None else None
+        done = self._count_chunks_initialized
+        return [
             ("Type", "Array"),
-            ("Zarr format", str(self._zarr_format)),
+            ("Zarr format", self._zarr_format),
             ("Data type", self._data_type),
             ("Fill value", str(self._fill_value)),
-            ("Shape", str(self._shape)),
-        ]
-        if self._shard_shape is not None:
-            rows.append(("Shard shape", str(self._shard_shape)))
-        rows += [
-            ("Chunk shape", "rectilinear" if self._chunk_shape is None else str(self._chunk_shape)),
+            ("Shape", self._shape),
+            ("Shard shape", self._shard_shape),
+            ("Chunk shape", "rectilinear" if self._chunk_shape is None else self._chunk_shape),
             ("Order", self._order),
-            ("Read-only", str(self._read_only)),
+            ("Read-only", self._read_only),
             ("Store type", self._store_type),
-            ("Filters", str(self._filters)),
+            ("Filters", self._filters),
+            ("Serializer", self._serializer),
+            ("Compressors", self._compressors),
+            ("No. bytes", None if size is None else human_bytes(size)),
+            ("No. bytes stored", None if stored is None else human_bytes(stored)),
+            ("Storage ratio", ratio),
+            ("No. chunks", self._count_chunks if done is None else None),
+            ("Chunks initialized", None if done is None else f"{done}/{self._count_chunks}"),
         ]
-        if self._serializer is not None:
-            rows.append(("Serializer", str(self._serializer)))
-        rows += [
-            ("Compressors", str(self._compressors)),
-        ]
-        if self._count_bytes is not None:
-            rows.append(("No. bytes", human_bytes(self._count_bytes)))
-        if self._count_bytes_stored is not None:
-            rows.append(("No. bytes stored", human_bytes(self._count_bytes_stored)))
-            if self._count_bytes_stored and self._count_bytes is not None:
-                rows.append(
-                    ("Storage ratio", _quotient(self._count_bytes, self._count_bytes_stored))
-                )
-        if self._count_chunks_initialized is not None:
-            rows.append(
-                ("Chunks initialized", f"{self._count_chunks_initialized}/{self._count_chunks}")
-            )
-        else:
-            rows.append(("No. chunks", str(self._count_chunks)))
-        return rows
-
-    def __repr__(self) -> str:
-        return _table(self.rows())
-
-    def _repr_html_(self) -> str:
-        return _html(self.rows())
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class GroupInfo:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GroupInfo(_Table):
     """A table about a group."""
 
     _name: str
@@ -157,29 +147,17 @@ class GroupInfo:
     _count_arrays: int | None = None
     _count_groups: int | None = None
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the table as pairs of name and text."""
-        names = {
-            "_name": "Name",
-            "_zarr_format": "Zarr format",
-            "_read_only": "Read-only",
-            "_store_type": "Store type",
-            "_count_members": "No. members",
-            "_count_arrays": "No. arrays",
-            "_count_groups": "No. groups",
-        }
-        rows = [("Type", "Group")]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                rows.append((names[field.name], str(value)))
-        return rows
-
-    def __repr__(self) -> str:
-        return _table(self.rows())
-
-    def _repr_html_(self) -> str:
-        return _html(self.rows())
+    def _rows(self) -> list[tuple[str, object]]:
+        return [
+            ("Type", "Group"),
+            ("Name", self._name),
+            ("Zarr format", self._zarr_format),
+            ("Read-only", self._read_only),
+            ("Store type", self._store_type),
+            ("No. members", self._count_members),
+            ("No. arrays", self._count_arrays),
+            ("No. groups", self._count_groups),
+        ]
 
 
 class Branch(NamedTuple):

@@ -23,8 +23,8 @@ from zarr_core.metadata.chunk_grids import (
     ChunkKeyEncoding,
     Coords,
     Shape,
-    known_key_encoding,
     parse_grid,
+    parse_key_encoding,
 )
 from zarr_core.metadata.data_types import DataType, parse_v2, parse_v3
 from zarr_core.metadata.documents import (
@@ -50,35 +50,17 @@ from zarr_core.metadata.documents import (
     without_empty_chunks,
 )
 
-_ARRAY_FIELDS = frozenset(
-    {
-        "zarr_format",
-        "node_type",
-        "shape",
-        "data_type",
-        "chunk_grid",
-        "chunk_key_encoding",
-        "fill_value",
-        "codecs",
-        "attributes",
-        "dimension_names",
-        "storage_transformers",
-    }
+_V3_FIELDS = frozenset(
+    (
+        *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding"),
+        *("fill_value", "codecs", "attributes", "dimension_names", "storage_transformers"),
+    )
 )
-
-
 _V2_FIELDS = frozenset(
-    [
-        "zarr_format",
-        "shape",
-        "chunks",
-        "dtype",
-        "compressor",
-        "fill_value",
-        "order",
-        "filters",
-        "dimension_separator",
-    ]
+    (
+        *("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order"),
+        *("filters", "dimension_separator"),
+    )
 )
 
 
@@ -255,7 +237,7 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
     keys_json = named(
         required(data, "chunk_key_encoding", document), document, "chunk_key_encoding"
     )
-    keys = in_field(document, "chunk_key_encoding", known_key_encoding, *keys_json[:2])
+    keys = in_field(document, "chunk_key_encoding", parse_key_encoding, *keys_json[:2])
     fill_json = required(data, "fill_value", document)
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 3)
     if transformers := data.get("storage_transformers"):
@@ -271,7 +253,7 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
         codecs=codecs_in(data, len(shape), document),
         attributes=attributes_in(data.get("attributes"), document),
         names=names_in(data.get("dimension_names"), len(shape), document),
-        extra_fields=extra_fields_in(data, _ARRAY_FIELDS, document),
+        extra_fields=extra_fields_in(data, _V3_FIELDS, document),
     )
 
 
@@ -327,7 +309,7 @@ def parse_array_v2(data: Mapping[str, JSON], attributes: JSON, document: object)
     if order not in ("C", "F"):
         raise unexpected(f"{document}: field 'order'", "'C' or 'F'", order)
     separator = {"separator": data.get("dimension_separator", ".")}
-    keys = in_field(document, "dimension_separator", known_key_encoding, "v2", separator)
+    keys = in_field(document, "dimension_separator", parse_key_encoding, "v2", separator)
     filters = v2_codecs_in(required(data, "filters", document), document, "filters")
     compressor = required(data, "compressor", document)
     if compressor is not None:

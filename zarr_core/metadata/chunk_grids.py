@@ -11,8 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import product
+from functools import cached_property
+from itertools import product, starmap
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
@@ -332,9 +332,7 @@ class ChunkKeyEncoding:
         """Return the `chunk_key_encoding` of a format 3 document."""
         return {"name": self.name, "configuration": {"separator": self.separator}}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the `chunk_key_encoding` of a format 3 document."""
-        return self.to_json()
+    to_dict = to_json
 
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
@@ -344,22 +342,16 @@ def parse_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyE
     """Return the encoding that a format 3 document describes; raise `MetadataValidationError`."""
     if name not in ("default", "v2"):
         raise unexpected("chunk_key_encoding", "'default' or 'v2'", name)
-    if unknown := configuration.keys() - {"separator"}:
-        raise MetadataValidationError(f"chunk_key_encoding: unknown field {describe(min(unknown))}")
+    if len(configuration) > ("separator" in configuration):
+        unknown = min(configuration.keys() - {"separator"})
+        raise MetadataValidationError(f"chunk_key_encoding: unknown field {describe(unknown)}")
     separator = configuration.get("separator", "/" if name == "default" else ".")
     if separator not in ("/", "."):
         raise unexpected("chunk_key_encoding.separator", "'/' or '.'", separator)
-    return ChunkKeyEncoding(name, separator)  # type: ignore[arg-type]
+    return _KEY_ENCODINGS[name, separator]
 
 
-def known_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyEncoding:
-    """Return what `parse_key_encoding` does, often without parsing; it never changes."""
-    separator = configuration.get("separator")
-    if isinstance(separator, str) and len(configuration) == 1:
-        return _cached_key_encoding(name, separator)
-    return parse_key_encoding(name, configuration)
-
-
-@lru_cache(64)
-def _cached_key_encoding(name: str, separator: str) -> ChunkKeyEncoding:
-    return parse_key_encoding(name, {"separator": separator})
+_KEY_ENCODINGS: Mapping[tuple[str, str], ChunkKeyEncoding] = {
+    (encoding.name, encoding.separator): encoding
+    for encoding in starmap(ChunkKeyEncoding, product(("default", "v2"), ("/", ".")))
+}
