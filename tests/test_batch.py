@@ -449,21 +449,6 @@ def test_awaited() -> None:
     assert array[:, 0].tolist() == [9, *range(1, 8)]
 
 
-def test_threads_share_a_batch() -> None:
-    array = create(shape=(64, 64), shards=(16, 16))
-    with array.batch() as batch:
-
-        def write(first: int) -> None:
-            for i in range(first, 64, 8):
-                for j in range(0, 64, 4):
-                    batch[i, j : j + 4] = i * 64 + j
-                assert batch[i, 5] == i * 64 + 4
-
-        from_threads(write, 8)
-    expected = np.arange(64 * 64).reshape(64, 64) // 4 * 4
-    np.testing.assert_array_equal(array[...], expected)
-
-
 def test_batches_in_threads_do_not_lose_each_others_writes(tmp_path: Path) -> None:
     array = create(LocalStore(tmp_path), shape=(16, 64), shards=(16, 16), chunks=(2, 2))
 
