@@ -630,6 +630,24 @@ def test_s3_that_does_not_say_which_condition(server: Server) -> None:
     assert store.get("a") == b"1"
 
 
+def test_s3_of_releases_that_read_in_one_request_anyway(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    read = s3fs.S3FileSystem._cat_file
+
+    async def without_concurrency(
+        self: Any, path: str, version_id: Any = None, start: Any = None, end: Any = None
+    ) -> bytes:
+        return await read(self, path, version_id=version_id, start=start, end=end)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", without_concurrency)
+    options = {"anon": True, "client_kwargs": {"endpoint_url": server.url}}
+    store = FsspecStore.from_url("s3://data/root", storage_options=options)
+    store.set("a", b"1")
+    assert store.get("a") == b"1"
+
+
 def test_connections_to_s3() -> None:
     pytest.importorskip("s3fs")
     store = FsspecStore.from_url("s3://data/root", storage_options={"anon": True})

@@ -127,6 +127,9 @@ class FsspecStore(Store):
         self.retries = own if retries is None else retries
         self.high_latency = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
+        # S3 would be asked for the size first, to read large values in parts; older s3fs reads in one
+        parts = self._is_s3 and "max_concurrency" in inspect.signature(fs._cat_file).parameters
+        self._in_one = {"max_concurrency": 1} if parts else {}
         # whose own writes are not atomic, make no directories, and delete through links
         self._local = (
             LocalStore(self.path or "/", read_only=read_only) if protocols & _LOCAL else None
@@ -271,9 +274,7 @@ class FsspecStore(Store):
     async def _read(self, fs: Any, path: str, byte_range: ByteRequest | None) -> Value:
         """Return a value or part of it, of the right length."""
         if byte_range is None:
-            # S3 would be asked for the size first, to read large values in parts
-            options = {"max_concurrency": 1} if self._is_s3 else {}
-            return bytes(await fs._cat_file(path, **options))
+            return bytes(await fs._cat_file(path, **self._in_one))
         if isinstance(byte_range, SuffixByteRequest):
             return await self._read_suffix(fs, path, byte_range.suffix)
         if isinstance(byte_range, OffsetByteRequest) or byte_range.start == byte_range.end:
