@@ -725,6 +725,7 @@ def test_stores_pickle_to_other_processes(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_fork_while_threads_work(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec.implementations.asyn_wrapper")
     script = """
         import io, os, signal, sys, threading
         from zarr_core.storage import *
