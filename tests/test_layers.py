@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "indexing": ("plan", "selection", "values"),
     "storage": (
         *("base", "memory", "directories", "local", "wrappers", "retry", "cache", "adapters"),
-        *("zip_archive", "zip", "fsspec_store", "object_store", "paths"),
+        *("zip_archive", "zip", "fsspec_parts", "fsspec_store", "object_store", "paths"),
     ),
     "codecs": (
         *("checks", "base", "streams", "layout", "checksum", "deflate", "blosc", "zstd", "vlen"),

@@ -16,6 +16,7 @@ WRITERS, EACH = 4, 30
 
 
 def write(array: Any, first: int, batched: bool, barrier: Any) -> None:
+    array = array["sub/a"] if isinstance(array, zarr_core.Group) else array
     barrier.wait()
     for number in range(first, first + EACH):
         if batched:
@@ -25,15 +26,20 @@ def write(array: Any, first: int, batched: bool, barrier: Any) -> None:
             array[number] = number + 1
 
 
+@pytest.mark.parametrize("given", ["array", "group"])
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("shards", [None, (120,)])
-def test_processes_lose_nothing_by_default(tmp_path: Path, shards: Any, batched: bool) -> None:
+def test_processes_lose_nothing_by_default(
+    tmp_path: Path, shards: Any, batched: bool, given: str
+) -> None:
+    group = zarr_core.create_group(tmp_path)
     chunks = (120,) if shards is None else (10,)
-    array = zarr_core.create_array(tmp_path, shape=120, chunks=chunks, shards=shards, dtype="i4")
+    array = group.create_array("sub/a", shape=120, chunks=chunks, shards=shards, dtype="i4")
+    node = array if given == "array" else group
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(WRITERS)
     workers = [
-        context.Process(target=write, args=(array, EACH * number, batched, barrier))
+        context.Process(target=write, args=(node, EACH * number, batched, barrier))
         for number in range(WRITERS)
     ]
     for worker in workers:
@@ -58,6 +64,22 @@ def test_locking_is_for_handles_of_other_processes(tmp_path: Path) -> None:
     for lock in (True, False):
         chosen = there.with_config({"lock": lock})
         assert chosen._current().space.lock_processes is lock
+
+
+def test_arrays_of_groups_of_other_processes_lock_too(tmp_path: Path) -> None:
+    group = zarr_core.create_group(tmp_path)
+    group.create_array("sub/a", shape=4, chunks=(4,), dtype="i4")
+    with pytest.warns(zarr_core.errors.ZarrUserWarning, match="specification"):
+        consolidated = group.consolidate()
+    for before in (group, consolidated):
+        assert pickle.loads(pickle.dumps(before))["sub/a"]._current().space.lock_processes is False
+        before._travelled = True
+        there = pickle.loads(pickle.dumps(before))
+        sub = there["sub"]
+        found = [there["sub/a"], sub["a"], *dict(sub.arrays()).values(), dict(sub.members())["a"]]
+        found += [sub.create_array("a", shape=4, dtype="i4", overwrite=True)]
+        found += [there.create_group("b", overwrite=True).zeros(name="z", shape=4)]
+        assert [array._current().space.lock_processes for array in found] == ["auto"] * 6
 
 
 class Plain(PrefixStore[LocalStore]):

@@ -327,7 +327,8 @@ class ArrayConfig:
     lock: bool | None = DEFAULTS["array.lock"]
     """Lose nothing when processes write to different parts of one chunk, all with this option: a
     chunk is read, and written on the condition that it is still the same, or else changed anew.
-    None is for handles that were unpickled in another process than they were made in."""
+    None is for handles that were unpickled in another process than they were made in, and for the
+    arrays of such groups."""
     subchunk_write_order: SubchunkWriteOrder | None = None
     """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None

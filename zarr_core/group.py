@@ -9,6 +9,7 @@ import numpy as np
 from zarr_core.array import create
 from zarr_core.array.array import Array
 from zarr_core.array.create import make_array, without
+from zarr_core.array.state import this_process
 from zarr_core.config import ArrayConfigLike
 from zarr_core.errors import (
     ArrayNotFoundError,
@@ -61,7 +62,15 @@ class Group(Node):
     Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
     """
 
-    __slots__ = ("__weakref__", "_consolidation", "_metadata", "_prefix", "_shown", "store_path")
+    __slots__ = (
+        "__weakref__",
+        "_consolidation",
+        "_metadata",
+        "_prefix",
+        "_shown",
+        "_travelled",
+        "store_path",
+    )
 
     def __init__(
         self, metadata: GroupMetadata | Mapping[str, Any], store_path: StorePath | Store
@@ -74,6 +83,8 @@ class Group(Node):
         self._consolidation: Consolidation | None = None
         # Path of this group below the one that has the consolidated metadata, with a final slash.
         self._prefix = ""
+        # Was it unpickled in another process? Then so were its arrays.
+        self._travelled = False
         self._shown: tuple[object, object, GroupMetadata] | None = None
 
     @staticmethod
@@ -230,13 +241,17 @@ class Group(Node):
         if isinstance(metadata, ArrayMetadata):
             return self._through(path, Array(metadata, place))
         if self._consolidation is None:
-            return Group.from_metadata(metadata, place)
-        group = Group(metadata, place)
-        group._consolidation, group._prefix = self._consolidation, f"{self._prefix}{path}/"
+            group = Group.from_metadata(metadata, place)
+        else:
+            group = Group(metadata, place)
+            group._consolidation, group._prefix = self._consolidation, f"{self._prefix}{path}/"
+        group._travelled = self._travelled
         return group
 
     def _through(self, path: str, array: Array) -> Array:
         """Return an array whose changes are recorded in the consolidated metadata in use."""
+        if self._travelled:
+            array._shared.travelled, array._state = True, None
         if self._consolidation is not None:
             array._shared.on_change = WriteThrough(self._consolidation, self._prefix + path)
         return array
@@ -321,6 +336,7 @@ class Group(Node):
         group = self
         if not use_consolidated_for_children and self._consolidation is not None:
             group = Group(self._metadata, self.store_path)
+            group._travelled = self._travelled
         return tuple(
             (path, group._node(path, metadata)) for path, metadata in group._walk(max_depth)
         )
@@ -535,7 +551,9 @@ class Group(Node):
         """Consolidate the metadata of all nodes below; return a group that uses it."""
         self._check_writable()
         metadata = consolidate(self.store_path, self._metadata.zarr_format)
-        return Group.from_metadata(metadata, self.store_path)
+        group = Group.from_metadata(metadata, self.store_path)
+        group._travelled = self._travelled
+        return group
 
     def _api(self, function: Callable[..., Array], name: str, *args: Any, **kwargs: Any) -> Array:
         place = self._place(name)
@@ -589,7 +607,9 @@ class Group(Node):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._metadata, self.store_path, self._consolidation, self._prefix)
+        made_in = None if self._travelled else this_process()
+        found = self._consolidation, self._prefix
+        return _restore, (self._metadata, self.store_path, *found, made_in)
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         return "zarr_core.Group", str(self.store_path), repr(self._metadata.to_dict())
@@ -644,9 +664,14 @@ class Group(Node):
 
 
 def _restore(
-    metadata: GroupMetadata, place: StorePath, consolidation: Consolidation | None, prefix: str
+    metadata: GroupMetadata,
+    place: StorePath,
+    consolidation: Consolidation | None,
+    prefix: str,
+    made_in: tuple[int, str] | None = None,
 ) -> Group:
-    """Return an unpickled group, with the consolidated metadata it used."""
+    """Return an unpickled group, which knows whether it has come from another process."""
     group = Group(metadata, place)
     group._consolidation, group._prefix = consolidation, prefix
+    group._travelled = made_in != this_process()
     return group

@@ -11,7 +11,7 @@ import os
 import pickle
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import nullcontext, suppress
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 from urllib.parse import quote, unquote
 
 from zarr_core.config import config
@@ -40,6 +40,7 @@ from zarr_core.storage.base import (
     slice_value,
 )
 from zarr_core.storage.directories import TEMP_SUFFIX
+from zarr_core.storage.fsspec_parts import Part, fetch_part, is_refused, version_of
 from zarr_core.storage.local import LocalStore
 from zarr_core.storage.retry import (
     NO_RETRIES,
@@ -57,26 +58,6 @@ _ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "smb", "tar"})
 """File systems with one connection or one file position that threads must not share."""
 
 _TRY_AGAIN_THEMSELVES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs"})
-
-_VERSIONS = (
-    *("VersionId", "generation", "ETag", "etag", "e_tag", "md5Hash", "content_md5", "Content-MD5"),
-    *("LastModified", "last_modified", "Last-Modified", "updated", "modified", "mtime"),
-)
-"""Under which names file systems say what changes with the bytes of a file; the surest first."""
-
-_HEADERS = ("ETag", "Content-MD5", "Last-Modified")
-
-
-class Part(NamedTuple):
-    """Bytes of a value, where they begin, and what was said of the whole."""
-
-    data: bytes
-    start: int
-    info: dict[str, Any]
-
-
-_Answer: TypeAlias = tuple[bytes, dict[str, Any], str | None]
-"""What a server sent of a value, what it said of the whole, and of which bytes (Content-Range)."""
 
 _Call: TypeAlias = tuple[str, Callable[[Any], Any]]
 """What a request is doing, for errors, and the call of the file system."""
@@ -588,64 +569,6 @@ def _without_retries(fs: Any) -> bool:
         return False
     fs.retries = 1
     return True
-
-
-# --- parts of values on S3 and over HTTP ---------------------------------------------------------
-
-
-def version_of(info: dict[str, Any]) -> str | None:
-    """Return what changes in the description of a file when its bytes do."""
-    found = [str(info[name]) for name in _VERSIONS if info.get(name)]
-    return f"{found[0]}-{info.get('size')}" if found else None
-
-
-def is_refused(error: BaseException) -> bool:
-    """Return whether a condition of a request (If-Match, If-None-Match) was not met."""
-    return http_status(error) == 412 or http_status(error.__cause__) == 412
-
-
-async def fetch_part(fs: Any, path: str, span: str, etag: str | None, *, is_s3: bool) -> Part:
-    """Return part of a value, all of it from servers that ignore ranges.
-
-    `etag` is that of the value as it should still be. If the server compares it, an error for which
-    `is_refused` holds is raised.
-    """
-    # a weak one never matches
-    wanted = etag if etag and not etag.startswith("W/") else None
-    fetch = _fetch_from_s3 if is_s3 else _fetch_over_http
-    data, info, content_range = await fetch(fs, path, span, wanted)
-    start, size = 0, len(data)
-    if content_range:  # bytes 10-19/100
-        first, _, whole = content_range.removeprefix("bytes ").partition("/")
-        start = int(first.partition("-")[0])
-        size = int(whole) if whole.isdecimal() else -1
-    return Part(data, start, {**info, "size": size})
-
-
-async def _fetch_from_s3(fs: Any, path: str, span: str, etag: str | None) -> _Answer:
-    bucket, name, _ = fs.split_path(path)
-    options = {"Bucket": bucket, "Key": name, "Range": span}
-    if etag:
-        options["IfMatch"] = etag
-    response = await fs._call_s3("get_object", **options)
-    try:
-        data = bytes(await response["Body"].read())
-    finally:
-        response["Body"].close()
-    return data, {"ETag": response.get("ETag")}, response.get("ContentRange")
-
-
-async def _fetch_over_http(fs: Any, path: str, span: str, etag: str | None) -> _Answer:
-    options = {**fs.kwargs}
-    headers = {**options.pop("headers", {}), "Range": span, "Accept-Encoding": "identity"}
-    if etag:
-        headers["If-Match"] = etag
-    session = await fs.set_session()
-    async with session.get(fs.encode_url(path), headers=headers, **options) as response:
-        data = await response.read()
-        fs._raise_not_found_for_status(response, path)
-    info = {name: response.headers.get(name) for name in _HEADERS}
-    return data, info, response.headers.get("Content-Range")
 
 
 class _OpenFile(RemoteValue):
