@@ -214,7 +214,8 @@ def _is_high_latency(store: Any) -> bool:
 
 @cache
 def _warn_without_threads() -> None:
-    if not sys.is_finalizing():
+    # Python 3.12 starts none as soon as it waits for the threads there are.
+    if not (sys.is_finalizing() or getattr(threading, "_SHUTTING_DOWN", False)):
         message = "no thread can be started: awaited calls run on the thread of the event loop"
         warnings.warn(message, ZarrRuntimeWarning, stacklevel=6)
 
