@@ -378,3 +378,24 @@ def test_sixteen_threads_with_a_loop_each() -> None:
 
     with config.set({"async.limit": 3}):
         at_once(*[work] * 16)
+
+
+tag: ContextVar[Any] = ContextVar("tag", default=None)
+
+
+def test_context_variables_that_cannot_be_compared_harm_nobody() -> None:
+    store = Gate()
+    a = filled(store)
+
+    async def tagged(k: int) -> Any:
+        tag.set(np.arange(3) + k)  # two of these are neither equal nor not
+        return await a.getitem_async(k)
+
+    async def main() -> None:
+        reads = [lambda k=k: tagged(k) for k in range(10)]  # type: ignore[misc]
+        found = await while_busy(store, a, reads)
+        for k, result in enumerate(found):
+            np.testing.assert_array_equal(result, VALUES[k])
+
+    with config.set({"async.limit": 1}):
+        asyncio.run(main())

@@ -20,7 +20,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import cache, partial, wraps
 from itertools import islice
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, final
@@ -41,6 +41,8 @@ SNAPSHOT_BYTES = 1 << 20
 
 MOST_TOGETHER = 1023
 """So many waiting reads at most are made together with the one whose turn it is."""
+
+_MISSING: Any = object()
 
 LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
 
@@ -357,7 +359,7 @@ class Hop:
             read is not None
             and other is not None
             and read.together is other.together
-            and self.context == first.context
+            and _is_alike(self.context, first.context)
         )
 
     def run(self) -> None:
@@ -419,6 +421,13 @@ class Hop:
                 raise again
         finally:
             del again
+
+
+def _is_alike(one: Context, other: Context) -> bool:
+    """Return whether contexts hold the same objects, which may not be comparable."""
+    return len(one) == len(other) and all(
+        other.get(variable, _MISSING) is value for variable, value in one.items()
+    )
 
 
 def _enter_thread() -> None:
