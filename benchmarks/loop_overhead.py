@@ -7,13 +7,13 @@ the other and 100 gathered, against `asyncio.to_thread`, `anyio.to_thread` and t
 thread can be (a queue of 40 lines without limits and cancelling, below), and the other libraries,
 which need no thread for this. The second is of many reads of local chunks, all awaited at once. All
 ways of a row take turns; what is shown is the best of the rounds, as the machine's other work only
-adds. Writes the tables into docs/performance/async.md and docs/async.md.
+adds. Writes docs/performance/async.md, the table of docs/async.md and that of README.md.
 """
 
 import argparse
 import asyncio
+import json
 import queue
-import re
 import sys
 import tempfile
 import threading
@@ -22,11 +22,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import numpy as np
+
+import report
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -231,30 +234,31 @@ def blocks() -> Iterator[list[float]]:
         ticking.cancel()
 
 
-async def many(place: str, rounds: int) -> tuple[Figures, Figures]:
+async def many(place: str, rounds: int) -> tuple[dict[str, dict[str, list[float]]], Figures]:
+    """Return the milliseconds of each round, and of the longest block, by row and library."""
     rows = {
         "1,000 reads of 1,000 zstd chunks of 64 kB": (1000, 1000, 64 << 10, "zstd"),
         "1,000 reads of 64 raw chunks of 256 kB": (1000, 64, 256 << 10, "raw"),
         "1,000 reads of 64 zstd chunks of 256 kB": (1000, 64, 256 << 10, "zstd"),
         "64 reads of one zstd chunk of 256 kB": (64, 1, 256 << 10, "zstd"),
     }
-    times: Figures = {}
+    times: dict[str, dict[str, list[float]]] = {}
     longest: Figures = {}
     for row, (n_reads, n_chunks, nbytes, codec) in rows.items():
         path = chunks_at(place, n_chunks, nbytes, codec)
         readers = {name: await open_it(path) for name, open_it in OPENERS.items()}
-        best, block = dict.fromkeys(readers, float("inf")), dict.fromkeys(readers, float("inf"))
+        taken: dict[str, list[float]] = {name: [] for name in readers}
+        block = dict.fromkeys(readers, float("inf"))
         for _ in range(rounds):
             for name, read in readers.items():
                 with blocks() as blocked:
                     start = time.perf_counter()
                     found = await asyncio.gather(*(read(k % n_chunks) for k in range(n_reads)))
-                    taken = time.perf_counter() - start
+                    taken[name].append((time.perf_counter() - start) * 1e3)
                     await asyncio.sleep(0.002)
-                best[name] = min(best[name], taken * 1e3)
                 block[name] = min(block[name], blocked[0] * 1e3)
                 assert len(found) == n_reads
-        times[row], longest[row] = best, block
+        times[row], longest[row] = taken, block
     return times, longest
 
 
@@ -280,17 +284,15 @@ async def slow() -> dict[str, float]:
 def table(rows: Figures, unit: str, own: str) -> str:
     """Return a table; in brackets, how many times as long as `own`."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [f"| {unit} | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
-    for row, figures in rows.items():
-        cells = [
-            "–"
-            if name not in figures
-            else f"{figures[name]:.3g}"
-            + ("" if name == own else f" ({figures[name] / figures[own]:.2g}×)")
-            for name in names
-        ]
-        lines.append(f"| {row} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+    def cell(figures: dict[str, float], name: str) -> str:
+        if name not in figures:
+            return "–"
+        ratio = "" if name == own else f" ({report.times(figures[name], figures[own])})"
+        return f"{figures[name]:.3g}{ratio}"
+
+    lines = [[row, *(cell(figures, name) for name in names)] for row, figures in rows.items()]
+    return "\n".join(report.table([unit, *names], lines))
 
 
 def by_order(loops: dict[str, Figures]) -> Figures:
@@ -299,15 +301,6 @@ def by_order(loops: dict[str, Figures]) -> Figures:
         for loop, figures in loops.items()
         for order in next(iter(figures.values()))
     }
-
-
-def replace_between(path: Path, name: str, text: str) -> None:
-    marks = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    old = path.read_text("utf-8")
-    new = re.sub(
-        f"{marks[0]}.*{marks[1]}", lambda _: f"{marks[0]}\n{text}\n{marks[1]}", old, flags=re.DOTALL
-    )
-    path.write_text(new, "utf-8")
 
 
 def main() -> None:
@@ -320,7 +313,11 @@ def main() -> None:
         times, longest = asyncio.run(many(place, max(3, args.rounds // 3)))
     waits = asyncio.run(slow())
     own = "`await array.getitem_async(...)`"
-    many_table = table(times, "ms", "zarr_core")
+    best = {row: {name: min(ms) for name, ms in found.items()} for row, found in times.items()}
+    medians = {
+        row: {name: median(ms) for name, ms in found.items()} for row, found in times.items()
+    }
+    many_table = table(best, "ms", "zarr_core")
     page = f"""# Performance: async
 
 Made by `python benchmarks/loop_overhead.py` on Python {sys.version.split()[0]}, which says how.
@@ -347,8 +344,14 @@ The longest time for which these reads kept the event loop from anything else:
     print(page)
     if args.dry:
         return
-    (ROOT / "docs" / "performance" / "async.md").write_text(page, "utf-8")
-    replace_between(ROOT / "docs" / "async.md", "performance", many_table)
+    (report.FOLDER / "async.md").write_text(page, "utf-8")
+    report.replace(ROOT / "docs" / "async.md", many_table.split("\n"))
+    results = [
+        {"row": row, "median": {name: ms / 1e3 for name, ms in figures.items()}}
+        for row, figures in medians.items()
+    ]
+    (report.FOLDER / "async.json").write_text(json.dumps({"results": results}, indent=1) + "\n")
+    report.write_readme()
 
 
 if __name__ == "__main__":

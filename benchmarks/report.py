@@ -30,7 +30,9 @@ README_ROWS = (
     ("write", "one raw chunk of 20 kB, local"),
     ("write", "16 MB, 64 zstd chunks, local"),
     ("open", "open an array, local"),
+    ("async", "1,000 reads of 64 zstd chunks of 256 kB"),
 )
+VERBS = {"open": "", "async": "await "}
 """What stands on the first screen: the small and the large, in memory and on disk."""
 
 
@@ -134,8 +136,7 @@ def write_readme() -> None:
     for group, row in README_ROWS:
         for median in [r["median"] for r in groups[group]["results"] if r["row"] == row]:
             ratios = [times(median[n], median[OURS]) if n in median else "–" for n in others]
-            verb = "" if group == "open" else f"{group} "
-            rows.append([f"{verb}{row}", in_words(median[OURS]), *ratios])
+            rows.append([f"{VERBS.get(group, f'{group} ')}{row}", in_words(median[OURS]), *ratios])
     lines = [
         "How many times as long as zarr_core the others take on the same work",
         "([all rows and how it is measured](docs/performance/README.md)):",

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import zarr_core as zarr
 from zarr_core.errors import (
@@ -18,7 +20,8 @@ from zarr_core.errors import (
     UnknownCodecError,
     ZarrUserWarning,
 )
-from zarr_core.metadata import ArrayMetadata, GroupMetadata
+from zarr_core.metadata import ArrayMetadata, GroupMetadata, documents
+from zarr_core.metadata.documents import load_json
 from zarr_core.storage import MemoryStore
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -162,9 +165,9 @@ def test_chunk_key_encodings_without_configuration() -> None:
 
 
 def test_the_fill_value_is_always_recorded() -> None:
-    for given in (None, 0, zarr.create.__kwdefaults__["fill_value"]):
+    for fill_value in (None, 0, zarr.create.__kwdefaults__["fill_value"]):
         store: dict[str, bytes] = {}
-        zarr.create_array(store, shape=(1,), dtype="i4", fill_value=given)
+        zarr.create_array(store, shape=(1,), dtype="i4", fill_value=fill_value)
         assert stored(store)["fill_value"] == 0
 
 
@@ -499,6 +502,32 @@ def test_a_name_that_stands_twice_is_refused() -> None:
     text = json.dumps(V3).replace('"shape"', '"shape": [1, 1], "shape"', 1).encode()
     with pytest.raises(MetadataValidationError, match="'shape' stands twice"):
         zarr.open_array({"zarr.json": text}, mode="r")
+
+
+NAMES = st.sampled_from(["a", "b", ":", '\\":', "c :", "\\u003a"])
+BLANKS = st.sampled_from(["", "", "", " ", "\n"])
+VALUES: st.SearchStrategy[str] = st.recursive(
+    st.one_of(st.just("1"), NAMES.map(lambda name: f'"{name}"')),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+        st.lists(st.tuples(NAMES, BLANKS, inner), max_size=3).map(
+            lambda pairs: "{" + ",".join(f'"{n}"{blank}:{v}' for n, blank, v in pairs) + "}"
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_a_name_that_stands_twice_is_found_wherever_it_is(text: str) -> None:
+    document = f'{{"root":{text}}}'
+    try:
+        expected = documents._decode_pairs(document)
+    except ValueError:
+        with pytest.raises(MetadataValidationError, match="stands twice"):
+            load_json(document.encode(), "zarr.json")
+    else:
+        assert load_json(document.encode(), "zarr.json") == expected
 
 
 @pytest.mark.parametrize("depth", [100, 200, 300])
