@@ -12,7 +12,6 @@ The errors of the operating system are passed on; only "no such file" is a missi
 """
 
 import errno
-import io
 import itertools
 import os
 import stat
@@ -437,59 +436,47 @@ def read_at(fd: int, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-class _QuietFile(io.FileIO):
-    """A file that its last reference closes: no Python code, which Ctrl-C could cut short."""
+class _OpenFile:
+    """A value whose file stays open.
 
-    _finalizing = False  # where the warning of files that were not closed looks
-
-
-def open_file(function: Callable[..., int], *arguments: Any) -> io.FileIO:
-    """Return a file to read from, which closes itself with the last reference.
-
-    Args:
-        function: Returns a descriptor for `arguments`: `os.open`, `os.dup`.
-        arguments: What it is called with.
+    Ctrl-C cannot come in the middle of what C code does. So from the opening until the closing of a
+    descriptor there is no moment when it is neither in the list of one of these nor closed.
     """
 
-    def opener(path: str, flags: int) -> int:
-        (fd,) = map(function, *((argument,) for argument in arguments))
-        return fd
-
-    return _QuietFile("a file", "r", opener=opener)
-
-
-class _OpenFile:
-    """A value whose file stays open."""
-
-    __slots__ = ("_file", "_path", "size", "version")
+    __slots__ = ("_fds", "_path", "size", "version")
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = open_file(os.open, path, *READ)
+        self._fds: list[int] = []
+        self._fds.extend(map(os.open, (path,), READ))
         try:
-            status = os.fstat(self._file.fileno())
+            status = os.fstat(self._fds[0])
             if not stat.S_ISREG(status.st_mode):
                 _raise_not_a_file(path, status)
             self.size: int | None = status.st_size
             self.version = _version(status)
         except BaseException:
-            self._file.close()  # a traceback may keep this object
+            self.close()  # a traceback may keep this object
             raise
 
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value as it was when it was opened."""
-        if self._file.closed:
+        if not self._fds:
             raise ValueError(f"{self._path} was closed")
         if byte_range is None:
             byte_range = OffsetByteRequest(0)
         try:
-            return _read_range(self._file.fileno(), self._path, self.size or 0, byte_range)
+            return _read_range(self._fds[0], self._path, self.size or 0, byte_range)
         except OSError as error:
             _raise_with_path(error, self._path)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        any(map(os.close, map(self._fds.pop, range(len(self._fds)))))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_fds"):
+            self.close()
 
 
 # --- writing files -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import IO, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, final
 
@@ -32,7 +32,7 @@ from zarr_core.storage.base import (
     check_key,
 )
 from zarr_core.storage.directories import TEMP_SUFFIX
-from zarr_core.storage.local import READ, open_file, read_at
+from zarr_core.storage.local import READ, read_at
 
 __all__ = ["Archive", "Member", "Session", "ZipMode"]
 
@@ -52,6 +52,27 @@ class Source(Protocol):
     """Where members are read from, at any position and by any thread."""
 
     def read_at(self, offset: int, size: int) -> bytes: ...
+
+
+class _QuietFile(io.FileIO):
+    """A file that its last reference closes: no Python code, which Ctrl-C could cut short."""
+
+    _finalizing = False  # where the warning of files that were not closed looks
+
+
+def open_file(function: Callable[..., int], *arguments: Any) -> io.FileIO:
+    """Return a file to read from, which closes itself with the last reference.
+
+    Args:
+        function: Returns a descriptor for `arguments`: `os.open`, `os.dup`.
+        arguments: What it is called with.
+    """
+
+    def opener(path: str, flags: int) -> int:
+        (fd,) = map(function, *((argument,) for argument in arguments))
+        return fd
+
+    return _QuietFile("a file", "r", opener=opener)
 
 
 @final
