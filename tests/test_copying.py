@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,49 @@ def test_copy_a_file_of_hdf5(tmp_path: Path) -> None:
     assert dest["s"][...].tolist() == ["a", "b\u00fc"]
     assert dest["x"].attrs.asdict() == {"CLASS": "DIMENSION_SCALE", "NAME": "x"}
     assert dest["y"][...].tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_copy_a_file_of_netcdf(tmp_path: Path, zarr_format: Any) -> None:
+    h5py, netcdf = pytest.importorskip("h5py"), pytest.importorskip("netCDF4")
+    with netcdf.Dataset(tmp_path / "a.nc", "w") as file:
+        file.createDimension("time", None)
+        file.createDimension("x", 5)
+        file.createGroup("inside").title = "what is known"
+        time = file.createVariable("time", "f8", ("time",))
+        time[:], time.units = np.arange(3), "days since 2000-01-01"
+        values = file.createVariable("v", "i2", ("time", "x"), zlib=True, fill_value=-1)
+        values.set_auto_scale(False)
+        values[:], values.scale_factor = np.arange(15).reshape(3, 5), 0.5
+        file.createVariable("names", str, ("x",))[:] = np.array(["a", "b\u00fc", "", "d", "e"], "O")
+        file.createVariable("/inside/w", "f4", ("x",))[:2] = 1.5
+        colour = file.createEnumType("u1", "colour", {"red": 0, "blue": 1})
+        file.createVariable("colours", colour, ("x",))[:] = np.array([0, 1, 0, 1, 0], "u1")
+        lists = file.createVLType("i4", "list_of_numbers")
+        file.createVariable("lists", lists, ("x",))
+    dest = zarr.create_group({}, zarr_format=zarr_format)
+    with h5py.File(tmp_path / "a.nc") as file, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        zarr.copy_all(file, dest)
+        for name in ("time", "v", "inside/w", "colours"):
+            np.testing.assert_array_equal(dest[name][...], file[name][...])
+            assert dest[name].chunks == (file[name].chunks or dest[name].shape)
+    said = [str(w.message) for w in caught if w.category is zarr.errors.ZarrUserWarning]
+    assert [text.split()[4] for text in said if text.startswith("Zarr has nothing for")] == [
+        "/colour,",
+        "/list_of_numbers,",
+        "/lists,",
+    ]
+    assert sorted(dict(dest.members(None))) == [
+        "colours",
+        "inside",
+        "inside/w",
+        "names",
+        "time",
+        "v",
+        "x",
+    ]
+    assert dest["names"][...].tolist() == ["a", "b\u00fc", "", "d", "e"]
+    assert dest["inside"].attrs["title"] == "what is known"
+    assert dest["v"].attrs["scale_factor"] == [0.5]
+    assert dest["time"].attrs["units"] == "days since 2000-01-01"

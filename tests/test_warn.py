@@ -51,6 +51,12 @@ class Referring:
         return []
 
 
+class Named:
+    """A named type as of h5py, which is neither a dataset nor a group."""
+
+    name = "/t"
+
+
 CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
     (
         "automatic shards",
@@ -109,6 +115,12 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
         lambda: zarr.copy(Referring(), zarr.create_group({}), "x"),
         ZarrUserWarning,
         "Attributes of /x that refer to other objects are not copied: DIMENSION_LIST.",
+    ),
+    (
+        "not copied",
+        lambda: zarr.copy_all({"t": Named()}, zarr.create_group({})),
+        ZarrUserWarning,
+        "Zarr has nothing for /t, which is not copied.",
     ),
     (
         "reserved name",

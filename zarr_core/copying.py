@@ -113,7 +113,14 @@ class _Copying:
     def members(self, source: Any, path: str) -> None:
         """Copy what is in a group into the group at a path."""
         for name in source.keys():  # noqa: SIM118 - not every group is a mapping
-            self.node(source[name], f"{path}/{name}" if path else name, deep=not self.shallow)
+            member = source[name]
+            if not _can_be_copied(member):
+                self.log(f"skip {member.name}")
+                self.skipped += 1
+                if not self.dry_run:
+                    warn("not copied", member.name)
+                continue
+            self.node(member, f"{path}/{name}" if path else name, deep=not self.shallow)
 
     def _may_copy(self, path: str, existing: Array | Group | None, *, is_array: bool) -> bool:
         """Return whether nothing is in the way, or may be replaced; groups are merged."""
@@ -149,6 +156,18 @@ class _Copying:
         group = self.dest.require_group(path, overwrite=replace)
         if not self.without_attrs and (attributes := _attributes(source)):
             group.attrs.update(attributes)
+
+
+def _can_be_copied(node: Any) -> bool:
+    """Return whether Zarr has something for a member of a group of HDF5.
+
+    It has nothing for named types, datasets without a shape, references, and lists of any length.
+    """
+    if not hasattr(node, "shape"):
+        return hasattr(node, "keys")
+    kinds = node.dtype.metadata or {}
+    is_text = kinds.get("vlen", str) in (str, bytes)
+    return node.shape is not None and is_text and "ref" not in kinds
 
 
 def _attributes(source: Any) -> dict[str, Any]:

@@ -252,6 +252,7 @@ WARNINGS: dict[str, tuple[type[Warning], str]] = {
             "memory layout of results, pass `config={{'order': ...}}`."
         ),
     ),
+    "not copied": (ZarrUserWarning, "Zarr has nothing for {}, which is not copied."),
     "references": (
         ZarrUserWarning,
         "Attributes of {} that refer to other objects are not copied: {}.",
