@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,9 @@ def test_mistakes_are_reported(checker: str, request: pytest.FixtureRequest) -> 
     assert sorted(reported) == expected, reported
 
 
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.4.0", reason="older NumPy has less exact types"
+)
 def test_the_library_itself_has_no_errors(mypy: Found) -> None:
     names = {path.name for path in PROGRAMS.glob("*.py")}
     assert {file: lines for file, lines in mypy.items() if file not in names} == {}
