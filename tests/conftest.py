@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 from zarr_core.config import config
 from zarr_core.storage import LatencyStore, LocalStore, MemoryStore, Store
 
+pytest.register_assert_rewrite("running")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in what a shell runs in the background; tests of Ctrl-C need Python's own handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from itertools import count
 from queue import SimpleQueue
 from typing import Any, TypeVar, final
 
@@ -146,7 +145,7 @@ def overlap_on(
     does. With `cancel`, `close()` cancels what is under way, else it waits for it to end.
     """
     _check_other_thread(loop)
-    return fly(_OnLoop(loop, fn, size_of, cancel=cancel), map(Flight[T, R], count(), items))
+    return fly(_OnLoop(loop, fn, size_of, cancel=cancel), items)
 
 
 @final

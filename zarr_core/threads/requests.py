@@ -44,7 +44,7 @@ def overlap(
         call, and what is not an `Exception`, is raised instead. `close()` or an error starts no
         more calls, and waits for those under way.
     """
-    return fly(_OnThreads(fn, limit, size_of), map(Flight[T, R], count(), items))
+    return fly(_OnThreads(fn, limit, size_of), items)
 
 
 def finish(
@@ -84,9 +84,11 @@ class Flight(Job, Generic[T, R]):
 
 
 def fly(
-    flights: "Flights[T, R]", waiting: Iterator[Flight[T, R]]
+    flights: "Flights[T, R]", items: Iterable[T]
 ) -> Generator[tuple[int, R | None, Exception | None], None, None]:
     """Send requests as there is room for them, and yield what they come to; see `overlap`."""
+    # Not `Flight[T, R]`: to subscript a class imports something, which fails at interpreter exit.
+    waiting: Iterator[Flight[T, R]] = map(Flight, count(), items)
     try:
         flight = next(waiting, None)
         while True:
