@@ -74,7 +74,7 @@ _SETTINGS: Mapping[str, tuple[Any, _Rule]] = {
 }
 """Every key, its default, and what it may be."""
 
-DEFAULTS = {key: default for key, (default, _) in _SETTINGS.items()}
+DEFAULTS: Mapping[str, Any] = {key: default for key, (default, _) in _SETTINGS.items()}
 """Every key and its default."""
 
 WITHOUT_MEANING = frozenset(

@@ -262,11 +262,12 @@ def copy(
 
     Returns how many nodes were copied, how many skipped, and the bytes of the arrays copied.
     """
-    given = dict(locals())
+    given: dict[str, Any] = dict(locals())
     name = name or (getattr(source, "name", None) or "").rpartition("/")[2]
     if not name:
         raise TypeError("source has no name; say with `name` what the copy is called")
-    return _copy_nodes(**given | {"name": normalize_path(name)})
+    given["name"] = normalize_path(name)
+    return _copy_nodes(**given)
 
 
 def copy_all(

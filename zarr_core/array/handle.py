@@ -113,7 +113,8 @@ class Handle(Node):
             try:
                 returned = target = np.empty(shape, dtype, state.order)
             except (MemoryError, ValueError):
-                target = values.empty_result(shape, dtype, state.order)  # raises, with the sizes
+                # raises, with the sizes, unless there is memory again
+                returned = target = values.empty_result(shape, dtype, state.order)
             if target.nbytes > values.LARGE_RESULT:
                 values.check_memory("a result", shape, dtype)
         else:

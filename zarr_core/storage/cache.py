@@ -127,7 +127,7 @@ class CacheStore(WrapperStore[S]):
     def _with_store(self, store: S) -> Self:
         # Not made anew: copies of one place have one bookkeeping, which all writes go through.
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        vars(other).update(vars(self))
         WrapperStore.__init__(other, store)
         return other
 
