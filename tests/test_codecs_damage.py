@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from test_codecs import BYTES_CODECS, assert_same, make_chain, numcodecs
 
@@ -353,6 +353,7 @@ def test_large_chunks_are_encoded_by_numcodecs_alike():
     st.integers(0, 2**16),
     st.booleans(),
 )
+@example([b"", b""], "flipped", 23, True)
 def test_zlib_and_isal_agree(members, damage, at, gzipped):
     pytest.importorskip("isal")
     wbits = 31 if gzipped else 15

@@ -121,15 +121,15 @@ def test_a_selection_in_one_chunk_is_the_part_of_the_plan(data: st.DataObject) -
     shape = data.draw(shapes(3, 6))
     sizes = tuple(data.draw(st.integers(1, n + 2)) for n in shape)
     index = data.draw(basic(shape))
+    items = index if isinstance(index, tuple) else (index,)
     if data.draw(st.booleans()):
-        items = index if isinstance(index, tuple) else (index,)
         index = tuple(np.int16(i) if isinstance(i, int) else i for i in items)
     plan = plan_selection(index, ChunkGrid.regular(shape, sizes))
     part = single_part(index, shape, sizes)
     if plan.nparts != 1:
         assert part is None
     elif part is None:  # the short way does not go backwards
-        assert plan.flips or any(s.step < 0 for s in index if isinstance(s, slice) and s.step)
+        assert plan.flips or any(s.step < 0 for s in items if isinstance(s, slice) and s.step)
     else:
         (only,) = plan.parts()
         assert part == only._replace(out=())

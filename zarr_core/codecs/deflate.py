@@ -18,6 +18,7 @@ from zarr_core.codecs.checks import check_int, limit_error, size_error
 from zarr_core.errors import CodecError
 
 _GZIP, _ZLIB = 31, 15  # `wbits` of zlib
+_FLAGS = 3  # where a header of gzip has them
 LIBDEFLATE_LEVEL = 4
 """The lowest level at which libdeflate is at least as good as zlib."""
 
@@ -46,6 +47,8 @@ def deflate_stage(level: int, nbytes: int | None, limit: int, *, gzip: bool) -> 
     most = min(limit, sys.maxsize - 1) + 1
 
     def decode(data: Any) -> Buffer:
+        if gzip:
+            _check_flags(data)
         stream = decompressor(wbits)
         try:
             decoded: bytes = stream.decompress(data, most)
@@ -111,6 +114,7 @@ def _decode_members(data: Any, most: int) -> bytes:
     decoded = bytearray()
     while position < len(view):
         if stream.eof:
+            _check_flags(view[position : position + 4])
             stream = decompressor(_GZIP)
         # In pieces: what follows a member is copied by the library, for each of many small ones.
         piece = view[position : position + (1 << 16)]
@@ -125,6 +129,12 @@ def _decode_members(data: Any, most: int) -> bytes:
     if not stream.eof:
         raise _end_error(len(decoded))
     return bytes(decoded)
+
+
+def _check_flags(member: Any) -> None:
+    """Raise if a header has flags that RFC 1952 reserves, which zlib refuses and isal overlooks."""
+    if len(member) > _FLAGS and member[_FLAGS] & 0b1110_0000:
+        raise CodecError("the header of a gzip member has flags that mean nothing")
 
 
 def _end_error(decoded: int) -> CodecError:
