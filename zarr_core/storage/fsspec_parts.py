@@ -33,7 +33,7 @@ def version_of(info: dict[str, Any]) -> str | None:
 
 def is_refused(error: BaseException) -> bool:
     """Return whether a condition of a request (If-Match, If-None-Match) was not met."""
-    return http_status(error) == 412 or http_status(error.__cause__) == 412
+    return http_status(error) == 412
 
 
 async def fetch_part(fs: Any, path: str, span: str, etag: str | None, *, is_s3: bool) -> Part:
