@@ -3,8 +3,11 @@
 import copy
 import json
 import random
+import tracemalloc
 import warnings
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -496,6 +499,35 @@ def test_a_document_that_is_too_large_is_not_parsed() -> None:
     ):
         zarr.open_array(store)
     assert zarr.open_array(store).attrs["x"] == "y" * 2000
+
+
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zgroup", ".zmetadata"])
+def test_a_document_that_is_too_large_is_not_read(name: str, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    if name == ".zmetadata":
+        zarr.create_group(place, zarr_format=2)
+    place.mkdir(exist_ok=True)
+    with (place / name).open("wb") as file:
+        file.truncate(400 << 20)  # on a disk it takes no room
+    tracemalloc.start()
+    try:
+        with pytest.raises(MetadataValidationError, match=rf"{name}'.*419430400.*metadata\.max"):
+            zarr.open(place, mode="r")
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_document_in_a_zip_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("zarr.json", bytes(3 << 20))
+    with (
+        zarr.config.set({"metadata.max_bytes": 2 << 20}),
+        zarr.storage.ZipStore(tmp_path / "a.zip") as store,
+    ):
+        with pytest.raises(MetadataValidationError, match=r"3145728 bytes.*metadata\.max"):
+            zarr.open(store)
+        assert store.get("zarr.json", zarr.storage.RangeByteRequest(0, 2)) == bytes(2)
 
 
 def test_a_name_that_stands_twice_is_refused() -> None:

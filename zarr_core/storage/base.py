@@ -14,7 +14,9 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final, overload
 
-from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
+from zarr_core.config import config
+from zarr_core.errors import InvalidKeyError, MetadataValidationError, ReadOnlyError, StoreError
+from zarr_core.metadata.documents import DOCUMENTS
 from zarr_core.threads.requests import each, finish, overlap
 
 Value: TypeAlias = bytes | memoryview
@@ -180,6 +182,23 @@ def bounds_of(byte_range: Any, size: int, name: str) -> tuple[int, int]:
         check_range(byte_range)
         raise StoreError(f"{name} has {size} bytes, too few for {byte_range}")
     return start, end
+
+
+LARGE = 1 << 20
+"""Values of fewer bytes are read without another look at what they are."""
+
+
+def check_document(key: str, size: int, store: object) -> None:
+    """Raise `MetadataValidationError` for a document that is larger than the setting allows.
+
+    Stores that know the size call it before they read a value of `LARGE` bytes and more.
+    """
+    limit = config.get("metadata.max_bytes")
+    if size > limit and key.rpartition("/")[2] in DOCUMENTS:
+        raise MetadataValidationError(
+            f"{key!r} in {store}: {size} bytes are more than the setting metadata.max_bytes "
+            f"({limit})"
+        )
 
 
 @overload

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Self
 from zarr_core.errors import InvalidKeyError, StoreError
 from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
+    LARGE,
     ByteRequest,
     OffsetByteRequest,
     OpenValue,
@@ -31,6 +32,7 @@ from zarr_core.storage.base import (
     Value,
     Writable,
     bounds_of,
+    check_document,
     check_key,
     check_prefix,
     check_range,
@@ -146,6 +148,8 @@ class LocalStore(Store):
             size = _size_of_value(fd, path)
             if byte_range is not None:
                 return _read_range(fd, path, size, byte_range)
+            if size >= LARGE:
+                check_document(key, size, self)
             data = pread(fd, size, 0)
             if len(data) == size:
                 return data
@@ -256,7 +260,7 @@ class LocalStore(Store):
     ) -> bool | None:
         """Write `value` into a new file beside `path`, give it its name; return what that says."""
         parent = path.rpartition("/")[0]
-        for _ in range(10):  # somebody may be removing empty directories meanwhile
+        for _ in range(100):  # somebody may be removing empty directories meanwhile
             temp, fd, kept = _temp_name(parent), -1, False
             try:
                 try:

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
 from zarr_core.storage.base import (
+    LARGE,
     TAIL_BYTES,
     ByteRequest,
     OffsetByteRequest,
@@ -26,6 +27,7 @@ from zarr_core.storage.base import (
     Value,
     ValueSnapshot,
     Writable,
+    check_document,
     check_key,
     check_prefix,
     check_range,
@@ -99,7 +101,10 @@ class ObjectStore(Store, Generic[T]):
             with self._errors("reading", key):
                 match byte_range:
                     case None:
-                        return _view(obstore.get(self._any, key).bytes())
+                        response = obstore.get(self._any, key)
+                        if (size := response.meta["size"]) >= LARGE:
+                            check_document(key, size, self)
+                        return _view(response.bytes())
                     case RangeByteRequest(start, end) if 0 <= start < end:
                         data = _view(obstore.get_range(self._any, key, start=start, end=end))
                         return self._exactly(key, data, byte_range, end - start)

@@ -10,12 +10,14 @@ from typing import IO, Any, Self
 
 from zarr_core.errors import ReadOnlyError, StoreError
 from zarr_core.storage.base import (
+    LARGE,
     ByteRequest,
     OpenValue,
     Store,
     Value,
     ValueSnapshot,
     Writable,
+    check_document,
     check_key,
     check_prefix,
     slice_value,
@@ -102,6 +104,8 @@ class ZipStore(Store):
         if isinstance(entry, bytes):
             return slice_value(entry, byte_range)
         self._check_size(entry.info)
+        if byte_range is None and entry.info.file_size >= LARGE:
+            check_document(key, entry.info.file_size, self)
         return entry.archive.read(entry.info, byte_range)
 
     def _check_size(self, info: zipfile.ZipInfo) -> None:
