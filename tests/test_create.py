@@ -825,3 +825,22 @@ def test_blosc_of_zarr_python_gets_the_size_of_elements() -> None:
     array = zarr.create_array({}, shape=9, dtype="i4", compressors=peer.codecs.BloscCodec(clevel=3))
     configuration = array.metadata.codecs[-1].configuration
     assert (configuration["typesize"], configuration["shuffle"]) == (4, "shuffle")
+
+
+def test_what_follows_from_the_data_type_follows_from_the_one_that_filters_make() -> None:
+    store: dict[str, bytes] = {}
+    zarr.create_array(
+        store,
+        shape=9,
+        chunks=[[4, 5]],
+        dtype="u1",
+        filters=[
+            {"name": "numcodecs.astype", "configuration": {"encode_dtype": "<i4"}},
+            {"name": "numcodecs.delta", "configuration": {}},
+        ],
+        compressors=[{"name": "blosc", "configuration": {}}],
+    )
+    _, delta, serializer, blosc = document(store)["codecs"]
+    assert delta["configuration"]["dtype"] == "int32"
+    assert serializer["configuration"] == {"endian": "little"}
+    assert blosc["configuration"]["typesize"] == 4

@@ -18,10 +18,12 @@ from zarr_core.codecs.checksum import Crc32cCodec
 from zarr_core.codecs.deflate import GzipCodec
 from zarr_core.codecs.layout import BytesCodec, Endian, TransposeCodec
 from zarr_core.codecs.registry import (
+    LATER,
     codec_from_dict,
     codec_from_numcodecs,
     codecs_from_configs,
     get_codec_class,
+    load_class,
     register_codec,
 )
 from zarr_core.codecs.scale_offset import ScaleOffset
@@ -37,6 +39,7 @@ __all__ = [
     "BloscShuffle",
     "BytesBytesCodec",
     "BytesCodec",
+    "CastValue",
     "ChunkSpec",
     "Codec",
     "CodecChain",
@@ -61,6 +64,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name != "ShardingCodec":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return get_codec_class("sharding_indexed")  # in a module above this package
+    if name == "ShardingCodec":
+        return get_codec_class("sharding_indexed")  # in a module above this package
+    for place in LATER.values():
+        if name == place[1]:
+            return load_class(*place)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

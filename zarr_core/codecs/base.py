@@ -29,7 +29,7 @@ class ChunkSpec(NamedTuple):
 
     shape: tuple[int, ...]
     data_type: DataType
-    dtype: np.dtype[Any]  # of the array in memory; may differ from data_type.dtype after a filter
+    dtype: np.dtype[Any]  # of the array in memory
     fill_value: Any  # a NumPy scalar of dtype, or str / bytes for variable-length types
 
 

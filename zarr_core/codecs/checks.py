@@ -1,4 +1,4 @@
-"""What the codecs share: checks of configurations and of sizes, and the way to numcodecs."""
+"""What the codecs share: checks of configurations and of sizes, and the way to libraries."""
 
 import importlib
 import operator
@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 
 from zarr_core.config import config
-from zarr_core.errors import CodecError, MetadataValidationError, describe, unexpected
+from zarr_core.errors import (
+    CodecError,
+    MetadataValidationError,
+    UnknownCodecError,
+    describe,
+    unexpected,
+)
 
 # --- configuration -------------------------------------------------------------------------------
 
 
 def check_fields(
-    codec: str, configuration: Any, allowed: Collection[str] | None = None
+    codec: str,
+    configuration: Any,
+    allowed: Collection[str] | None = None,
+    required: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the configuration as a dictionary; refuse anything else and fields not `allowed`."""
     if not isinstance(configuration, Mapping):
@@ -27,6 +36,9 @@ def check_fields(
                 f"codec {codec!r}: unknown field {describe(field)}; "
                 f"allowed: {', '.join(map(repr, allowed)) or 'none'}"
             )
+    for field in required:
+        if field not in configuration:
+            raise MetadataValidationError(f"codec {codec!r}: field {field!r} is missing")
     return {str(field): value for field, value in configuration.items()}
 
 
@@ -115,13 +127,49 @@ def limit_error(limit: int) -> CodecError:
     return CodecError(f"expected at most {limit} decoded bytes, found more")
 
 
-# --- numcodecs -------------------------------------------------------------------------------------
+# --- libraries -------------------------------------------------------------------------------------
+
+
+def load_library(module: str, package: str) -> Any:
+    """Return a module of another package, imported at its first use.
+
+    Raises `UnknownCodecError` if it is not installed, or cannot be imported for whatever reason.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
+            raise UnknownCodecError(
+                f"the package {package} is needed and not installed: pip install {package}"
+            ) from error
+        raise UnknownCodecError(
+            f"the package {package} cannot be imported: {type(error).__name__}: {error}; "
+            f"installed: {_at_fault(error, package)}"
+        ) from error
+
+
+def _at_fault(error: BaseException, package: str) -> str:
+    """Return the packages, with versions, that an import went through before it failed."""
+    # Only when something is broken.
+    from importlib.metadata import PackageNotFoundError, version
+    from traceback import walk_tb
+
+    # Part of a package is often named after what it wraps: numcodecs.zfpy.
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    names = dict.fromkeys([package, *(name for m in modules for name in m.split("."))])
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except (PackageNotFoundError, ValueError):
+            continue
+    return ", ".join(found) or "nothing of that name"
 
 
 @cache
 def load_numcodecs(module: str = "numcodecs") -> Any:
-    """Return a module of numcodecs, which is slow to import."""
+    """Return a module of numcodecs, which is slow to import; see `load_library`."""
     # It warns that it would rather use another package for its CRC-32C, which is nobody's concern
     # here, and it sets a filter so that an ignored warning is shown: hence `record`.
     with warnings.catch_warnings(record=True):
-        return importlib.import_module(module)
+        return load_library(module, "numcodecs")

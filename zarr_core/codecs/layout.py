@@ -150,10 +150,7 @@ class TransposeCodec(ArrayArrayCodec):
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
         """Return the codec for a document's `configuration`."""
-        fields = check_fields(cls.name, configuration, ("order",))
-        if "order" not in fields:
-            raise MetadataValidationError("codec 'transpose': field 'order' is missing")
-        return cls(order=fields["order"])
+        return cls(**check_fields(cls.name, configuration, ("order",), required=("order",)))
 
     def bind(self, spec: ChunkSpec) -> ArrayStage:
         """Return the codec bound to chunks of `spec`."""

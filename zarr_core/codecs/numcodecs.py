@@ -49,6 +49,7 @@ from zarr_core.errors import (
     describe,
     unexpected,
 )
+from zarr_core.metadata.data_types import DataType
 
 __all__ = [
     "BZ2",
@@ -332,7 +333,7 @@ class NumcodecsArrayArrayCodec(NumcodecsCodec, ArrayArrayCodec):
         count = math.prod(spec.shape)
         shape = (1 + math.ceil(count / 8),) if packs else spec.shape
         nbytes = count * spec.dtype.itemsize
-        after = spec._replace(shape=shape, dtype=dtype, fill_value=fill_value)
+        after = ChunkSpec(shape, DataType(dtype), dtype, fill_value)
 
         def encode(array: NDArray) -> NDArray:
             # These codecs go through memory in its own order, which must be C.

@@ -4,6 +4,7 @@ Other packages add codecs with `register_codec`, or with an entry point of the g
 `zarr_core.codecs` whose name is that of the codec.
 """
 
+import importlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -37,6 +38,11 @@ _codecs: dict[str, type[Codec]] = {
     "endian": BytesCodec,  # what `bytes` was called in drafts of format 3
 }
 
+LATER: Mapping[str, tuple[str, str]] = {
+    "cast_value": ("cast_value", "CastValue"),
+}
+"""Codecs that are imported when one is first used, by name: module of this package and class."""
+
 _registered: list[str] = []
 
 _KINDS = (ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec)
@@ -58,7 +64,18 @@ def registered_codecs() -> int:
 
 def get_codec_class(name: str) -> type[Codec]:
     """Return the class for a codec's name; raise `UnknownCodecError` if there is none."""
-    return _codecs[name] if name in _codecs else _find_entry_point(name)
+    if name in _codecs:
+        return _codecs[name]
+    if name in LATER:
+        _codecs[name] = load_class(*LATER[name])
+        return _codecs[name]
+    return _find_entry_point(name)
+
+
+def load_class(module: str, name: str) -> type[Codec]:
+    """Return a class of a module of this package."""
+    cls: type[Codec] = getattr(importlib.import_module(f"zarr_core.codecs.{module}"), name)
+    return cls
 
 
 def _find_entry_point(name: str) -> type[Codec]:

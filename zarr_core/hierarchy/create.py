@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
-from zarr_core.codecs.base import Codec
+from zarr_core.codecs.base import ArrayArrayCodec, ChunkSpec, Codec
 from zarr_core.config import config
 from zarr_core.errors import describe, warn
 from zarr_core.hierarchy.stored_nodes import (
@@ -247,17 +247,21 @@ def _listed(codecs: Any) -> list[Any]:
 
 
 def _v3_codecs(
-    data_type: DataType, filters: Any, serializer: Any, compressors: Any
+    spec: ChunkSpec, filters: Any, serializer: Any, compressors: Any
 ) -> tuple[NamedConfig, ...]:
-    dtype = data_type.dtype
-    chain = [] if isinstance(filters, str) else [_named(c, dtype) for c in _listed(filters)]
+    chain = []
+    for like in [] if isinstance(filters, str) else _listed(filters):
+        chain.append(_named(like, spec.dtype))
+        codec = codec_from_dict(chain[-1])
+        if isinstance(codec, ArrayArrayCodec):  # what is no filter is refused with the whole chain
+            spec = codec.bind(spec).spec
+    dtype = spec.dtype
     if isinstance(serializer, str) and serializer == "auto":
-        if data_type.is_variable:
+        if spec.data_type.is_variable:
             chain.append(NamedConfig("vlen-utf8" if dtype.kind == "T" else "vlen-bytes"))
         else:
-            chain.append(
-                NamedConfig("bytes", {"endian": "little"} if data_type.needs_endian else {})
-            )
+            needs_endian = spec.data_type.needs_endian
+            chain.append(NamedConfig("bytes", {"endian": "little"} if needs_endian else {}))
     else:
         chain.append(_named(serializer, dtype))
     if isinstance(compressors, str) and compressors == "auto":
@@ -391,7 +395,9 @@ def build_metadata(
         )
     if order is not None:
         warn("order")
-    codecs = _v3_codecs(data_type, filters, serializer, compressors)
+    first = inner.stored_shape((0,) * len(lengths))
+    spec = ChunkSpec(first, data_type, data_type.dtype, fill)
+    codecs = _v3_codecs(spec, filters, serializer, compressors)
     grid = inner
     if shards is not None:
         grid, location = _shard_layout(shards, inner, lengths, itemsize)
