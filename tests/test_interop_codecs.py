@@ -1,19 +1,31 @@
 """Registered codecs beyond the core: read and written with the libraries that know them.
 
-The first implementation is zarr-python 3 (`cast_value`, `scale_offset`). What both make of every value
-is compared bit by bit; where one refuses a value, the other must.
+They are zarr-python 3 (`cast_value`, `scale_offset`) and zarrista, which is zarrs (`bitround`, `packbits`,
+`reshape`, `zarrs.squeeze`). What both store of every value is compared bit by bit; where one refuses a
+value, the other must.
 """
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 import zarr_core
-from zarr_core.codecs import CastValue
+from zarr_core.codecs import (
+    BitRoundCodec,
+    BytesCodec,
+    CastValue,
+    ChunkSpec,
+    PackBitsCodec,
+    ReshapeCodec,
+    SqueezeCodec,
+    TransposeCodec,
+)
 from zarr_core.codecs.cast_value import Rounding
+from zarr_core.metadata.data_types import parse_dtype
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = ["float16", "float32", "float64"]
@@ -27,6 +39,11 @@ def zarr3() -> Any:
 def bits(array: Any) -> tuple[str, bytes]:
     array = np.asarray(array)
     return array.dtype.str, array.tobytes()
+
+
+def spec_of(shape: tuple[int, ...], name: str) -> ChunkSpec:
+    data_type = parse_dtype(name, 3)
+    return ChunkSpec(shape, data_type, data_type.dtype, data_type.default_fill)
 
 
 # --- zarr-python ---------------------------------------------------------------------------------
@@ -83,8 +100,7 @@ def test_cast_value_and_zarr_python(zarr3: Any, source: str, rounding: str) -> N
             ours, theirs = CastValue(**settings), zarr3.codecs.CastValue(**settings)
             values = awkward_values(source)
             # One value that is refused hides the others, so those are asked alone.
-            data_types = (zarr_core.dtype.parse_dtype(source, zarr_format=3), values.dtype)
-            spec = zarr_core.codecs.ChunkSpec((1,), *data_types, values[0] * 0)
+            spec = spec_of((1,), source)
             is_good = [accepts(ours.bind(spec).encode, value) for value in values]
             for value in values[np.logical_not(is_good)][:3]:
                 assert written_by(zarr3, [theirs], np.array([value])) is None
@@ -154,3 +170,110 @@ def test_packed_temperatures_and_zarr_python(zarr3: Any, dtype: str, shards: Any
         np.testing.assert_allclose(read, expected, rtol=1e-6)
     chunks = [{k: v for k, v in s.items() if k != "zarr.json"} for s in stores]
     assert chunks[0].keys() == chunks[1].keys()
+
+
+# --- zarrista ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def zarrista() -> Any:
+    return pytest.importorskip("zarrista")
+
+
+def chunks_below(place: Path) -> dict[str, bytes]:
+    files = (path for path in (place / "c").rglob("*") if path.is_file())
+    return {str(path.relative_to(place)): path.read_bytes() for path in files}
+
+
+def assert_both_ways(
+    zarrista: Any, place: Path, values: Any, *, same: bool = True, **options: Any
+) -> None:
+    """Write the same with both, compare what is stored, and read each with the other."""
+    ours = zarr_core.create_array(
+        str(place / "ours"), shape=values.shape, dtype=values.dtype, compressors=None, **options
+    )
+    document = (place / "ours" / "zarr.json").read_bytes()
+    (place / "theirs").mkdir()
+    (place / "theirs" / "zarr.json").write_bytes(document)
+    store = zarrista.store.FilesystemStore(str(place))
+    theirs = zarrista.Array.open(store, "/theirs")
+    everything = tuple(slice(0, length) for length in values.shape)
+    ours[...] = values
+    theirs.store_array_subset(everything, values)
+    assert chunks_below(place / "ours") == chunks_below(place / "theirs")
+    by_zarrista = np.asarray(zarrista.Array.open(store, "/ours").retrieve_array_subset(everything))
+    by_zarr_core = zarr_core.open_array(str(place / "theirs"))[...]
+    assert bits(by_zarr_core) == bits(ours[...])
+    assert not same or bits(by_zarrista) == bits(by_zarr_core)
+
+
+@pytest.mark.parametrize("keepbits", [1, 3, 7, 10, 20, 52])
+@pytest.mark.parametrize("name", INTEGERS + FLOATS)
+def test_bitround_and_zarrista(zarrista: Any, tmp_path: Path, name: str, keepbits: int) -> None:
+    dtype = np.dtype(name)
+    raw = np.random.default_rng(keepbits).integers(0, 256, (6, 10, dtype.itemsize), "u1")
+    values = raw.view(dtype)[..., 0]
+    if dtype.kind == "f":
+        values = np.where(
+            np.isnan(values), dtype.type(1.7), values
+        )  # which zarrs makes other numbers
+    if dtype.kind == "i":  # of the highest numbers zarrs makes the lowest
+        values = np.minimum(values, np.iinfo(dtype).max // 2)
+    assert_both_ways(
+        zarrista,
+        tmp_path,
+        values,
+        chunks=(4, 5),
+        filters=[BitRoundCodec(keepbits=keepbits)],
+        serializer=BytesCodec(endian="little"),
+    )
+
+
+def ranges_of(width: int) -> set[tuple[int, int]]:
+    ends = {0, 1, width // 3, width // 2, width - 2, width - 1}
+    return {(first, last) for first in ends for last in ends if 0 <= first <= last < width}
+
+
+@pytest.mark.parametrize("padding", ["none", "first_byte", "last_byte"])
+@pytest.mark.parametrize("name", ["bool", *INTEGERS, *FLOATS])
+def test_packbits_and_zarrista(zarrista: Any, tmp_path: Path, name: str, padding: Any) -> None:
+    # Whole chunks: of parts of them zarrs forgets `first_bit`.
+    dtype = np.dtype(name)
+    raw = np.random.default_rng(1).integers(0, 256, (6, 10, dtype.itemsize), "u1")
+    values = raw.view(dtype)[..., 0] if name != "bool" else raw[..., 0] % 2 == 1
+    values = np.nan_to_num(values).astype(dtype)
+    width = 1 if name == "bool" else 8 * dtype.itemsize
+    for first, last in sorted(ranges_of(width)):
+        if padding != "none" and last - first == width - 1 > 0:
+            continue  # where all bits are stored, zarrs leaves the padding's byte out
+        place = tmp_path / f"{first}-{last}"
+        place.mkdir()
+        codec = PackBitsCodec(padding_encoding=padding, first_bit=first, last_bit=last)
+        # zarrs does not always extend the sign beyond the byte it is in.
+        same = dtype.kind != "i" or dtype.itemsize == 1 or last == width - 1
+        assert_both_ways(zarrista, place, values, same=same, chunks=(3, 5), serializer=codec)
+
+
+@pytest.mark.parametrize(
+    ("codec", "chunks"),
+    [
+        (ReshapeCodec(shape=[[0, 1], 2, [3]]), (2, 3, 2, 2)),
+        (ReshapeCodec(shape=[[], [0], -1]), (2, 3, 2, 2)),
+        (ReshapeCodec(shape=[4, 6]), (2, 3, 2, 2)),
+        (ReshapeCodec(shape=[[0, 1, 2, 3]]), (2, 3, 2, 2)),
+        (SqueezeCodec(), (2, 5, 1, 2)),
+        (SqueezeCodec(), (1, 1, 1, 1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["bool", "int32", "float64"])
+def test_reshape_and_zarrista(
+    zarrista: Any, tmp_path: Path, name: str, codec: Any, chunks: tuple[int, ...]
+) -> None:
+    values = np.arange(120).reshape(4, 5, 3, 2).astype(name)
+    axes = range(len(codec.bind(spec_of(chunks, name)).spec.shape))
+    filters = [codec, TransposeCodec(order=reversed(axes))]
+    serializer = BytesCodec(endian=None if name == "bool" else "little")
+    assert_both_ways(
+        zarrista, tmp_path, values, chunks=chunks, filters=filters, serializer=serializer
+    )

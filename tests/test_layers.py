@@ -27,7 +27,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "codecs": (
         *("checks", "base", "streams", "layout", "checksum", "deflate", "blosc", "zstd", "vlen"),
-        *("scale_offset", "chain", "numcodecs", "cast_value", "v2", "registry"),
+        *("scale_offset", "chain", "numcodecs", "cast_value", "bitround", "packbits", "reshape"),
+        *("v2", "registry"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
     "hierarchy": ("info", "stored_nodes", "node", "create", "members", "consolidated"),

@@ -10,6 +10,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#cod
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -87,6 +88,13 @@ class Codec(ABC):
     def _fields(cls) -> list[str]:
         return list(getattr(cls, "__dataclass_fields__", {}))
 
+    @classmethod
+    def _required(cls) -> list[str]:
+        # With an __init__ of its own, only that knows.
+        is_plain = getattr(getattr(cls, "__dataclass_params__", None), "init", False)
+        fields: Mapping[str, Any] = getattr(cls, "__dataclass_fields__", {}) if is_plain else {}
+        return [n for n, f in fields.items() if f.default is f.default_factory is MISSING]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the codec as it stands in a metadata document."""
         configuration = dict(self.configuration())
@@ -96,7 +104,7 @@ class Codec(ABC):
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
         """Return the codec for a document's `configuration`; raise `MetadataValidationError`."""
-        return cls(**check_fields(cls.name, configuration, cls._fields()))
+        return cls(**check_fields(cls.name, configuration, cls._fields(), cls._required()))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

@@ -39,7 +39,11 @@ _codecs: dict[str, type[Codec]] = {
 }
 
 LATER: Mapping[str, tuple[str, str]] = {
+    "bitround": ("bitround", "BitRoundCodec"),
     "cast_value": ("cast_value", "CastValue"),
+    "packbits": ("packbits", "PackBitsCodec"),
+    "reshape": ("reshape", "ReshapeCodec"),
+    "zarrs.squeeze": ("reshape", "SqueezeCodec"),
 }
 """Codecs that are imported when one is first used, by name: module of this package and class."""
 
