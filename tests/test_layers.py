@@ -27,7 +27,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "codecs": (
         *("checks", "base", "streams", "layout", "checksum", "deflate", "blosc", "zstd", "vlen"),
-        *("scale_offset", "chain", "numcodecs", "cast_value", "bitround", "packbits", "reshape"),
+        *(
+            "scale_offset",
+            "chain",
+            "numcodecs",
+            "cast_value",
+            "bitround",
+            "packbits",
+            "reshape",
+            "zfp",
+        ),
         *("v2", "registry"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),

@@ -56,6 +56,7 @@ __all__ = [
     "V2FilterCodec",
     "VLenBytesCodec",
     "VLenUTF8Codec",
+    "ZfpCodec",
     "ZstdCodec",
     "codec_from_dict",
     "codec_from_numcodecs",

@@ -43,6 +43,7 @@ LATER: Mapping[str, tuple[str, str]] = {
     "cast_value": ("cast_value", "CastValue"),
     "packbits": ("packbits", "PackBitsCodec"),
     "reshape": ("reshape", "ReshapeCodec"),
+    "zfp": ("zfp", "ZfpCodec"),
     "zarrs.squeeze": ("reshape", "SqueezeCodec"),
 }
 """Codecs that are imported when one is first used, by name: module of this package and class."""
