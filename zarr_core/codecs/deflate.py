@@ -79,7 +79,7 @@ def inflater() -> tuple[Callable[[int], Any], tuple[Any, ...]]:
     """
     try:
         from isal import isal_zlib
-    except ImportError:
+    except Exception:  # noqa: BLE001 - a broken library raises anything
         return zlib.decompressobj, (zlib.error,)
     return isal_zlib.decompressobj, (isal_zlib.error, zlib.error)
 
@@ -100,7 +100,7 @@ def deflater(level: int, *, gzip: bool) -> Callable[[Any], Buffer]:
         return encode
     try:
         libdeflate: Any = import_module("deflate")
-    except ImportError:
+    except Exception:  # noqa: BLE001
         return encode
     compress = libdeflate.gzip_compress if gzip else libdeflate.zlib_compress
     return lambda data: compress(data, level)

@@ -7,7 +7,6 @@ Contexts of the library must never be shared between threads, and making one cos
 decoding a small chunk: every thread keeps its own.
 """
 
-import importlib
 import struct
 import sys
 import threading
@@ -24,10 +23,11 @@ from zarr_core.codecs.checks import (
     check_int,
     flat_bytes,
     limit_error,
+    load_library,
     load_numcodecs,
     size_error,
 )
-from zarr_core.errors import CodecError
+from zarr_core.errors import CodecError, UnknownCodecError
 
 MIN_LEVEL, MAX_LEVEL = -131072, 22
 
@@ -208,7 +208,7 @@ def _plain_frame_test(nbytes: int) -> Callable[[Buffer], bool]:
 @cache
 def _zstandard() -> Any:
     """Return the package; nothing can be imported at interpreter exit."""
-    return importlib.import_module("zstandard")
+    return load_library("zstandard", "zstandard")
 
 
 @cache
@@ -344,6 +344,9 @@ def _numcodecs_encoder(codec: ZstdCodec) -> Callable[[Buffer], Buffer]:
     def encode(data: Buffer) -> Buffer:
         try:
             compress = load_numcodecs("numcodecs.zstd").compress
+        except UnknownCodecError:
+            return _new_compressor(codec)(data)  # type: ignore[no-any-return]
+        try:
             return compress(data, level, checksum)  # type: ignore[no-any-return]
         except (RuntimeError, ValueError) as error:
             raise CodecError(str(error)) from error
