@@ -436,6 +436,48 @@ def test_unknown_codecs_are_named():
     assert codecs_from_configs(optional) == (BytesCodec(endian=None),)
 
 
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("imagecodecs_jpegxl", "imagecodecs-zarr"),
+        ("n5_default", "zarr-n5"),
+        ("vlen-ndarray", "zarr-vlen-ndarray"),
+        ("virtual_tiff.horizontal_delta", "virtual-tiff"),
+    ],
+)
+def test_an_unknown_codec_says_which_package_has_it(name, package):
+    with pytest.raises(UnknownCodecError, match=f"pip install {package}.*register_codec") as caught:
+        get_codec_class(name)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["brotli", "n5_default2", "imagecodec", "gribberish.more"])
+def test_other_unknown_codecs_say_how_to_add_them(name):
+    with pytest.raises(UnknownCodecError, match="register_codec") as caught:
+        get_codec_class(name)
+    assert "pip" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("codec_id", "package"),
+    [
+        ("zfpy", "zfpy"),
+        ("pcodec", "pcodec"),
+        ("msgpack2", "msgpack"),
+        ("imagecodecs_jpeg2k", "imagecodecs-numcodecs"),
+        ("grib", "kerchunk"),
+    ],
+)
+def test_an_unknown_codec_of_numcodecs_says_which_package_brings_it(monkeypatch, codec_id, package):
+    known = load_numcodecs("numcodecs.registry")
+    monkeypatch.delitem(known.codec_registry, codec_id, raising=False)
+    monkeypatch.delitem(known.entries, codec_id, raising=False)
+    with pytest.raises(UnknownCodecError, match=f"{codec_id}.*pip install {package}"):
+        ours.numcodecs_object({"id": codec_id})
+    with pytest.raises(UnknownCodecError, match=r"installed numcodecs$"):
+        ours.numcodecs_object({"id": "not-there"})
+
+
 def test_codecs_can_be_registered(monkeypatch):
     monkeypatch.setattr(registry, "_codecs", dict(registry._codecs))
     register_codec("test.reverse", Reverse)

@@ -166,6 +166,15 @@ def _at_fault(error: BaseException, package: str) -> str:
     return ", ".join(found) or "nothing of that name"
 
 
+def package_for(name: object, packages: Mapping[str, str]) -> str | None:
+    """Return the package for a codec's name; keys that end in no letter are starts of names."""
+    for known, package in packages.items():
+        is_start = not known[-1].isalnum()
+        if name == known or (is_start and isinstance(name, str) and name.startswith(known)):
+            return package
+    return None
+
+
 @cache
 def load_numcodecs(module: str = "numcodecs") -> Any:
     """Return a module of numcodecs, which is slow to import; see `load_library`."""

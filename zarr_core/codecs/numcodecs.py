@@ -36,6 +36,7 @@ from zarr_core.codecs.checks import (
     element_size,
     flat_bytes,
     load_numcodecs,
+    package_for,
     size_error,
 )
 from zarr_core.codecs.deflate import GzipCodec, deflate_stage
@@ -99,6 +100,24 @@ _STREAMS = {
 }
 
 
+_BROUGHT_BY = {
+    "FITSAscii": "kerchunk",
+    "FITSVarBintable": "kerchunk",
+    "crc32c": "crc32c",
+    "fill_hdf_strings": "kerchunk",
+    "grib": "kerchunk",
+    "gribscan.": "gribscan",
+    "imagecodecs_": "imagecodecs-numcodecs",
+    "msgpack2": "msgpack",
+    "pcodec": "pcodec",
+    "rawgrib": "gribscan",
+    "record_member": "kerchunk",
+    "wavpack": "wavpack-numcodecs",
+    "zfpy": "zfpy",
+}
+"""Packages that numcodecs needs for a codec, or that add one to it; see `package_for`."""
+
+
 # --- objects of numcodecs ------------------------------------------------------------------------
 
 
@@ -115,8 +134,10 @@ def numcodecs_object(config: Mapping[str, Any]) -> Any:
         )
     registry = load_numcodecs("numcodecs.registry")
     if codec_id not in registry.codec_registry and codec_id not in registry.entries:
+        package = package_for(codec_id, _BROUGHT_BY)
         raise UnknownCodecError(
             f"codec {describe(codec_id)} is not among those of the installed numcodecs"
+            + (f"; the package {package} brings it: pip install {package}" if package else "")
         )
     try:
         return registry.get_codec(dict(config))

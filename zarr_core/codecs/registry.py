@@ -11,6 +11,7 @@ from typing import Any
 
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
 from zarr_core.codecs.blosc import BloscCodec
+from zarr_core.codecs.checks import package_for
 from zarr_core.codecs.checksum import Crc32cCodec
 from zarr_core.codecs.deflate import GzipCodec
 from zarr_core.codecs.layout import BytesCodec, TransposeCodec
@@ -47,6 +48,17 @@ LATER: Mapping[str, tuple[str, str]] = {
     "zarrs.squeeze": ("reshape", "SqueezeCodec"),
 }
 """Codecs that are imported when one is first used, by name: module of this package and class."""
+
+_IMPLEMENTED_BY = {
+    "any-numcodecs.": "zarr-any-numcodecs",
+    "gribberish": "gribberish",
+    "imagecodecs_": "imagecodecs-zarr",
+    "n5_default": "zarr-n5",
+    "omfiles.": "omfiles",
+    "virtual_tiff.": "virtual-tiff",
+    "vlen-ndarray": "zarr-vlen-ndarray",
+}
+"""Packages with codecs that are not here; see `package_for`."""
 
 _registered: list[str] = []
 
@@ -86,9 +98,12 @@ def load_class(module: str, name: str) -> type[Codec]:
 def _find_entry_point(name: str) -> type[Codec]:
     entry_point = _entry_points().get(name)
     if entry_point is None:
+        package = package_for(name, _IMPLEMENTED_BY)
+        hint = f"; {package} implements it for zarr-python (pip install {package})"
         raise UnknownCodecError(
-            f"codec {describe(name)} is not known; other packages can add it with "
-            f"register_codec() or an entry point of the group {ENTRY_POINTS!r}"
+            f"codec {describe(name)} is not known{hint if package else ''}; it can be added with "
+            "zarr_core.codecs.register_codec(), or by other packages with an entry point of the "
+            f"group {ENTRY_POINTS!r}"
         )
     try:
         register_codec(name, entry_point.load())
