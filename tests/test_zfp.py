@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as npst
 from test_codecs import assert_same, make_chain, make_spec
 
 import zarr_core as zarr
-from zarr_core.codecs import ZfpCodec, codec_from_dict
+from zarr_core.codecs import CodecChain, V2FilterCodec, ZfpCodec, codec_from_dict
+from zarr_core.codecs.numcodecs import ZFPY
 from zarr_core.errors import CodecError, MetadataValidationError, UnknownCodecError
 
 NATIVE = ["int32", "int64", "float32", "float64"]
@@ -246,6 +247,74 @@ def test_any_bytes_are_numbers_or_an_error(data: bytes, settings: Any, dtype: st
     except CodecError:
         return
     assert (found.shape, found.dtype) == ((3, 5), np.dtype(dtype))
+
+
+NUMCODECS = [
+    {"mode": 2, "rate": 7.5},
+    {"mode": 3, "precision": 20},
+    {"mode": 4, "tolerance": 0.01},
+]
+
+
+def numcodecs_chains(array: Any, settings: Any) -> list[Any]:
+    """Return the chains of formats 3 and 2 with numcodecs' codec, whose streams have a header."""
+    filters = V2FilterCodec(({"id": "zfpy", **settings},))
+    spec = make_spec(array.shape, array.dtype, zarr_format=2)
+    return [make_chain(array.shape, array.dtype, ZFPY(**settings)), CodecChain([filters], spec)]
+
+
+@pytest.mark.parametrize("settings", NUMCODECS, ids=str)
+@pytest.mark.parametrize("dtype", NATIVE)
+def test_truncated_streams_of_numcodecs_are_an_error(dtype: str, settings: Any) -> None:
+    array = (np.random.default_rng(1).normal(size=(3, 5, 7)) * 1000).astype(dtype)
+    for chain in numcodecs_chains(array, settings):
+        encoded = bytes(chain.encode(array))
+        whole = chain.decode(encoded)
+        assert_same(whole, zfpy.decompress_numpy(encoded))
+        for length in range(len(encoded) - 8):
+            with pytest.raises(CodecError):
+                chain.decode(encoded[:length])
+
+
+@pytest.mark.parametrize("rate", [-1, 0, 2, 1000])
+def test_rates_that_damage_memory_are_refused_in_numcodecs_too(rate: int) -> None:
+    with pytest.raises(MetadataValidationError, match="'rate'"):
+        make_chain((9,), "f8", ZFPY(mode=2, rate=rate))
+
+
+def test_headers_of_other_sizes_and_modes_are_an_error() -> None:
+    array = np.zeros((4, 4), "f4")
+    chain, _ = numcodecs_chains(array, NUMCODECS[0])
+    large = zfpy.compress_numpy(np.zeros((1 << 12, 1 << 12), "f4"), tolerance=1)
+    tracemalloc.start()
+    try:
+        for data in (large, zfpy.compress_numpy(np.zeros(15, "f4")), b"", b"zfp", bytes(99)):
+            with pytest.raises(CodecError):
+                chain.decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    # Three bits a block, of which the exponent alone has eight.
+    header = bytearray(zfpy.compress_numpy(array, rate=9 / 16)[:12] + bytes(8))
+    start = int.from_bytes(header, "little")
+    assert zfpy.header(bytes(header))["config"]["rate"] == 9 / 16
+    short = start & ~(0xFFF << 84) | (2 << 84)
+    broken = short.to_bytes(20, "little")
+    assert zfpy.header(broken)["config"]["rate"] == 3 / 16
+    with pytest.raises(CodecError, match="'rate'"):
+        chain.decode(broken)
+
+
+@given(st.binary(max_size=120), st.sampled_from(NATIVE))
+def test_any_bytes_behind_a_header_are_numbers_or_an_error(data: bytes, dtype: str) -> None:
+    array = np.zeros((3, 5), dtype)
+    chain, _ = numcodecs_chains(array, NUMCODECS[0])
+    header = zfpy.compress_numpy(array, tolerance=0.5)[:12]
+    for stream in (header + data, data, header[:8] + data):
+        try:
+            assert chain.decode(stream).shape == (3, 5)
+        except CodecError:
+            continue
 
 
 def test_memory_is_that_of_the_chunk() -> None:

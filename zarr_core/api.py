@@ -400,6 +400,8 @@ _PACKAGES = (
     "gcsfs",
     "obstore",
     "universal-pathlib",
+    "cast-value-rs",
+    "zfpy",
     "zarr",
 )
 

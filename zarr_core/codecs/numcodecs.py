@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -155,6 +156,15 @@ def call(function: Callable[[Any], Any], data: Any) -> Any:
         raise
     except Exception as error:
         raise CodecError(f"{type(error).__name__}: {error}") from error
+
+
+def array_decoder(codec: Any, nbytes: int | None) -> Callable[[Any], Any]:
+    """Return the function of a codec that decodes `nbytes` bytes, with checks that it lacks."""
+    if codec.codec_id != "zfpy" or nbytes is None:
+        return codec.decode  # type: ignore[no-any-return]
+    from zarr_core.codecs.zfp import decode_with_header  # as rarely as its library
+
+    return partial(decode_with_header, nbytes=nbytes)
 
 
 # --- bytes to bytes ------------------------------------------------------------------------------
@@ -414,12 +424,13 @@ class NumcodecsArrayBytesCodec(NumcodecsCodec, ArrayBytesCodec):
         """Return the codec bound to chunks of `spec`."""
         codec = numcodecs_object(self.codec_config)
         nbytes = math.prod(spec.shape) * spec.dtype.itemsize
+        decode_array = array_decoder(codec, nbytes)
 
         def encode(array: NDArray) -> Buffer:
             return flat_bytes(call(codec.encode, np.ascontiguousarray(array)))
 
         def decode(data: Buffer) -> NDArray:
-            decoded = call(codec.decode, bytes(flat_bytes(data)))
+            decoded = call(decode_array, bytes(flat_bytes(data)))
             flat = check_size(decoded, nbytes, nbytes)
             return np.ndarray(spec.shape, spec.dtype, flat)
 
@@ -451,6 +462,15 @@ class LZMA(NumcodecsBytesBytesCodec, codec_id="lzma"):
 
 class ZFPY(NumcodecsArrayBytesCodec, codec_id="zfpy"):
     """ZFP, lossy; needs the package zfpy."""
+
+    def bind(self, spec: ChunkSpec) -> SerialStage:
+        """Return the codec bound to chunks of `spec`."""
+        stage = super().bind(spec)
+        if self.codec_config.get("mode") == 2:
+            from zarr_core.codecs.zfp import block_bits
+
+            block_bits(self.codec_config.get("rate", -1), spec.dtype, len(spec.shape))  # or raise
+        return stage
 
 
 class Adler32(NumcodecsBytesBytesCodec, codec_id="adler32"):

@@ -30,7 +30,14 @@ from zarr_core.codecs.checks import (
     variable_limit,
 )
 from zarr_core.codecs.layout import raw_stage
-from zarr_core.codecs.numcodecs import ByValue, as_json, bind_bytes, call, numcodecs_object
+from zarr_core.codecs.numcodecs import (
+    ByValue,
+    array_decoder,
+    as_json,
+    bind_bytes,
+    call,
+    numcodecs_object,
+)
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 
@@ -194,6 +201,7 @@ def _bind_filter(config: Config, flow: _Flow) -> tuple[_Step, _Flow]:
         return _Step(encode_bytes, stage.decode), _after(np.dtype("u1"), stage.nbytes, flow)
     codec = numcodecs_object(config)
     dtype, encoded = _probe(config, codec, flow)
+    decode_array = array_decoder(codec, flow.nbytes)
 
     def encode(data: Any) -> Any:
         return call(codec.encode, data)
@@ -202,7 +210,7 @@ def _bind_filter(config: Config, flow: _Flow) -> tuple[_Step, _Flow]:
         data = flat_bytes(data)
         if encoded is not None and len(data) != encoded:
             raise CodecError(f"expected {encoded} encoded bytes, found {len(data)}")
-        return check_size(call(codec.decode, data), flow.nbytes, flow.limit)
+        return check_size(call(decode_array, data), flow.nbytes, flow.limit)
 
     return _Step(encode, decode), _after(dtype, encoded, flow)
 

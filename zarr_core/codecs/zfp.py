@@ -100,12 +100,10 @@ class ZfpCodec(ArrayBytesCodec):
         shape = spec.shape or (1,)
         parameter = _PARAMETERS[self.mode]
         options = {} if parameter is None else {parameter: getattr(self, parameter)}
-        blocks = math.prod(-(-n // 4) for n in shape)
-        block_bits = 4 ** len(shape) * (8 * dtype.itemsize + 1) + 64
-        limit = 8 * (blocks * block_bits // 64 + 1)
-        nbytes = self._fixed_nbytes(dtype, len(shape), blocks)
-        # As much as is read of it at most: zfp looks for no end. A block of zeros has few bits.
-        padding = bytes(16 * blocks + block_bits // 8 + 8)
+        nbytes = None
+        if self.rate is not None:
+            nbytes = -(-_blocks(shape) * block_bits(self.rate, dtype, len(shape)) // 64) * 8
+        limit = _blocks(shape) * _most_bits(dtype, len(shape)) // 8 + 8
 
         def encode(array: NDArray) -> Buffer:
             promoted = np.ascontiguousarray(promote(array)).reshape(shape)
@@ -114,41 +112,77 @@ class ZfpCodec(ArrayBytesCodec):
             encoded: bytes = zfpy.compress_numpy(promoted, write_header=False, **options)
             return encoded
 
-        def decompressed(data: bytes) -> NDArray:
+        def decompress(data: bytes) -> NDArray:
             result: NDArray = zfpy._decompress(data, kind, shape, **options)
             return result
 
         def decode(data: Buffer) -> NDArray:
             encoded = bytes(flat_bytes(data))
-            if nbytes is not None:
-                if len(encoded) != nbytes:
-                    raise size_error(nbytes, len(encoded))
-                return demote(decompressed(encoded)).reshape(spec.shape)
-            if len(encoded) > limit:
+            if nbytes is not None and len(encoded) != nbytes:
+                raise size_error(nbytes, len(encoded))
+            if nbytes is None and len(encoded) > limit:
                 raise limit_error(limit)
-            found = decompressed(encoded + padding)
-            # It must not matter what is behind the end.
-            other = decompressed(encoded + b"\xff" * 8 + padding)
-            if found.tobytes() != other.tobytes():
-                raise CodecError(f"{len(encoded)} bytes end before the last element")
+            found = decompress(encoded) if nbytes else _ended(decompress, encoded, dtype, shape)
             return demote(found).reshape(spec.shape)
 
         return SerialStage(nbytes, encode, decode, dtype=np.dtype("u1"))
 
-    def _fixed_nbytes(self, dtype: np.dtype[Any], ndim: int, blocks: int) -> int | None:
-        """Return the size of an encoded chunk where the mode fixes it."""
-        if self.rate is None:
-            return None
-        bits = math.floor(min(self.rate, _MAX_RATE + 1) * 4**ndim + 0.5)
-        least = _LEAST_BITS.get(str(dtype), 1)
-        if not least <= bits <= _MAX_RATE * 4**ndim:
-            raise unexpected(
-                f"codec {NAME!r}: field 'rate'",
-                f"{least / 4**ndim} to {_MAX_RATE} for {ndim} dimensions of {dtype}",
-                self.rate,
-            )
-        words: int = -(-blocks * bits // 64)
-        return 8 * words
+
+def decode_with_header(data: Buffer, nbytes: int) -> NDArray:
+    """Return what a stream with zfp's own header decodes to, if that is `nbytes` bytes."""
+    zfpy = load_library("zfpy", "zfpy")
+    encoded = bytes(flat_bytes(data))
+    # As below. The longest header has 19 bytes.
+    header, other = (zfpy.header(encoded[:32] + fill * 32) for fill in (b"\0", b"\xff"))
+    if header != other:
+        raise CodecError(f"{len(encoded)} bytes end within a header")
+    dtype = np.dtype(header["type"])
+    shape = tuple(header[name] for name in ("nw", "nz", "ny", "nx") if header[name])
+    if math.prod(shape) * dtype.itemsize != nbytes:
+        raise size_error(nbytes, math.prod(shape) * dtype.itemsize)
+    if header["mode"] == "rate":
+        block_bits(header["config"]["rate"], dtype, len(shape))
+    elif header["mode"] not in ("reversible", "precision", "tolerance"):
+        raise CodecError(f"a stream of mode {header['mode']!r}")
+    return _ended(zfpy.decompress_numpy, encoded, dtype, shape)
+
+
+def _ended(
+    decompress: Callable[[bytes], NDArray],
+    encoded: bytes,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+) -> NDArray:
+    """Return what `encoded` decodes to, if it does not matter what stands behind its end."""
+    # As much as is read of it: the rest of a block, and blocks of zeros, which have few bits.
+    zeros = bytes(16 * _blocks(shape) + _most_bits(dtype, len(shape)) // 8)
+    found = decompress(encoded + zeros)
+    if found.tobytes() != decompress(encoded + b"\xff" * 8 + zeros).tobytes():
+        raise CodecError(f"{len(encoded)} bytes end before the last element")
+    return found
+
+
+def _blocks(shape: tuple[int, ...]) -> int:
+    return math.prod(-(-n // 4) for n in shape)
+
+
+def _most_bits(dtype: np.dtype[Any], ndim: int) -> int:
+    """Return a number of bits that no block exceeds, unless its rate is fixed."""
+    numbers: int = 4**ndim
+    return numbers * (8 * dtype.itemsize + 1) + 64
+
+
+def block_bits(rate: float, dtype: np.dtype[Any], ndim: int) -> int:
+    """Return the bits of a block; raise for so few that they would not be kept to, or too many."""
+    bits: int = math.floor(min(rate, _MAX_RATE + 1) * 4**ndim + 0.5)
+    least = _LEAST_BITS.get(str(dtype), 1)
+    if least <= bits <= _MAX_RATE * 4**ndim:
+        return bits
+    raise unexpected(
+        f"codec {NAME!r}: field 'rate'",
+        f"{least / 4**ndim} to {_MAX_RATE} for {ndim} dimensions of {dtype}",
+        rate,
+    )
 
 
 def _check_finite(array: NDArray, mode: str) -> None:
