@@ -1,7 +1,7 @@
 """The codec `packbits`."""
 
 import tracemalloc
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_codecs import assert_same, make_chain, make_spec
 
 import zarr_core as zarr
-from zarr_core.codecs import PackBitsCodec, codec_from_dict
+from zarr_core.codecs import ChunkSpec, PackBitsCodec, codec_from_dict
 from zarr_core.codecs.packbits import bits_of
 from zarr_core.errors import CodecError, MetadataValidationError
 from zarr_core.metadata.data_types import parse_dtype
@@ -224,3 +224,36 @@ def test_memory_is_that_of_the_chunk() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 2 * array.nbytes
+
+
+class Small(NamedTuple):
+    """What the codec asks of a data type below a byte, whose numbers take a byte in memory."""
+
+    name: str
+    dtype: Any
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "bits"),
+    [
+        ("int2", "i1", 2),
+        ("uint2", "u1", 2),
+        ("int4", "i1", 4),
+        ("uint4", "u1", 4),
+        ("float4_e2m1fn", "V1", 4),
+        ("float6_e3m2fn", "V1", 6),
+    ],
+)
+def test_types_below_a_byte(name: str, dtype: str, bits: int) -> None:
+    data_type: Any = Small(name, np.dtype(dtype))
+    assert bits_of(data_type) == (1, bits)
+    values = np.arange(1 << bits, dtype="u1")
+    if name.startswith("int"):
+        values = np.where(values >> (bits - 1), values | (0xFF << bits & 0xFF), values).astype("u1")
+    array = values.view(dtype)
+    stage = PackBitsCodec().bind(ChunkSpec(array.shape, data_type, array.dtype, array[0]))
+    encoded = bytes(stage.encode(array))
+    packed = sum((n & ((1 << bits) - 1)) << i * bits for i, n in enumerate(values.tolist()))
+    assert encoded == packed.to_bytes(len(encoded), "little")
+    assert len(encoded) == (bits << bits) // 8
+    assert_same(stage.decode(encoded), array)
