@@ -234,12 +234,30 @@ def test_the_fill_value_is_cast() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fill_value", "data_type", "inside"),
+    [
+        (0.5, "int8", 0),
+        (-2.7, "int8", -3),
+        (0.1, "float32", float(np.float32(0.1))),
+        (1e-46, "float32", 0),
+        (-math.inf, "float16", -math.inf),
+    ],
+)
+def test_a_fill_value_may_be_rounded(fill_value: float, data_type: str, inside: float) -> None:
+    # With an offset before the cast even 0 may be no integer.
+    array = make_array({}, "float64", CastValue(data_type=data_type), fill_value, shape=(6,))
+    array[:2] = 1
+    assert array[:].tolist() == [1, 1, inside, *[fill_value] * 3]
+
+
+@pytest.mark.parametrize(
     ("fill_value", "data_type", "scalar_map", "says"),
     [
         (300, "int8", None, "out of range"),
         (math.nan, "int8", None, "Cannot cast NaN"),
-        (0.5, "int8", None, "stored as 0 and would be read as 0.0"),
-        (0.1, "float32", None, "would be read as 0.10000000149"),
+        (math.inf, "int8", {"encode": [["Infinity", 5]]}, "stored as 5 and would be read as 5.0"),
+        (3, "int8", {"decode": [[3, 4]]}, "stored as 3 and would be read as 4.0"),
+        (3, "float32", {"decode": [[3, 3.001]]}, "would be read as 3.001"),
         (math.nan, "int8", {"encode": MISSING["encode"]}, "stored as -1 and would be read as -1.0"),
     ],
 )

@@ -106,7 +106,10 @@ class CastValue(ByValue, ArrayArrayCodec):
         return cls(**{**fields, "data_type": parse_v3(fields["data_type"])})
 
     def bind(self, spec: ChunkSpec) -> ArrayStage:
-        """Return the codec bound to chunks of `spec`; the fill value has to survive both ways."""
+        """Return the codec bound to chunks of `spec`.
+
+        The fill value has to survive both ways, but for the rounding that all elements undergo.
+        """
         _check_type(spec.data_type, "data type of the array:")
         after = spec._replace(data_type=self.data_type, dtype=self.data_type.dtype)
         encode = self._cast("encode", spec.data_type, after.data_type)
@@ -117,7 +120,7 @@ class CastValue(ByValue, ArrayArrayCodec):
             back = decode(stored)
         except CodecError as error:
             raise MetadataValidationError(f"codec {NAME!r}: fill value: {error}") from error
-        if not np.array_equal(back, fill, equal_nan=True):
+        if not _is_rounded(fill[0].item(), back[0].item(), after.dtype):
             raise MetadataValidationError(
                 f"codec {NAME!r}: fill value {fill[0]} is stored as {stored[0]} and would be read as "
                 f"{back[0]}; a scalar_map can keep it"
@@ -144,6 +147,16 @@ class CastValue(ByValue, ArrayArrayCodec):
                 raise CodecError(str(error)) from error
 
         return cast
+
+
+def _is_rounded(number: float, other: float, dtype: np.dtype[Any]) -> bool:
+    """Tell whether one number is the other, perhaps rounded to a data type."""
+    if number == other or (math.isnan(number) and math.isnan(other)):
+        return True
+    if dtype.kind in "iu":
+        return abs(number - other) < 1
+    limits = np.finfo(dtype)
+    return abs(number - other) <= max(float(limits.eps) * abs(number), float(limits.tiny))
 
 
 def _check_type(data_type: DataType, what: str) -> None:
