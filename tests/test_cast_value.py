@@ -6,10 +6,12 @@ import sys
 from fractions import Fraction
 from typing import Any, get_args
 
+import cast_value_rs
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_codecs import make_spec
 
 import zarr_core as zarr
 from zarr_core.codecs import CastValue, ScaleOffset, codec_from_dict
@@ -196,6 +198,19 @@ def test_what_fits_comes_back(values: list[int], order: Any) -> None:
     array[:] = np.asarray(data, order=order)
     assert array[:].tolist() == data.tolist()
     assert array[:, ::-2].tolist() == data[:, ::-2].tolist()
+
+
+def test_the_library_gets_arrays_in_c_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cast_array(array: Any, **options: Any) -> Any:
+        assert array.flags.c_contiguous
+        return original(array, **options)
+
+    original = cast_value_rs.cast_array
+    monkeypatch.setattr(cast_value_rs, "cast_array", cast_array)
+    stage = CastValue(data_type="int16").bind(make_spec((3, 4), "f8"))
+    array = np.arange(24.0).reshape(4, 6).T[::2]
+    assert stage.encode(array).tolist() == array.tolist()
+    assert stage.decode(array.astype("i2")).tolist() == array.tolist()
 
 
 # --- fill values ---------------------------------------------------------------------------------

@@ -142,7 +142,8 @@ class CastValue(ByValue, ArrayArrayCodec):
 
         def cast(array: NDArray) -> NDArray:
             try:
-                return cast_array(array, **options)  # type: ignore[no-any-return]
+                # Versions before 0.4.2 take any other order for this one.
+                return cast_array(np.asarray(array, order="C"), **options)  # type: ignore[no-any-return]
             except (ValueError, TypeError) as error:
                 raise CodecError(str(error)) from error
 
