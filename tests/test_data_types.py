@@ -1,11 +1,14 @@
 """Data types and fill values: documents of both formats, what users write, and what is refused."""
 
+import ast
 import contextlib
 import datetime as dt
 import json
 import pickle
+import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zarr_core.errors import DataTypeValidationError, describe
-from zarr_core.metadata.data_types import MAX_DEPTH, DataType, parse_dtype, parse_v2, parse_v3
+from zarr_core.metadata.data_types import (
+    _NAMED,
+    MAX_DEPTH,
+    DataType,
+    parse_dtype,
+    parse_v2,
+    parse_v3,
+)
+from zarr_core.metadata.small_types import small_dtype
 
 STRING = np.dtypes.StringDType()
 NATIVE = "<" if sys.byteorder == "little" else ">"
@@ -72,6 +83,29 @@ def canonical(value: Any) -> Any:
 
 
 # --- documents -----------------------------------------------------------------------------------
+
+
+def literal(text: str) -> Any:
+    return ast.literal_eval(text) if text.startswith("[") else text
+
+
+def test_the_table_of_the_documentation() -> None:
+    page = Path(__file__).parent.parent / "docs" / "data-types.md"
+    rows = re.findall(
+        r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \|$", page.read_text("utf-8"), re.MULTILINE
+    )
+    for name, v2, numpy_name in rows:
+        if numpy_name.startswith("ml_dtypes."):
+            dtype = small_dtype(numpy_name.removeprefix("ml_dtypes."))
+        else:
+            dtype = STRING if "String" in numpy_name else np.dtype(literal(numpy_name))
+        data_type = parse_dtype(bytes if dtype.kind == "O" else dtype, 2)
+        assert data_type.name == name
+        written = json.dumps(data_type.to_v2()) if dtype.names else data_type.to_v2()
+        assert written == v2.replace("\\|", "|").replace("<", NATIVE)
+    assert [row[0] for row in rows] == list(dict.fromkeys(row[0] for row in rows))
+    legacy = {"structured", "variable_length_bytes", "complex_float32", "complex_float64"}
+    assert {row[0] for row in rows} == _NAMED - legacy
 
 
 @pytest.mark.parametrize(("data", "dtype"), V3, ids=describe)
@@ -316,7 +350,7 @@ def structs(*values: Any) -> list[Any]:
 
 
 REFUSED_V3 = [
-    *(None, 1, [], {}, "", "int33", "bfloat16", "float128", "<i4", "raw_bytes", "struct"),
+    *(None, 1, [], {}, "", "int33", "int1", "float128", "<i4", "raw_bytes", "struct"),
     *("r0", "r12", "r08", "r-8", "r99999999999", "r9999999999999999999999", "numpy.datetime64"),
     *({"name": 1}, {"name": ["int32"]}, {"name": "int32", "extra": 1}),
     {"name": "int32", "must_understand": False},
@@ -331,7 +365,7 @@ REFUSED_V3 = [
     named("numpy.datetime64", unit="ns", scale_factor=1, endian="little"),
     *structs([], {}, "xy", ["xy"], [["x"]], [["x", "int8", [2]]], [["x", "int8"], ["x", "int8"]]),
     *structs(*([[name, "int8"]] for name in ("", 1, None, ["x"], "\ud800"))),
-    *structs(*([["x", data]] for data in ("string", "bytes", "bfloat16", None))),
+    *structs(*([["x", data]] for data in ("string", "bytes", "int1", None))),
     *structs([{"name": "x", "data_type": "int8", "shape": [2]}], [{"name": "x"}]),
     *structs([[name, named("raw_bytes", length_bytes=2**30)] for name in "ab"]),
     *(nested(MAX_DEPTH + 1), nested(600)),
@@ -346,7 +380,7 @@ def test_refused_v3(data: Any) -> None:
 
 
 REFUSED_V2 = [
-    *(None, 1, "", {}, [], "i", "int32", "bfloat16", "<i3", "<f16", "|S0", "<U0", "|V0"),
+    *(None, 1, "", {}, [], "i", "int32", "complex_float16", "<i3", "<f16", "|S0", "<U0", "|V0"),
     *("S9999999999", "<U999999999", "<i4,<f4", "(2,)<i4", "<M8[B]", "<M8[0s]", "<M8[7D/2]"),
     *("<M8[9999999999s]", "\ud800", "é", ["<i4"], [["x"]], [["x", "<i4", [2], 1]]),
     *([["x", "|O"]], [["x", None]], [[None, "<i4"]], [["x", "<i4"], ["x", "<i4"]]),

@@ -19,7 +19,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "locks": (),
     "config": (),
     "threads": ("calls", "pool", "key_locks", "requests", "coroutines", "twins"),
-    "metadata": ("data_types", "chunk_grids", "documents", "array", "group"),
+    "metadata": (
+        *("small_types", "numbers", "data_types", "chunk_grids", "documents", "array", "group"),
+    ),
     "indexing": ("plan", "selection", "values"),
     "storage": (
         *("base", "memory", "directories", "local", "wrappers", "retry", "cache", "adapters"),
@@ -160,7 +162,7 @@ def test_doors_hold_names_only(facade: str) -> None:
 
 def test_a_plain_import_stays_light() -> None:
     # What is slow to import is imported by the first call that needs it.
-    heavy = ("asyncio", "anyio", "fsspec", "obstore", "numcodecs", "zstandard")
+    heavy = ("asyncio", "anyio", "fsspec", "obstore", "numcodecs", "zstandard", "ml_dtypes")
     code = f"import zarr_core, sys; print(*[name for name in {heavy} if name in sys.modules])"
     in_new_interpreter(code, stdout="")
 

@@ -24,15 +24,10 @@ from zarr_core.codecs.base import (
 )
 from zarr_core.codecs.checks import check_choice, check_fields, flat_bytes, size_error
 from zarr_core.errors import MetadataValidationError, unexpected
+from zarr_core.metadata.small_types import clear_unused, has_byte_order, has_unused_bits, in_numpy
 
 Endian: TypeAlias = Literal["little", "big"]
 """Byte orders by the names that documents use."""
-
-
-def has_byte_order(dtype: np.dtype[Any]) -> bool:
-    """Tell whether any part of an element is larger than a byte and has a byte order."""
-    # Also right for structures, whose own byte order NumPy shows as "not applicable".
-    return dtype.newbyteorder("S") != dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +69,14 @@ class BytesCodec(ArrayBytesCodec):
         return raw_stage(spec.shape, spec.dtype, self._stored(spec.dtype))
 
     def _stored(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        plain = in_numpy(dtype)
         if not has_byte_order(dtype):
-            return dtype
+            return plain
         if self.endian is not None:
-            return dtype.newbyteorder("<" if self.endian == "little" else ">")
+            return plain.newbyteorder("<" if self.endian == "little" else ">")
         if dtype.names is not None:
             # Structures were written without `endian` by earlier software, in little-endian order.
-            return dtype.newbyteorder("<")
+            return plain.newbyteorder("<")
         raise MetadataValidationError(
             f"codec 'bytes': field 'endian': required for elements of {dtype.itemsize} bytes "
             f"({dtype}), found none"
@@ -88,7 +84,13 @@ class BytesCodec(ArrayBytesCodec):
 
 
 def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any]) -> SerialStage:
-    """Return the stage for arrays of `dtype` whose bytes are those of elements of `stored`."""
+    """Return the stage for arrays of `dtype` whose bytes are those of elements of `stored`.
+
+    `stored` is a dtype of NumPy's own, as `in_numpy` returns it.
+    """
+    plain, has_unused = in_numpy(dtype), has_unused_bits(dtype)
+    is_native = stored == plain and not has_unused
+    seen = dtype if is_native else stored
     nbytes = math.prod(shape) * stored.itemsize
     if not stored.itemsize:
         raise MetadataValidationError(f"codec 'bytes': elements of {dtype} have no size")
@@ -99,20 +101,28 @@ def raw_stage(shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any
             data = flat_bytes(data)
             if len(data) != nbytes:
                 raise size_error(nbytes, len(data))
-        return ndarray(shape, stored, data)
+        return ndarray(shape, seen, data)
 
     def decode_swapped(data: Buffer) -> NDArray:
-        return view(data).astype(dtype)
+        return view(data).astype(plain).view(dtype)
+
+    def decode_unused(data: Buffer) -> NDArray:
+        return decode_swapped(clear_unused(view(data).reshape(-1).view(uint8), dtype))
 
     def encode(array: NDArray) -> Buffer:
         # Bytes where a copy is needed anyway: stores in memory keep them without another one.
         return array.reshape(-1).view(uint8) if array.flags.c_contiguous else array.tobytes()
 
     def encode_swapped(array: NDArray) -> Buffer:
-        return array.astype(stored, order="C").reshape(-1).view(uint8)
+        return array.view(plain).astype(stored, order="C").reshape(-1).view(uint8)
 
-    if stored == dtype:
+    def encode_unused(array: NDArray) -> Buffer:
+        return clear_unused(encode_swapped(array), dtype)  # type: ignore[no-any-return]
+
+    if is_native:
         return SerialStage(nbytes, encode, view, native=True)
+    if has_unused:
+        return SerialStage(nbytes, encode_unused, decode_unused)
     return SerialStage(nbytes, encode_swapped, decode_swapped)
 
 

@@ -52,6 +52,7 @@ from zarr_core.errors import (
     unexpected,
 )
 from zarr_core.metadata.data_types import DataType
+from zarr_core.metadata.small_types import SMALL_TYPES, small_dtype
 
 __all__ = [
     "BZ2",
@@ -408,6 +409,8 @@ def _native(key: str, value: Any) -> Any:
     if key not in ("dtype", "astype", "encode_dtype", "decode_dtype") or value is None:
         return value
     try:
+        if isinstance(value, str) and value in SMALL_TYPES:
+            return str(small_dtype(value))
         return np.dtype(value).newbyteorder("=").str
     except TypeError as error:
         raise MetadataValidationError(f"field {key!r}: {describe(value)} is no dtype") from error

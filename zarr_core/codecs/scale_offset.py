@@ -13,6 +13,7 @@ import numpy as np
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayStage, ChunkSpec, NDArray
 from zarr_core.errors import CodecError, DataTypeValidationError, MetadataValidationError, describe
 from zarr_core.metadata.data_types import DataType
+from zarr_core.metadata.small_types import integer_limits, kind_of
 
 NAME = "scale_offset"
 
@@ -43,7 +44,8 @@ class ScaleOffset(ArrayArrayCodec):
 
     def bind(self, spec: ChunkSpec) -> ArrayStage:
         """Return the codec bound to chunks of `spec`; its data type is one of numbers."""
-        if spec.dtype.kind not in "iuf":
+        kind = kind_of(spec.dtype)
+        if kind not in "iuf":
             raise MetadataValidationError(f"codec {NAME!r}: data type {spec.dtype} has no numbers")
         offset = _number(self.offset, "offset", spec.data_type)
         scale = _number(self.scale, "scale", spec.data_type)
@@ -52,7 +54,7 @@ class ScaleOffset(ArrayArrayCodec):
                 f"codec {NAME!r}: offset and scale must be finite and scale not 0, found "
                 f"{describe(self.offset)} and {describe(self.scale)}"
             )
-        exact = spec.dtype.kind in "iu"
+        exact = kind in "iu"
 
         def decode(array: NDArray) -> NDArray:
             if not exact:
@@ -80,7 +82,7 @@ def _number(value: Any, name: str, data_type: DataType) -> Any:
 
 def _narrowed(wide: NDArray, dtype: np.dtype[Any]) -> NDArray:
     """Return Python integers as an array of a data type; raise for those it does not have."""
-    limits = np.iinfo(dtype)
-    if wide.size and (wide.min() < limits.min or wide.max() > limits.max):
+    least, largest = integer_limits(dtype)
+    if wide.size and (wide.min() < least or wide.max() > largest):
         raise CodecError(f"{dtype} cannot express scaled values from {wide.min()} to {wide.max()}")
     return wide.astype(dtype)

@@ -40,6 +40,7 @@ from zarr_core.codecs.numcodecs import (
 )
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.errors import CodecError, MetadataValidationError, describe
+from zarr_core.metadata.small_types import in_numpy
 
 Config: TypeAlias = Mapping[str, Any]
 """A configuration of numcodecs, with its `id`."""
@@ -161,7 +162,7 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
 
         def encode(array: NDArray) -> Buffer:
             # Reversed axes and all, what lies in memory is in C order here.
-            data: Any = head.encode(array) if head.nbytes is None else np.ascontiguousarray(array)
+            data: Any = np.ascontiguousarray(array) if head.native else head.encode(array)
             for step in steps:
                 data = step.encode(data)
             return flat_bytes(data)
@@ -176,7 +177,7 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
     def _head(self, spec: ChunkSpec) -> tuple[SerialStage, tuple[Config, ...], _Flow]:
         """Return the stage for the array without filters, the filters, and what enters them."""
         if spec.dtype.kind not in "OT":
-            head = raw_stage(spec.shape, spec.dtype, spec.dtype)
+            head = raw_stage(spec.shape, spec.dtype, in_numpy(spec.dtype, "<"))
             nbytes = math.prod(spec.shape) * spec.dtype.itemsize
             return head, self.filters, _Flow(spec.dtype, nbytes, nbytes)
         first = self.filters[0] if self.filters else {"id": "none"}

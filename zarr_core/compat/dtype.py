@@ -13,6 +13,7 @@ from zarr_core.errors import DataTypeValidationError, describe
 from zarr_core.metadata import data_types
 from zarr_core.metadata.data_types import DataType
 from zarr_core.metadata.documents import ZarrFormat
+from zarr_core.metadata.small_types import kind_of
 
 __all__ = [
     "Bool",
@@ -105,7 +106,7 @@ def _ordered(code: str, endianness: Endianness) -> np.dtype[Any]:
 
 
 def _of_kind(kind: str) -> Callable[[np.dtype[Any]], bool]:
-    return lambda dtype: dtype.kind == kind and dtype.names is None
+    return lambda dtype: kind_of(dtype) == kind and dtype.names is None
 
 
 def _text(*, length: int, endianness: Endianness = "little") -> np.dtype[Any]:

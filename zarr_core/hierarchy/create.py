@@ -44,6 +44,7 @@ from zarr_core.metadata.documents import (
     check_attributes,
     make_v2_codecs,
 )
+from zarr_core.metadata.small_types import kind_of
 from zarr_core.storage import StorePath
 
 Auto: TypeAlias = Literal["auto"]
@@ -416,7 +417,7 @@ def _warn_of_type(dtype: np.dtype[Any]) -> None:
     for base in [dtype] if dtype.names is None else [dtype[name].base for name in dtype.names]:
         if base.names is not None:
             _warn_of_type(base)
-        elif base.kind in "SV":
+        elif kind_of(base) in "SV":
             name = "NullTerminatedBytes" if base.kind == "S" else "RawBytes"
             warn("unstable data type", f"{name}(length={base.itemsize})")
         elif base.kind == "O":

@@ -17,14 +17,36 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
 from zarr_core.errors import DataTypeValidationError, describe
-
-Dtype: TypeAlias = np.dtype[Any]
+from zarr_core.metadata.numbers import (
+    REAL,
+    SPECIAL_FLOATS,
+    WITHOUT_ZERO,
+    complex_of,
+    fitting_complex,
+    fitting_float,
+    fitting_int,
+    float_to_json,
+)
+from zarr_core.metadata.small_types import (
+    DTYPE_NAMES,
+    SMALL_TYPES,
+    Dtype,
+    clear_unused,
+    has_byte_order,
+    in_numpy,
+    integer_limits,
+    kind_of,
+    part_of,
+    small_dtype,
+    small_type,
+)
 
 Field: TypeAlias = tuple[Any, Dtype, tuple[Any, ...]]
 """Name of a struct's field, dtype of its elements, subarray shape (as a rule `()`)."""
@@ -72,11 +94,11 @@ class DataType:
 
     def __post_init__(self) -> None:
         dtype = _packed(self.dtype)
-        has_order = dtype.kind not in "TO" and dtype.newbyteorder("S") != dtype
+        fixed = dtype.kind not in "TO"
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "name", _name(dtype))
-        object.__setattr__(self, "item_bytes", None if dtype.kind in "TO" else dtype.itemsize)
-        object.__setattr__(self, "needs_endian", has_order)
+        object.__setattr__(self, "item_bytes", dtype.itemsize if fixed else None)
+        object.__setattr__(self, "needs_endian", fixed and has_byte_order(dtype))
 
     @property
     def is_variable(self) -> bool:
@@ -91,7 +113,7 @@ class DataType:
             configuration = {"unit": unit, "scale_factor": scale}
         elif self.dtype.names is not None:
             configuration = {"fields": [_field_to_v3(*entry) for entry in _fields(self.dtype)]}
-        elif self.dtype.kind in "SUV":
+        elif kind_of(self.dtype) in "SUV":
             configuration = {"length_bytes": self.dtype.itemsize}
         else:
             return self.name
@@ -102,7 +124,7 @@ class DataType:
         if self.is_variable:
             return "|O"
         if self.dtype.names is None:
-            return self.dtype.str
+            return self.dtype.str if small_type(self.dtype) is None else self.dtype.type.__name__
         fields = _fields(self.dtype)
         return [[n, DataType(b).to_v2(), *([list(s)] if s else [])] for n, b, s in fields]
 
@@ -165,13 +187,15 @@ def _packed(dtype: Dtype, depth: int = 1) -> Dtype:
         return _struct([(name, _packed(base, depth + 1), s) for name, base, s in _fields(dtype)])
     if isinstance(dtype, np.dtypes.StringDType) and not hasattr(dtype, "na_object"):
         return np.dtypes.StringDType()
-    # Types of other packages, such as bfloat16, pose as kinds of NumPy's.
     if dtype.itemsize > MAX_ITEM_BYTES:
         raise _invalid("size of an element", dtype.itemsize, f"up to {MAX_ITEM_BYTES} bytes")
+    # Types of other packages pose as kinds of NumPy's.
     if dtype.type.__module__ == "numpy" and dtype.subdtype is None and dtype.itemsize:
         plain = np.dtype(dtype.str)
         if plain.type in _NAMES and (plain.kind not in "mM" or np.datetime_data(plain)[1] > 0):
             return plain
+    if small_type(dtype) is not None:
+        return np.dtype(dtype.type)  # no document has another byte order
     raise _invalid("NumPy dtype", dtype, _DTYPES)
 
 
@@ -213,7 +237,10 @@ def _field_to_v3(name: str, base: Dtype, shape: tuple[int, ...]) -> dict[str, An
 
 
 def _name(dtype: Dtype) -> str:
-    return _NAMES[dtype.type] if dtype.names is None else "struct"
+    if dtype.names is not None:
+        return "struct"
+    name = _NAMES.get(dtype.type)
+    return SMALL_TYPES[dtype.type.__name__].name if name is None else name
 
 
 # --- data types in documents and as users write them ---------------------------------------------
@@ -221,8 +248,17 @@ def _name(dtype: Dtype) -> str:
 
 def parse_v3(data: Any) -> DataType:
     """Return the data type for a format 3 document's `data_type`, in native byte order."""
-    is_plain = isinstance(data, str) and data in _PLAIN
-    return _PLAIN[data] if is_plain else DataType(_v3_dtype(data, 1))
+    if isinstance(data, str):
+        if data in _PLAIN:
+            return _PLAIN[data]
+        if data in DTYPE_NAMES:
+            return _small(data)
+    return DataType(_v3_dtype(data, 1))
+
+
+@cache
+def _small(name: str) -> DataType:
+    return DataType(small_dtype(DTYPE_NAMES[name]))
 
 
 def _v3_dtype(data: Any, depth: int) -> Dtype:
@@ -231,14 +267,14 @@ def _v3_dtype(data: Any, depth: int) -> Dtype:
     if raw is not None and not configuration:
         size = int(raw[1]) / 8
         name, configuration = "raw_bytes", {"length_bytes": int(size) if size % 1 == 0 else size}
-    if name not in _PLAIN and name not in _CONFIGURED:
-        raise _invalid("data type", name, ", ".join((*_PLAIN, "r<N>", *_CONFIGURED)))
+    if name not in _NAMED:
+        raise _invalid("data type", name, ", ".join((*_PLAIN, "r<N>", *_CONFIGURED, "bfloat16 …")))
     keys = _CONFIGURED.get(name, frozenset())
     if configuration.keys() != keys:
         allowed = f"an object with {', '.join(sorted(keys))}" if keys else "none"
         raise _invalid(f"configuration of data type {name}", configuration, allowed)
-    if name in _PLAIN:
-        return _PLAIN[name].dtype
+    if not keys:
+        return parse_v3(name).dtype
     if "struct" in name:  # or structured, a legacy name that is read and never written
         return _v3_struct(name, configuration["fields"], depth)
     return _v3_time(name, **configuration) if "time" in name else _v3_fixed(name, **configuration)
@@ -308,6 +344,8 @@ def parse_v2(data: Any, object_codec: str | None = None) -> DataType:
 
 def _v2_dtype(data: Any, depth: int) -> Dtype:
     if isinstance(data, str):
+        if data in SMALL_TYPES:
+            return small_dtype(data)
         if _TYPESTR.fullmatch(data) is None:
             raise _invalid("dtype", data, "<f8 and the like, or a list of fields")
         return _packed(_numpy_dtype(data))
@@ -345,8 +383,10 @@ def _parse_any(spec: Any) -> DataType:
     if isinstance(spec, DataType):
         return spec
     name = _ALIASES.get(spec, spec) if isinstance(spec, str | type) else None
-    if isinstance(name, str) and (name in {**_PLAIN, **_CONFIGURED} or _RAW_BITS.fullmatch(name)):
+    if isinstance(name, str) and (name in _NAMED or _RAW_BITS.fullmatch(name)):
         return parse_v3(name)
+    if isinstance(name, str) and name in SMALL_TYPES:
+        return DataType(small_dtype(name))
     if isinstance(spec, Mapping) and "formats" not in spec:  # NumPy's dtypes have formats
         is_v2 = "object_codec_id" in spec
         return parse_v2(spec.get("name"), spec["object_codec_id"]) if is_v2 else parse_v3(spec)
@@ -378,10 +418,11 @@ def _require(dtype: Dtype, value: Any, result: Any) -> Any:
     """Return `result`, or raise that `value` is not valid where there is none."""
     if result is not None:
         return result
-    allowed = _ALLOWED["struct" if dtype.names is not None else dtype.kind]
-    if dtype.kind in "iu":
-        allowed += f" from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
-    name = f"{_name(dtype)} ({dtype.str})" if dtype.kind in "SUVmM" else _name(dtype)
+    kind = kind_of(dtype)
+    allowed = _ALLOWED["struct" if dtype.names is not None else kind]
+    if kind in "iu":
+        allowed += " from {} to {}".format(*integer_limits(dtype))
+    name = f"{_name(dtype)} ({dtype.str})" if kind in "SUVmM" else _name(dtype)
     raise DataTypeValidationError(
         f"fill value {describe(value)} is not valid for data type {name}; allowed: {allowed}"
     )
@@ -398,20 +439,20 @@ def _fitting(dtype: Dtype, value: Any) -> Any:
     native = dtype if dtype.kind in "TOV" else dtype.newbyteorder("=")
     if dtype.kind in "mM":
         return _fitting_time(native, value)
+    value = _unwrapped(native, value)
     if isinstance(value, np.timedelta64):  # an np.integer
         return None
     if dtype.names is not None:
         return _fitting_struct(dtype, value)
-    match dtype.kind:
+    match kind_of(dtype):
         case "b":
-            return np.bool_(value) if isinstance(value, _REAL) and value in (0, 1) else None
+            return np.bool_(value) if isinstance(value, REAL) and value in (0, 1) else None
         case "i" | "u":
-            return _fitting_int(native, value)
+            return fitting_int(native, value)
         case "f":
-            return _fitting_float(native, value)
-        case "c" if isinstance(value, _NUMBER):
-            part = np.dtype(f"f{dtype.itemsize // 2}")
-            return _complex([_fitting_float(part, number) for number in (value.real, value.imag)])
+            return fitting_float(native, value)
+        case "c":
+            return fitting_complex(native, value)
         case "T" if _is_text(value):
             return str(value)
         case "U" if _is_text(value):
@@ -420,6 +461,13 @@ def _fitting(dtype: Dtype, value: Any) -> Any:
         case "S" | "V" | "O":
             return _fitting_bytes(native, value)
     return None
+
+
+def _unwrapped(dtype: Dtype, value: Any) -> Any:
+    """Return a scalar of `ml_dtypes` as a number of Python, unless all its bits are to be kept."""
+    small = small_type(value.dtype) if isinstance(value, np.generic) else None
+    is_kept = small is None or (value.dtype == dtype and small.bits >= 8)
+    return value if is_kept else value.item()
 
 
 def _from_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
@@ -432,34 +480,38 @@ def _from_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
 def _fitting_json_v2(dtype: Dtype, value: Any) -> Any:
     """Return `_fitting_json` of a value as format 2 has it."""
     # zarr 2 wrote its default, 0, for other types, and read numbers written as text.
-    is_zero = isinstance(value, int | float) and value == 0
-    if (is_zero and dtype.kind in "TUSVO") or (dtype.kind == "V" and value == ""):
+    is_zero, kind = isinstance(value, int | float) and value == 0, kind_of(dtype)
+    if (is_zero and kind in "TUSVO") or (kind == "V" and value == ""):
         return DataType(dtype).default_fill
-    if isinstance(value, str) and dtype.kind in "iuf":
+    if isinstance(value, str) and kind in "iuf":
         if _DECIMAL.fullmatch(value):
             value = float(value) if any(c in value for c in ".eE") else int(value)
-        elif value not in _SPECIAL_FLOATS:  # no bits as hex digits
+        elif _name(dtype) == _BASE64_FLOAT and len(data := _bytes_from_json(value) or b"") == 1:
+            value = f"0x{data.hex()}"
+        elif value not in SPECIAL_FLOATS:  # no bits as hex digits
             return None
     return _fitting_json(dtype, value)
 
 
 def _fitting_json(dtype: Dtype, value: Any) -> Any:
-    match dtype.kind:
+    kind = kind_of(dtype)
+    match kind:
         case "c":
-            if not isinstance(value, list | tuple) or len(value) != 2:
-                return None
-            part = np.dtype(f"f{dtype.itemsize // 2}")
-            numbers = [None if isinstance(n, bool) else n for n in value]
-            return _complex([_fitting_float(part, n) for n in numbers])
+            is_pair = isinstance(value, list | tuple) and len(value) == 2
+            is_valid = is_pair and not any(isinstance(n, bool) for n in value)
+            return complex_of(dtype.newbyteorder("="), value) if is_valid else None
         case "m" | "M" if isinstance(value, str) and value != "NaT":
             return None
         case "V" if dtype.names is not None:
             return _struct_of(dtype, value, lambda base, _, part: _from_json(base, part, 3))
         case "S" | "V" | "O":
             data = _bytes_from_json(value)
-            is_valid = data is not None and (dtype.kind != "V" or len(data) == dtype.itemsize)
+            is_valid = data is not None and (kind != "V" or len(data) == dtype.itemsize)
             return _fitting_bytes(dtype, data) if is_valid else None
-    return _fitting(dtype, value)
+    found = _fitting(dtype, value)
+    if found is None and value == 0 and dtype.type.__name__ == WITHOUT_ZERO:
+        return np.zeros((), dtype)[()]  # tensorstore's default; and nothing else is closer
+    return found
 
 
 def _to_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
@@ -467,13 +519,16 @@ def _to_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
     if dtype.names is not None and zarr_format != 2:
         DataType(dtype).to_v3()  # raises for subarrays
         return {n: _to_json(base, value[n], zarr_format) for n, base, _ in _fields(dtype)}
-    match dtype.kind:
+    match kind_of(dtype):
         case "b" | "i" | "u":
             return value.item()
+        case "f" if zarr_format == 2 and _name(dtype) == _BASE64_FLOAT:
+            value = value.tobytes()
         case "f":
-            return _float_to_json(value, zarr_format)
+            return float_to_json(value, zarr_format)
         case "c":
-            return [_float_to_json(part, zarr_format) for part in (value.real, value.imag)]
+            parts = np.array([value]).view(part_of(dtype))
+            return [float_to_json(part, zarr_format) for part in parts]
         case "m" | "M":
             count = int(value.view(np.int64))
             return "NaT" if count == _NAT and zarr_format != 2 else count
@@ -482,46 +537,6 @@ def _to_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
         case "S" if zarr_format == 2:
             value = value.ljust(dtype.itemsize, b"\0")  # tensorstore wants all bytes
     return binascii.b2a_base64(_as_bytes(value), newline=False).decode("ascii")
-
-
-def _fitting_int(dtype: Dtype, value: Any) -> Any:
-    is_float = isinstance(value, float | np.floating)
-    if not isinstance(value, _REAL) or (is_float and not value.is_integer()):
-        return None
-    number, info = int(value), np.iinfo(dtype)  # never through a float
-    return dtype.type(number) if info.min <= number <= info.max else None
-
-
-def _fitting_float(dtype: Dtype, value: Any) -> Any:
-    if isinstance(value, np.floating) and value.dtype == dtype:
-        return value  # a conversion would change signalling NaNs
-    if isinstance(value, str):
-        if _HEX.fullmatch(value) and len(value) == 2 + 2 * dtype.itemsize:
-            return np.array(int(value, 16), f"u{dtype.itemsize}").view(dtype)[()]
-        value = _SPECIAL_FLOATS.get(value)
-    if not isinstance(value, _REAL):
-        return None
-    if isinstance(value, int) and abs(value) > _MAX_FLOAT:
-        return None
-    wide = float(value)
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = np.asarray(wide).astype(dtype)[()]
-    return None if np.isinf(result) and not math.isinf(wide) else result
-
-
-def _float_to_json(value: Any, zarr_format: int) -> Any:
-    if np.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if not np.isnan(value):
-        return float(value)
-    size = value.dtype.itemsize
-    bits, quiet = (int(nan.view(f"u{size}")) for nan in (value, value.dtype.type(np.nan)))
-    return "NaN" if zarr_format == 2 or bits == quiet else f"0x{bits:0{2 * size}x}"
-
-
-def _complex(parts: list[Any]) -> Any:
-    is_valid = all(part is not None for part in parts)
-    return np.array(parts).view(f"c{2 * parts[0].itemsize}")[0] if is_valid else None
 
 
 def _is_text(value: Any) -> bool:
@@ -588,7 +603,8 @@ def _record(dtype: Dtype, data: bytes | None, stored: Dtype) -> Any:
     if data is None or len(data) != stored.itemsize:
         return None
     try:
-        result = np.frombuffer(bytearray(data), stored).astype(dtype)[0]
+        plain = clear_unused(np.frombuffer(data, "u1"), dtype).view(in_numpy(stored))
+        result = plain.astype(in_numpy(dtype)).view(dtype)[0]
         result.item()
     except (ValueError, SystemError):  # a text field with code points that do not exist
         return None
@@ -610,7 +626,7 @@ def _fitting_struct(dtype: Dtype, value: Any) -> Any:
         value = [value[name] for name in value.dtype.names]
     if isinstance(value, bytes | bytearray | memoryview | np.void):
         return _record(dtype, _as_bytes(value), dtype)
-    if isinstance(value, _REAL) and value == 0:
+    if isinstance(value, REAL) and value == 0:
         return np.zeros((), dtype)[()]
     if isinstance(value, list | tuple) and len(value) == len(names):
         value = dict(zip(names, value, strict=True))
@@ -631,18 +647,14 @@ def _fitting_field(base: Dtype, shape: tuple[int, ...], value: Any) -> Any:
 # --- tables --------------------------------------------------------------------------------------
 
 _NAT = -(2**63)
-_REAL: tuple[Any, ...] = (bool, int, float, np.bool_, np.integer, np.floating)
 _WHOLE: tuple[Any, ...] = (int, np.integer)
-_NUMBER: tuple[Any, ...] = (*_REAL, complex, np.complexfloating)
 _UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "μs", "ns", "ps", "fs", "as", "generic")
 _ALIASES: dict[Any, str] = {str: "string", "str": "string", bytes: "bytes"}
 _RAW_BITS = re.compile(r"r([1-9][0-9]{0,10})")
 _TYPESTR = re.compile(r"[<>|=]?[biufcSUVmM][0-9]{1,10}(\[[0-9]{0,10}[A-Za-zμ]{1,7}\])?")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,400}(\.[0-9]{0,400})?([eE][+-]?[0-9]{1,4})?")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # alone, it is no text: UTF-8 cannot encode it
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
-_MAX_FLOAT = float(np.finfo(np.float64).max)
-_SPECIAL_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_BASE64_FLOAT = "float4_e2m1fn"  # whose fill values tensorstore writes like raw bytes in format 2
 
 _CONFIGURED: Mapping[str, frozenset[str]] = {
     "fixed_length_utf32": frozenset({"length_bytes"}),
@@ -661,13 +673,16 @@ _PLAIN: Mapping[str, DataType] = {
     "complex_float32": DataType(np.dtype(np.complex64)),
     "complex_float64": DataType(np.dtype(np.complex128)),
 }
-"""v3 data types without a configuration, by name."""
+"""v3 data types without a configuration, by name; those of `DTYPE_NAMES` are made at first use."""
+
+_NAMED = frozenset((*_PLAIN, *DTYPE_NAMES, *_CONFIGURED))
 
 _DTYPES = (
     "bool, (u)int8 to 64, float16 to 64, complex64, complex128, datetime64, timedelta64, S, U and V "
-    "with a length ('S10'), StringDType() without missing values, and structs of these"
+    "with a length ('S10'), StringDType() without missing values, those of ml_dtypes but int1 and "
+    "uint1, and structs of these"
 )
-_FLOATS = "numbers in range, 'NaN', 'Infinity', '-Infinity' or all bits as hex digits '0x…'"
+_FLOATS = "numbers in range, 'NaN', 'Infinity', '-Infinity' if there are any, or all bits as hex digits '0x…'"
 _ALLOWED: Mapping[str, str] = {
     "b": "true and false",
     **dict.fromkeys("iu", "integers"),
