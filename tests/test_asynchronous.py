@@ -1,6 +1,7 @@
 """`AsyncArray` and `AsyncGroup`: zarr-python's awaitable names lead to the twins."""
 
 import asyncio
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,37 @@ def test_an_array_is_awaited(tmp_path: Path) -> None:
     assert repr(array.async_array).startswith("<AsyncArray ")
     with pytest.raises(AttributeError):
         array.async_array.nothing
+
+
+def test_the_awaited_classes_are_real_ones(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a", data=np.arange(4))
+    group = zarr.open_group(tmp_path / "g")
+    assert inspect.iscoroutinefunction(zarr.AsyncArray.getitem)
+    assert inspect.isasyncgenfunction(zarr.AsyncGroup.members)
+    assert list(inspect.signature(zarr.AsyncArray.getitem).parameters) == [
+        *inspect.signature(zarr.Array.getitem).parameters
+    ]
+    assert {"append", "attrs", "getitem", "open", "resize", "vindex"} <= set(dir(zarr.AsyncArray))
+    assert {"attrs", "create_array", "from_store", "open"} <= set(dir(zarr.AsyncGroup))
+    for public in dir(zarr.Array):
+        assert public.startswith("_") or hasattr(zarr.AsyncArray, public.removesuffix("_async"))
+
+    async def program() -> None:
+        opened = await zarr.AsyncArray.open(tmp_path / "a")
+        assert opened == array.async_array
+        assert zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path) == opened
+        assert zarr.AsyncArray.from_dict(array.store_path, array.metadata.to_dict()) == opened
+        assert await zarr.AsyncGroup.open(tmp_path / "g") == zarr.AsyncGroup(group)
+        made = await zarr.AsyncGroup.from_store({}, attributes={"b": 2})
+        assert zarr.AsyncGroup(made.metadata, made.store_path).attrs == {"b": 2}
+        assert zarr.Array(opened) == array
+        assert zarr.Group(zarr.AsyncGroup(group)) == group
+
+    run(program())
+    with pytest.raises(TypeError, match="needs a store"):
+        zarr.Array(array.metadata)
+    with pytest.raises(TypeError, match="needs a store"):
+        zarr.Group(group.metadata)
 
 
 def test_a_group_is_awaited() -> None:

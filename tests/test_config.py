@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -97,3 +98,19 @@ def test_a_bad_environment_variable_warns_and_the_import_works() -> None:
     assert done.stdout.split() == ["2"]
     assert "ZARR_JSON_INDENT" in done.stderr
     assert "'wide'" in done.stderr
+
+
+def test_settings_of_zarr_python_are_kept_without_a_word(settings: Config) -> None:
+    assert settings.get("codec_pipeline.path").endswith("BatchedCodecPipeline")
+    assert settings.config["codec_pipeline"]["batch_size"] == 1
+    assert settings.defaults[0]["array"]["order"] == "C"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with settings.set({"async.concurrency": 99, "codec_pipeline": {"batch_size": 7}}):
+            assert settings.get("async.concurrency") == 99
+            assert settings.get("codec_pipeline.batch_size") == 7
+        assert settings.get("codec_pipeline.batch_size") == 1
+    with pytest.warns(zarr.errors.ZarrUserWarning, match="register_codec"):
+        settings.set({"codecs": {"bytes": "some.module.Codec"}})
+    with pytest.raises(RuntimeError, match="GPU"):
+        settings.enable_gpu()

@@ -823,7 +823,7 @@ def test_blosc_of_numcodecs_gets_the_size_of_elements(shuffle: int, shards: Any)
 def test_blosc_of_zarr_python_gets_the_size_of_elements() -> None:
     peer = pytest.importorskip("zarr")
     array = zarr.create_array({}, shape=9, dtype="i4", compressors=peer.codecs.BloscCodec(clevel=3))
-    configuration = array.metadata.codecs[-1].configuration
+    configuration = array.metadata.chain[-1].configuration
     assert (configuration["typesize"], configuration["shuffle"]) == (4, "shuffle")
 
 

@@ -227,7 +227,7 @@ def test_use_consolidated(store: Any, zarr_format: Any) -> None:
 def test_open_consolidated_creates_nothing() -> None:
     store = MemoryStore()
     for mode in (None, "a"):
-        with pytest.raises(ValueError, match="no group"):
+        with pytest.raises(ValueError, match="No group found"):
             zarr.open_consolidated(store, mode=mode)
     assert list(store.list()) == []
 

@@ -816,3 +816,35 @@ def test_mutants_of_documents_are_read_or_refused_by_name() -> None:
         except BaseException as error:
             raise AssertionError(f"mutant {number}: {error!r}\n{text.decode()}") from error
     assert refused > 500
+
+
+def test_tuples_and_numbers_of_numpy_are_welcome_in_dictionaries() -> None:
+    given = changed(
+        V3,
+        shape=(np.int64(10), 20),
+        codecs=({"name": "bytes", "configuration": {"endian": "little"}}, ZSTD),
+        attributes={"x": (1, (2, 3))},
+    )
+    metadata = ArrayMetadata.from_dict(given)
+    assert metadata.shape == (10, 20)
+    assert metadata.attributes == {"x": [1, [2, 3]]}
+    assert metadata == ArrayMetadata.from_dict(json.loads(metadata.documents()["zarr.json"]))
+    assert GroupMetadata.from_dict(
+        {"zarr_format": 3, "node_type": "group", "attributes": {"x": (1,)}}
+    ).attributes == {"x": [1]}
+
+
+def test_the_codecs_of_metadata_are_objects() -> None:
+    metadata = ArrayMetadata.from_dict(V3)
+    assert metadata.codecs == (
+        zarr.codecs.BytesCodec(endian="little"),
+        zarr.codecs.ZstdCodec(level=3, checksum=True),
+    )
+    array = zarr.create_array({}, shape=(4,), shards=(4,), chunks=(2,), dtype="i4")
+    (shards,) = array.metadata.codecs
+    assert isinstance(shards, zarr.codecs.ShardingCodec)
+    assert shards.index_codecs[0] == zarr.codecs.BytesCodec(endian="little")
+    unknown = {"name": "nobody.knows", "configuration": {"a": 1}}
+    metadata = ArrayMetadata.from_dict(changed(V3, codecs=[BYTES, unknown]))
+    assert metadata.codecs[1].to_json() == unknown
+    assert metadata.to_dict()["codecs"] == [BYTES, unknown]

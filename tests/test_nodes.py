@@ -74,7 +74,7 @@ def test_a_node_is_found_where_it_was_written(store: Store, path: str, zarr_form
     assert read_group(place / "g") == group
     with pytest.raises(ArrayNotFoundError, match="found a group"):
         read_array(place / "g")
-    with pytest.raises(ArrayNotFoundError, match="found nothing"):
+    with pytest.raises(ArrayNotFoundError, match=r"No array found in store .* at path"):
         read_array(place / "h")
     with pytest.raises(ValueError, match="4"):
         read_node(place, 4)  # type: ignore[arg-type]
@@ -248,9 +248,9 @@ def test_what_is_there_already(store: Store, zarr_format: Any) -> None:
     check_absent(StorePath(store, "a"))
     write_node(StorePath(store, "a"), metadata(zarr_format))
     write_node(StorePath(store, "g"), GroupMetadata(zarr_format=zarr_format))
-    with pytest.raises(ContainsArrayError, match="an array at"):
+    with pytest.raises(ContainsArrayError, match=r"An array exists in store .*overwrite=True"):
         check_absent(StorePath(store, "a"))
-    with pytest.raises(ContainsGroupError, match="a group at"):
+    with pytest.raises(ContainsGroupError, match=r"A group exists in store .*overwrite=True"):
         check_absent(StorePath(store, "g"))
     store.set("d/zarr.json", b"{")
     with pytest.raises(ContainsArrayError):

@@ -868,7 +868,7 @@ def test_wrappers_pass_every_method_on() -> None:
         methods = {name for name, _ in inspect.getmembers(Store, inspect.isfunction)}
         public = {name for name in methods if not name.startswith("_")}
         # defined by `set_if_version`, `list_prefix` and `delete_dir`
-        assert public - own == {"set_if_not_exists", "list", "clear"}
+        assert public - own == {"set_if_not_exists", "list", "clear", "shown"}
 
 
 def test_prefix_store_locks_the_same_key() -> None:
@@ -1145,8 +1145,9 @@ def test_store_from_modes(tmp_path: Path) -> None:
             store_from(view.store, mode=mode)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mode"):
         store_from(store, mode="x")  # type: ignore[arg-type]
+    missing = store_from(tmp_path / "missing.zip", mode="r").store
     with pytest.raises(FileNotFoundError):
-        store_from(tmp_path / "missing.zip", mode="r")
+        missing.get("zarr.json")
 
 
 @pytest.mark.parametrize("like", ["/some/path", {}, None, MemoryStore(), "memory://x"])

@@ -22,7 +22,13 @@ from zarr_core.array.create import (
     without,
 )
 from zarr_core.config import ArrayConfigLike
-from zarr_core.errors import ContainsGroupError, NodeNotFoundError, warn, warn_ignored
+from zarr_core.errors import (
+    ContainsGroupError,
+    GroupNotFoundError,
+    NodeNotFoundError,
+    warn,
+    warn_ignored,
+)
 from zarr_core.group import Group
 from zarr_core.hierarchy.consolidated import consolidate
 from zarr_core.hierarchy.members import create_nodes
@@ -93,10 +99,10 @@ def open(
         return Array(metadata, place, config)
     if isinstance(metadata, GroupMetadata):
         if "shape" in kwargs:
-            raise ContainsGroupError(f"there is a group at {place}, not an array")
+            raise ContainsGroupError(place.store, place.path, "not an array")
         return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
     if mode in ("r", "r+"):
-        raise NodeNotFoundError(f"no array or group at {place}")
+        raise GroupNotFoundError(place.store, place.path, "and no array")
     if "shape" in kwargs:
         overwrite = mode == "w"
         return create(

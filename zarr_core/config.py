@@ -40,6 +40,7 @@ _SWITCH: _Rule = "True or False", lambda value: isinstance(value, bool)
 _SIZE: _Rule = "a number that is not negative", _number
 _COUNT: _Rule = "a number of at least 1", partial(_number, least=1)
 _SECONDS: _Rule = _SIZE[0], partial(_number, kinds=(int, float))
+_ANYTHING: _Rule = "anything", lambda _: True
 
 _SETTINGS: Mapping[str, tuple[Any, _Rule]] = {
     "array.order": ("C", _one_of("C", "F")),
@@ -71,27 +72,20 @@ _SETTINGS: Mapping[str, tuple[Any, _Rule]] = {
     "memory.max_bytes": (None, _SIZE),
     # What one chunk of text or bytes of any length may decode to.
     "memory.max_variable_chunk_bytes": (1 << 30, _SIZE),
+    # Settings of zarr-python for machinery that does not exist here: they are kept, and do nothing.
+    "array.allow_unsafe_pickle_decode": (False, _ANYTHING),
+    "array.rectilinear_chunks": (True, _ANYTHING),
+    "async.concurrency": (10, _ANYTHING),
+    "buffer": ("zarr.buffer.cpu.Buffer", _ANYTHING),
+    "codec_pipeline.batch_size": (1, _ANYTHING),
+    "codec_pipeline.max_workers": (None, _ANYTHING),
+    "codec_pipeline.path": ("zarr.core.codec_pipeline.BatchedCodecPipeline", _ANYTHING),
+    "ndbuffer": ("zarr.buffer.cpu.NDBuffer", _ANYTHING),
 }
 """Every key, its default, and what it may be."""
 
 DEFAULTS: Mapping[str, Any] = {key: default for key, (default, _) in _SETTINGS.items()}
 """Every key and its default."""
-
-WITHOUT_MEANING = frozenset(
-    {
-        "array.allow_unsafe_pickle_decode",
-        "array.rectilinear_chunks",
-        "async.concurrency",
-        "buffer",
-        "codec_pipeline",
-        "codec_pipeline.batch_size",
-        "codec_pipeline.max_workers",
-        "codec_pipeline.path",
-        "codecs",
-        "ndbuffer",
-    }
-)
-"""Keys of zarr-python for machinery that does not exist here; they warn once and do nothing."""
 
 
 class BadConfigError(ValueError, KeyError):
@@ -125,10 +119,21 @@ def _parse(key: str, text: str) -> Any:
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         key = f"{prefix}{name}".replace("__", ".")
-        if isinstance(value, Mapping) and key not in WITHOUT_MEANING:
+        if isinstance(value, Mapping) and key != "codecs":
             yield from _flatten(value, f"{key}.")
         else:
             yield key, value
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *parents, name = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    return nested
 
 
 @final
@@ -204,8 +209,8 @@ class Config:
         """
         changes: dict[str, Any] = {}
         for key, value in _flatten({**(settings or {}), **kwargs}):
-            if key in WITHOUT_MEANING or key.startswith("codecs."):
-                self._warn_without_meaning(key)
+            if key.partition(".")[0] == "codecs":
+                self._warn_of_codecs(key)
             elif key not in DEFAULTS:
                 raise BadConfigError(f"there is no setting {key!r}; see zarr_core.config.to_dict()")
             else:
@@ -243,11 +248,12 @@ class Config:
 
     update = set
 
-    def _warn_without_meaning(self, key: str) -> None:
+    def _warn_of_codecs(self, key: str) -> None:
         if key not in self._warned:
             self._warned.add(key)
             warnings.warn(
-                f"the setting {key!r} of zarr-python has no meaning in zarr_core and is ignored",
+                f"the setting {key!r} of zarr-python is ignored: zarr_core.codecs.register_codec() "
+                "says which class a codec has",
                 ZarrUserWarning,
                 stacklevel=3,
             )
@@ -283,14 +289,24 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as nested dictionaries."""
-        nested: dict[str, Any] = {}
-        for key, value in self._current().items():
-            *parents, name = key.split(".")
-            place = nested
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[name] = value
-        return nested
+        return _nested(self._current())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All settings, as `to_dict` gives them."""
+        return self.to_dict()
+
+    @property
+    def defaults(self) -> list[dict[str, Any]]:
+        """The defaults, in a list as zarr-python has them."""
+        return [_nested(DEFAULTS)]
+
+    def enable_gpu(self) -> None:
+        """Raise `RuntimeError`: results are in the memory of the CPU, unless `out` is given."""
+        raise RuntimeError(
+            "zarr_core has no buffers on GPUs: read into memory, or pass a NumPy-compatible array "
+            "as `out`"
+        )
 
     def pprint(self) -> None:
         """Print all settings."""

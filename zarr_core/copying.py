@@ -101,7 +101,7 @@ class _Copying:
         self.copied += 1
         if is_array:
             if self.dry_run:
-                check_not_erased(self.dest.store_path / path, [source])
+                check_not_erased(self.dest._store_path / path, [source])
             else:
                 self._array(source, path)
             return
@@ -128,7 +128,7 @@ class _Copying:
             return True
         match self.if_exists:
             case "raise":
-                where = self.dest.store_path / path
+                where = self.dest._store_path / path
                 raise CopyError(f"an object exists in the destination: {where}")
             case "skip":
                 return False
@@ -196,7 +196,7 @@ def _is_json(value: Any) -> bool:
 
 def _check_apart(source: Any, place: StorePath) -> None:
     """Raise `ValueError` if a copy would become part of what is copied."""
-    if isinstance(source, Group) and is_below(place, source.store_path):
+    if isinstance(source, Group) and is_below(place, source._store_path):
         raise ValueError(f"{source!r} cannot be copied into itself")
 
 
@@ -206,7 +206,7 @@ def _copy_nodes(
     """Copy a node to a name, or without a name what is in a group."""
     if not isinstance(dest, Group):
         raise ValueError(f"dest must be a group, not {dest!r}")  # noqa: TRY004 - as zarr 2
-    _check_apart(source, dest.store_path / (name or ""))
+    _check_apart(source, dest._store_path / (name or ""))
     if_exists = how["if_exists"]
     _check_if_exists(if_exists, ("raise", "replace", "skip", "skip_initialized"))
 
@@ -218,7 +218,7 @@ def _copy_nodes(
             work.node(source, name, deep=True)
         return work
 
-    if not dry_run and (if_exists == "raise" or is_below(source, dest.store_path)):
+    if not dry_run and (if_exists == "raise" or is_below(source, dest._store_path)):
         run(lambda line: None, dry=True)  # raises before anything is copied or removed
     with _writer(log) as write:
         return _sum_up(write, run(write, dry=dry_run).counts, dry_run=dry_run)

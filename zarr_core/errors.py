@@ -50,7 +50,19 @@ __all__ = [
 
 
 class BaseZarrError(ValueError):
-    """Base of the errors about nodes, metadata and codecs."""
+    """Base of the errors about nodes, metadata and codecs.
+
+    Errors about what is at a place of a store also take that store and a path, and then say it in
+    words; what else is known comes after a colon.
+    """
+
+    _words = ""
+
+    def __init__(self, *args: object) -> None:
+        if len(args) > 1 and self._words:
+            store, path, *known = args
+            args = (": ".join([self._words.format(store, path), *map(str, known)]),)
+        super().__init__(*args)
 
 
 # --- nodes ---------------------------------------------------------------------------------------
@@ -63,17 +75,25 @@ class NodeNotFoundError(BaseZarrError, FileNotFoundError):
 class ArrayNotFoundError(NodeNotFoundError):
     """No array exists at a path of a store."""
 
+    _words = "No array found in store {!r} at path {!r}"
+
 
 class GroupNotFoundError(NodeNotFoundError):
     """No group exists at a path of a store."""
+
+    _words = "No group found in store {!r} at path {!r}"
 
 
 class ContainsArrayError(BaseZarrError, FileExistsError):
     """An array exists where something else was to be created."""
 
+    _words = "An array exists in store {!r} at path {!r}"
+
 
 class ContainsGroupError(BaseZarrError, FileExistsError):
     """A group exists where something else was to be created."""
+
+    _words = "A group exists in store {!r} at path {!r}"
 
 
 class NotAGroupError(GroupNotFoundError, ContainsArrayError):

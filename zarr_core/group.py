@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar
 
 import numpy as np
 
 from zarr_core.array import create
 from zarr_core.array.array import Array
+from zarr_core.array.asynchronous import AsyncGroup, show_awaited
 from zarr_core.array.create import make_array, without
 from zarr_core.array.state import this_process
 from zarr_core.config import ArrayConfigLike
@@ -17,6 +18,8 @@ from zarr_core.errors import (
     ContainsGroupError,
     GroupNotFoundError,
     NodeNotFoundError,
+    NotAGroupError,
+    NotAnArrayError,
     warn,
     warn_ignored,
 )
@@ -48,7 +51,6 @@ from zarr_core.threads.twins import async_tuple_twin, async_twin
 D = TypeVar("D")
 
 
-@final
 class Group(Node):
     """A Zarr group.
 
@@ -62,24 +64,21 @@ class Group(Node):
     Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_consolidation",
-        "_metadata",
-        "_prefix",
-        "_shown",
-        "_travelled",
-        "store_path",
-    )
-
     def __init__(
-        self, metadata: GroupMetadata | Mapping[str, Any], store_path: StorePath | Store
+        self,
+        metadata: GroupMetadata | Mapping[str, Any] | AsyncGroup,
+        store_path: StorePath | Store | None = None,
     ) -> None:
-        if not isinstance(metadata, GroupMetadata):
-            metadata = GroupMetadata.from_dict(metadata)
+        found: Any = metadata
+        if isinstance(metadata, AsyncGroup):
+            found, store_path = metadata._sync._metadata, metadata._sync._store_path
+        if not isinstance(found, GroupMetadata):
+            found = GroupMetadata.from_dict(found)
+        if store_path is None:
+            raise TypeError("a group needs a store, or a place in one")
         place = store_path if isinstance(store_path, StorePath) else store_from(store_path)
-        self.store_path = place
-        self._metadata = metadata
+        self._store_path = place
+        self._metadata: GroupMetadata = found
         self._consolidation: Consolidation | None = None
         # Path of this group below the one that has the consolidated metadata, with a final slash.
         self._prefix = ""
@@ -177,7 +176,7 @@ class Group(Node):
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._check_writable()
         new = update_node(
-            self.store_path,
+            self._store_path,
             self._metadata,
             lambda old: old.update_attributes(change(dict(old.attributes))),
         )
@@ -200,7 +199,7 @@ class Group(Node):
         """
         if self._consolidation is not None:
             self._consolidation.refresh()
-        fresh = read_group(self.store_path, self._metadata.zarr_format)
+        fresh = read_group(self._store_path, self._metadata.zarr_format)
         self._metadata = replace(fresh, consolidated_metadata=None)
         return self
 
@@ -224,23 +223,23 @@ class Group(Node):
             _name=self.name,
             _zarr_format=self._metadata.zarr_format,
             _read_only=self.read_only,
-            _store_type=type(self.store).__name__,
+            _store_type=type(self._store_path.store).__name__,
             _count_members=members,
             _count_arrays=arrays,
             _count_groups=None if members is None or arrays is None else members - arrays,
         )
 
     def _twin_lane(self) -> tuple[bool, int | None, object]:
-        return bool(self.store.high_latency), None, self
+        return bool(self._store_path.store.high_latency), None, self
 
     # --- finding members ---------------------------------------------------------------------------
 
     def _node(self, path: str, metadata: NodeMetadata) -> "Array | Group":
         """Return the handle of a node below this group."""
-        place = self.store_path.below(path)
+        place = self._store_path.below(path)
         if isinstance(metadata, ArrayMetadata):
             return self._through(path, Array(metadata, place))
-        if self._consolidation is None:
+        if self._consolidation is None or not path:
             group = Group.from_metadata(metadata, place)
         else:
             group = Group(metadata, place)
@@ -257,24 +256,25 @@ class Group(Node):
         return array
 
     def _find(self, path: str) -> NodeMetadata | None:
-        if self._consolidation is not None:
+        if self._consolidation is not None and path:
             return self._consolidation.nodes.get(self._prefix + path)
-        return read_node(self.store_path.below(path), self._metadata.zarr_format, consolidated=True)
+        return read_node(
+            self._store_path.below(path), self._metadata.zarr_format, consolidated=True
+        )
 
     def _walk(self, max_depth: int | None) -> Iterator[tuple[str, NodeMetadata]]:
         if max_depth is not None and max_depth < 0:
             raise ValueError(f"max_depth must be None or >= 0. Got {max_depth} instead")
         if self._consolidation is None:
-            return walk(self.store_path, self._metadata.zarr_format, max_depth)
+            return walk(self._store_path, self._metadata.zarr_format, max_depth)
         return self._consolidation.nodes.walk(self._prefix[:-1], max_depth)
 
     def __getitem__(self, path: str) -> "Array | Group":
         """Return the array or group at a path below; raise `KeyError` if there is none."""
-        normal = normalize_path(path)
-        metadata = self._find(normal) if normal else None
+        metadata = self._find(normalize_path(path))
         if metadata is None:
             raise KeyError(path)
-        return self._node(normal, metadata)
+        return self._node(normalize_path(path), metadata)
 
     def get(self, path: str, default: D | None = None) -> "Array | Group | D | None":
         """Return the array or group at a path below, or `default`."""
@@ -288,14 +288,20 @@ class Group(Node):
         node = self.get(path)
         if isinstance(node, Array):
             return node
-        raise ArrayNotFoundError(f"no array at {self.store_path / path}")
+        place = self._store_path / path
+        if node is None:
+            raise ArrayNotFoundError(place.store, place.path)
+        raise NotAnArrayError(place.store, place.path, "found a group")
 
     def get_group(self, path: str) -> "Group":
         """Return the group at a path below; raise `GroupNotFoundError` if there is none."""
         node = self.get(path)
         if isinstance(node, Group):
             return node
-        raise GroupNotFoundError(f"no group at {self.store_path / path}")
+        place = self._store_path / path
+        if node is None:
+            raise GroupNotFoundError(place.store, place.path)
+        raise NotAGroupError(place.store, place.path, "found an array")
 
     def __contains__(self, path: object) -> bool:
         if not isinstance(path, str):
@@ -304,15 +310,15 @@ class Group(Node):
             normal = normalize_path(path)
         except ValueError:
             return False
-        if not normal or self._consolidation is not None:
-            return bool(normal) and self._find(normal) is not None
-        return bool(find_documents(self.store_path.below(normal), self._metadata.zarr_format))
+        if self._consolidation is not None and normal:
+            return self._find(normal) is not None
+        return bool(find_documents(self._store_path.below(normal), self._metadata.zarr_format))
 
     def keys(self) -> Iterator[str]:
         """Yield the names of the members; their documents are not read."""
         if self._consolidation is not None:
             return iter(self._consolidation.nodes.children(self._prefix[:-1]))
-        return child_names(self.store_path, self._metadata.zarr_format)
+        return child_names(self._store_path, self._metadata.zarr_format)
 
     def __iter__(self) -> Iterator[str]:
         return self.keys()
@@ -325,7 +331,7 @@ class Group(Node):
         if max_depth == 0:
             return sum(1 for _ in self.keys())
         if self._consolidation is None and (max_depth is None or max_depth > 0):
-            found = walk_documents(self.store_path, self._metadata.zarr_format, max_depth)
+            found = walk_documents(self._store_path, self._metadata.zarr_format, max_depth)
             return sum(1 for _ in found)
         return sum(1 for _ in self._walk(max_depth))
 
@@ -335,7 +341,7 @@ class Group(Node):
         """Return pairs of relative path and node, of those below members too up to a depth."""
         group = self
         if not use_consolidated_for_children and self._consolidation is not None:
-            group = Group(self._metadata, self.store_path)
+            group = Group(self._metadata, self._store_path)
             group._travelled = self._travelled
         return tuple(
             (path, group._node(path, metadata)) for path, metadata in group._walk(max_depth)
@@ -345,7 +351,7 @@ class Group(Node):
         """Yield pairs of name and array."""
         for name, metadata in self._walk(0):
             if isinstance(metadata, ArrayMetadata):
-                yield name, self._through(name, Array(metadata, self.store_path.below(name)))
+                yield name, self._through(name, Array(metadata, self._store_path.below(name)))
 
     def groups(self) -> "Iterator[tuple[str, Group]]":
         """Yield pairs of name and group."""
@@ -394,12 +400,12 @@ class Group(Node):
         normal = normalize_path(name)
         if not normal:
             raise ValueError(f"invalid name {name!r}: a member's name is not empty")
-        return self.store_path / normal
+        return self._store_path / normal
 
     def _created(self, place: StorePath, metadata: NodeMetadata, *, replaced: bool) -> str:
         """Keep the consolidated copy true after a member was created; return its path."""
         path = place.path[len(self.path) :].lstrip("/")
-        if self._consolidation is not None:
+        if self._consolidation is not None and path:
             self._consolidation.created(self._prefix + path, metadata, replaced=replaced)
         return path
 
@@ -433,7 +439,7 @@ class Group(Node):
             given["compressors"] = compressor
         warn_ignored(storage_options=storage_options)
         place, zarr_format = self._place(name), self._metadata.zarr_format
-        made = make_array(place, below=self.store_path, zarr_format=zarr_format, **given)
+        made = make_array(place, below=self._store_path, zarr_format=zarr_format, **given)
         return self._through(self._created(place, made.metadata, replaced=overwrite), made)
 
     create = create_array
@@ -441,10 +447,13 @@ class Group(Node):
     def create_group(
         self, name: str, *, overwrite: bool = False, attributes: Mapping[str, Any] | None = None
     ) -> "Group":
-        """Create a group below this group; raise `ContainsGroupError` if there is one."""
-        place = self._place(name)
+        """Create a group below this group; raise `ContainsGroupError` if there is one.
+
+        `"/"` is this group itself, which may have been removed meanwhile.
+        """
+        place = self._place(name) if normalize_path(name) else self._store_path
         metadata = GroupMetadata(check_attributes(attributes or {}), self._metadata.zarr_format)
-        create_node(place, metadata, overwrite=overwrite, below=self.store_path)
+        create_node(place, metadata, overwrite=overwrite, below=self._store_path)
         node = self._node(self._created(place, metadata, replaced=overwrite), metadata)
         assert isinstance(node, Group)
         return node
@@ -460,7 +469,7 @@ class Group(Node):
             except ContainsGroupError:  # somebody else was faster
                 return self.get_group(name)
         if isinstance(node, Array):
-            raise ContainsArrayError(f"there is an array at {node.store_path}")
+            raise ContainsArrayError(node._store_path.store, node.path, "not a group")
         return node
 
     def require_groups(self, *names: str) -> "tuple[Group, ...]":
@@ -490,7 +499,7 @@ class Group(Node):
             except ContainsArrayError:  # somebody else was faster
                 node = self.get_array(name)
         if isinstance(node, Group):
-            raise TypeError(f"Incompatible object (Group) already exists at {node.store_path}")
+            raise TypeError(f"Incompatible object (Group) already exists at {node._store_path}")
         if as_shape(shape) != node.shape:
             raise TypeError(f"Incompatible shape ({node.shape} vs {as_shape(shape)})")
         if dtype is not None:
@@ -511,7 +520,7 @@ class Group(Node):
             if metadata.zarr_format != self._metadata.zarr_format:
                 raise ValueError(f"node {path!r} has another format than the group")
             self._place(path)
-        made = create_nodes(self.store_path, nodes, overwrite=overwrite)
+        made = create_nodes(self._store_path, nodes, overwrite=overwrite)
         if self._consolidation is not None and made:
             changes: list[tuple[str, NodeMetadata | None]] = []
             if overwrite:
@@ -529,7 +538,7 @@ class Group(Node):
         """Remove a member and all below it; files that belong to no node stay."""
         self._check_writable()
         normal = normalize_path(key)
-        place = self.store_path.below(normal)
+        place = self._store_path.below(normal)
         if not normal or not find_documents(place, self._metadata.zarr_format):
             raise KeyError(key)
         erase_node(place)
@@ -542,16 +551,16 @@ class Group(Node):
         old, new = normalize_path(source), normalize_path(dest)
         if not old or not new:
             raise NodeNotFoundError("the group itself cannot be moved")
-        move_node(self.store_path, old, new)
+        move_node(self._store_path, old, new)
         if self._consolidation is not None:
-            moved = read_node(self.store_path.below(new), self._metadata.zarr_format)
+            moved = read_node(self._store_path.below(new), self._metadata.zarr_format)
             self._consolidation.moved(self._prefix + old, self._prefix + new, moved)
 
     def consolidate(self) -> "Group":
         """Consolidate the metadata of all nodes below; return a group that uses it."""
         self._check_writable()
-        metadata = consolidate(self.store_path, self._metadata.zarr_format)
-        group = Group.from_metadata(metadata, self.store_path)
+        metadata = consolidate(self._store_path, self._metadata.zarr_format)
+        group = Group.from_metadata(metadata, self._store_path)
         group._travelled = self._travelled
         return group
 
@@ -602,20 +611,20 @@ class Group(Node):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
             return NotImplemented
-        return self.store_path == other.store_path and self._metadata == other._metadata
+        return self._store_path == other._store_path and self._metadata == other._metadata
 
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         made_in = None if self._travelled else this_process()
         found = self._consolidation, self._prefix
-        return _restore, (self._metadata, self.store_path, *found, made_in)
+        return _restore, (self._metadata, self._store_path, *found, made_in)
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
-        return "zarr_core.Group", str(self.store_path), repr(self._metadata.to_dict())
+        return "zarr_core.Group", str(self._store_path), repr(self._metadata.to_dict())
 
     def __repr__(self) -> str:
-        return f"<Group {self.store_path}>"
+        return f"<Group {self._store_path}>"
 
     def _repr_html_(self) -> str:
         return self.info._repr_html_()
@@ -661,6 +670,9 @@ class Group(Node):
     zeros_like_async = async_twin(zeros_like)
     ones_like_async = async_twin(ones_like)
     full_like_async = async_twin(full_like)
+
+
+show_awaited(AsyncGroup, Group)
 
 
 def _restore(

@@ -6,19 +6,25 @@ same method in a worker thread. An `Array` does no I/O until it is indexed or ch
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from operator import index as to_index
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.array.asynchronous import AsyncArray
+from zarr_core.array.asynchronous import (
+    AsyncArray,
+    AsyncBlockIndex,
+    AsyncOIndex,
+    AsyncVIndex,
+    show_awaited,
+)
 from zarr_core.array.batch import Batch
 from zarr_core.array.chunk_parts import ChunkPart, chunk_parts, count_stored
 from zarr_core.array.handle import Handle
 from zarr_core.array.many import awaited
 from zarr_core.array.resizing import append, resize
 from zarr_core.array.state import this_process
-from zarr_core.array.views import Indexable
+from zarr_core.array.views import BlockIndex, Indexable, OIndex, VIndex
 from zarr_core.chunks import loop
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.errors import ArrayIndexError
@@ -49,7 +55,6 @@ from zarr_core.threads.twins import async_twin
 NDArray: TypeAlias = npt.NDArray[Any]
 
 
-@final
 class Array(Indexable, Handle):
     """A Zarr array.
 
@@ -64,8 +69,6 @@ class Array(Indexable, Handle):
 
     Usually made by `create_array`, `open_array` and the like. This constructor does no I/O.
     """
-
-    __slots__ = ()
 
     @staticmethod
     def open(
@@ -89,12 +92,12 @@ class Array(Indexable, Handle):
 
     def refresh(self) -> "Array":
         """Read the metadata again, for a node that others may have changed; return this array."""
-        self._shared.metadata = read_array(self.store_path, self.metadata.zarr_format)
+        self._shared.metadata = read_array(self._store_path, self.metadata.zarr_format)
         return self
 
     def with_config(self, config: ArrayConfigLike) -> "Array":
         """Return a handle with other options; it shares this one's metadata, now and later."""
-        other = Array(self.metadata, self.store_path, array_config(config, self._config))
+        other = Array(self.metadata, self._store_path, array_config(config, self._config))
         other._shared = self._shared
         return other
 
@@ -126,7 +129,7 @@ class Array(Indexable, Handle):
         return ArrayInfo.of(self, self._nchunks_initialized(), self.nbytes_stored())
 
     def _nchunks_initialized(self) -> int:
-        return count_stored(self.store_path, self.metadata)
+        return count_stored(self._store_path, self.metadata)
 
     @property
     def nchunks_initialized(self) -> int:
@@ -135,7 +138,7 @@ class Array(Indexable, Handle):
 
     def nbytes_stored(self) -> int:
         """Return the size in bytes of everything stored for the array."""
-        return self.store.getsize_prefix(self.path)
+        return self._store_path.store.getsize_prefix(self.path)
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -476,7 +479,7 @@ class Array(Indexable, Handle):
         """Return the stored bytes of one chunk, or None when it is not stored."""
         at, key = self._chunk_key(coords)
         with self._current().space.noting(at):
-            data = self.store.get(key)
+            data = self._store_path.store.get(key)
         return None if data is None else bytes(data)
 
     def delete_chunk(self, coords: Sequence[int]) -> None:
@@ -484,7 +487,7 @@ class Array(Indexable, Handle):
         self._check_writable()
         at, key = self._chunk_key(coords)
         with self._current().space.noting(at):
-            delete_keys(self.store, [key])
+            delete_keys(self._store_path.store, [key])
 
     # --- as a Python object ------------------------------------------------------------------------
 
@@ -492,7 +495,7 @@ class Array(Indexable, Handle):
         if not isinstance(other, Array):
             return NotImplemented
         return (
-            self.store_path == other.store_path
+            self._store_path == other._store_path
             and self.metadata == other.metadata
             and self._config == other._config
         )
@@ -502,18 +505,18 @@ class Array(Indexable, Handle):
     def __reduce__(self) -> tuple[Any, ...]:
         shared = self._shared
         made_in = None if shared.travelled else this_process()
-        return _restore, (self.metadata, self.store_path, self._config, shared.on_change, made_in)
+        return _restore, (self.metadata, self._store_path, self._config, shared.on_change, made_in)
 
     def __dask_tokenize__(self) -> Hashable:
         return (
             "zarr_core.Array",
-            str(self.store_path),
+            str(self._store_path),
             repr(self.metadata.to_dict()),
             repr(self._config),
         )
 
     def __repr__(self) -> str:
-        return f"<Array {self.store_path} shape={self.shape} dtype={shown_type(self.metadata)}>"
+        return f"<Array {self._store_path} shape={self.shape} dtype={shown_type(self.metadata)}>"
 
     # --- twins: each awaits the method of its name in a worker thread ----------------------------------
 
@@ -549,6 +552,15 @@ class Array(Indexable, Handle):
     write_chunk_async = async_twin(write_chunk, snapshot="value")
     read_encoded_chunk_async = async_twin(read_encoded_chunk, private=True)
     delete_chunk_async = async_twin(delete_chunk)
+
+
+for _awaited, _kind in (
+    (AsyncArray, Array),
+    (AsyncOIndex, OIndex),
+    (AsyncVIndex, VIndex),
+    (AsyncBlockIndex, BlockIndex),
+):
+    show_awaited(_awaited, _kind)
 
 
 def _restore(

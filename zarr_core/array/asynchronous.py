@@ -1,11 +1,13 @@
 """`AsyncArray` and `AsyncGroup`: what programs for zarr-python await, under the names it has there.
 
 `await AsyncArray(array).getitem(...)` is `await array.getitem_async(...)`. New programs need neither.
+Their methods are made from those of `Array` and `Group` by `show_awaited`, once these exist.
 """
 
+import inspect
 from collections.abc import AsyncIterator, Callable
-from functools import partial
-from typing import Any, final
+from functools import wraps
+from typing import Any, ClassVar
 
 ITERATORS = frozenset(
     {
@@ -24,20 +26,18 @@ ITERATORS = frozenset(
 
 
 class _Awaited:
-    """Shows the twins of an object without `_async` in their names, and everything else as it is."""
+    """Holds an object of `kind`, and shows the twins of its methods without `_async` in their names."""
 
-    __slots__ = ("__weakref__", "_sync")
+    kind: ClassVar[type]
+    _sync: Any
 
-    def __init__(self, sync: Any) -> None:
-        self._sync = sync
+    def __init__(self, metadata: Any, *args: Any, **kwargs: Any) -> None:
+        of = metadata
+        self._sync = of if isinstance(of, self.kind) else self.kind(of, *args, **kwargs)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        twin = getattr(self._sync, f"{name}_async", None)
-        if twin is None:
-            return getattr(self._sync, name)
-        return partial(_iterate if name in ITERATORS else _call, twin)
+    def __class_getitem__(cls, _: object) -> type:
+        """Return the class: zarr-python's is generic in its metadata."""
+        return cls
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._sync == other._sync
@@ -51,65 +51,126 @@ class _Awaited:
         return repr(self._sync).replace("<", "<Async", 1)
 
 
-@final
-class AsyncIndex(_Awaited):
-    """`oindex`, `vindex` or `blocks` of an `AsyncArray`: with `await .getitem(selection)`."""
-
-    __slots__ = ()
+class AsyncOIndex(_Awaited):
+    """`oindex` of an `AsyncArray`: with `await .getitem(selection)`."""
 
 
-@final
+class AsyncVIndex(_Awaited):
+    """`vindex` of an `AsyncArray`: with `await .getitem(selection)`."""
+
+
+class AsyncBlockIndex(_Awaited):
+    """`blocks` of an `AsyncArray`: with `await .getitem(selection)`."""
+
+
 class AsyncArray(_Awaited):
-    """An array whose methods are awaited; see `Array`."""
+    """An array whose methods are awaited; see `Array`.
 
-    __slots__ = ()
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """User attributes."""
-        return dict(self._sync.attrs)
-
-    @property
-    def oindex(self) -> AsyncIndex:
-        """Orthogonal indexing."""
-        return AsyncIndex(self._sync.oindex)
-
-    @property
-    def vindex(self) -> AsyncIndex:
-        """Pointwise indexing."""
-        return AsyncIndex(self._sync.vindex)
-
-    @property
-    def blocks(self) -> AsyncIndex:
-        """Indexing of whole chunks."""
-        return AsyncIndex(self._sync.blocks)
+    Made from an `Array`, or from what an `Array` is made from: its metadata and its place.
+    """
 
 
-@final
 class AsyncGroup(_Awaited):
-    """A group whose methods are awaited, or iterated with `async for`; see `Group`."""
+    """A group whose methods are awaited, or iterated with `async for`; see `Group`.
 
-    __slots__ = ()
+    Made from a `Group`, or from what a `Group` is made from: its metadata and its place.
+    """
 
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """User attributes."""
-        return dict(self._sync.attrs)
+
+def show_awaited(awaited: type[_Awaited], kind: type) -> None:
+    """Give a class above what the public names of `kind` mean there.
+
+    A method that has a twin is awaited; whatever else there is stays as it is.
+    """
+    awaited.kind = kind
+    for name in dir(kind):
+        if name.startswith("_"):
+            continue
+        found = inspect.getattr_static(kind, name)
+        plain = name.removesuffix("_async")
+        if isinstance(found, property):
+            if not hasattr(kind, f"{name}_async"):
+                setattr(awaited, name, _property(name, found))
+        elif plain != name:
+            setattr(awaited, plain, _method(plain, found))
+        elif not hasattr(kind, f"{name}_async"):
+            setattr(awaited, name, _method(name, found))
+
+
+def _property(name: str, found: property) -> property:
+    def get(self: _Awaited) -> Any:
+        value = getattr(self._sync, name)
+        return dict(value) if name == "attrs" else _wrapped(value)
+
+    return property(get, doc=found.__doc__)
+
+
+def _method(name: str, found: Any) -> Any:
+    """Return a method that calls one of the object, or a static method that calls a static one."""
+    if isinstance(found, staticmethod):
+        return staticmethod(_calling(name, found.__func__))
+    if not callable(found):
+        return found
+
+    through = _calling(name, found)
+    if inspect.isasyncgenfunction(through):
+
+        @wraps(found)
+        async def iterate(self: _Awaited, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            async for item in through(self._sync, *args, **kwargs):
+                yield item
+
+        return _named(iterate, name)
+    if inspect.iscoroutinefunction(through):
+
+        @wraps(found)
+        async def call(self: _Awaited, *args: Any, **kwargs: Any) -> Any:
+            return await through(self._sync, *args, **kwargs)
+
+        return _named(call, name)
+
+    @wraps(found)
+    def forward(self: _Awaited, *args: Any, **kwargs: Any) -> Any:
+        return through(self._sync, *args, **kwargs)
+
+    return _named(forward, name)
+
+
+def _calling(name: str, function: Callable[..., Any]) -> Any:
+    """Return a function that gives what `function` gives, as what can be awaited again."""
+    if name in ITERATORS:
+
+        @wraps(function)
+        async def iterate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            for item in await function(*args, **kwargs):
+                yield _wrapped(item)
+
+        return _named(iterate, name)
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return _wrapped(await function(*args, **kwargs))
+
+        return _named(call, name)
+
+    @wraps(function)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return _wrapped(function(*args, **kwargs))
+
+    return _named(forward, name)
+
+
+def _named(function: Any, name: str) -> Any:
+    function.__name__ = name
+    return function
 
 
 def _wrapped(result: Any) -> Any:
-    """Return arrays and groups as what can be awaited again, alone or in a tuple."""
+    """Return arrays, groups and views as what can be awaited again, alone or in a tuple."""
     if type(result) is tuple:
         return tuple(map(_wrapped, result))
-    if hasattr(result, "create_group"):
-        return AsyncGroup(result)
-    return AsyncArray(result) if hasattr(result, "oindex") else result
-
-
-async def _call(twin: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return _wrapped(await twin(*args, **kwargs))
-
-
-async def _iterate(twin: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-    for item in await twin(*args, **kwargs):
-        yield _wrapped(item)
+    for awaited in (AsyncArray, AsyncGroup, AsyncOIndex, AsyncVIndex, AsyncBlockIndex):
+        if isinstance(result, getattr(awaited, "kind", ())):
+            return awaited(result)
+    return result

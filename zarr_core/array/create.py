@@ -453,7 +453,7 @@ def _as_dict(codec: Any) -> Any:
     )
 
 
-def array(data: npt.ArrayLike, **kwargs: Any) -> Array:
+def array(data: npt.ArrayLike | AsyncArray, **kwargs: Any) -> Array:
     """Create an array filled with data; other parameters are those of `create`."""
     if isinstance(data, AsyncArray):
         data = data._sync

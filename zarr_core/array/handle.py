@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from zarr_core.array.asynchronous import AsyncArray
 from zarr_core.array.state import SharedMetadata, State, make_state
 from zarr_core.chunks import loop
 from zarr_core.codecs import codecs_from_configs
@@ -27,21 +28,25 @@ from zarr_core.threads.calls import timeout
 class Handle(Node):
     """What is known of an array, and how its chunks are read and written; see `Array`."""
 
-    __slots__ = ("__weakref__", "_batch", "_config", "_shared", "_state", "store_path")
-
     def __init__(
         self,
-        metadata: ArrayMetadata | Mapping[str, Any],
-        store_path: StorePath | Store,
+        metadata: ArrayMetadata | Mapping[str, Any] | AsyncArray,
+        store_path: StorePath | Store | None = None,
         config: ArrayConfigLike | None = None,
     ) -> None:
-        if not isinstance(metadata, ArrayMetadata):
-            metadata = ArrayMetadata.from_dict(metadata)
-        self.store_path = (
+        found: Any = metadata
+        if isinstance(metadata, AsyncArray):
+            of = metadata._sync
+            found, store_path, config = of.metadata, of._store_path, config or of.config
+        if not isinstance(found, ArrayMetadata):
+            found = ArrayMetadata.from_dict(found)
+        if store_path is None:
+            raise TypeError("an array needs a store, or a place in one")
+        self._store_path = (
             store_path if isinstance(store_path, StorePath) else store_from(store_path)
         )
         self._config = array_config(config)
-        self._shared = SharedMetadata(metadata)
+        self._shared = SharedMetadata(found)
         self._state: State | None = None
         self._batch: Any = None
         """A `Batch` that this handle reads and writes through."""
@@ -54,7 +59,7 @@ class Handle(Node):
         metadata = self._shared.metadata
         if state is None or state.metadata is not metadata:
             state = make_state(
-                self.store_path, metadata, self._config, travelled=self._shared.travelled
+                self._store_path, metadata, self._config, travelled=self._shared.travelled
             )
             if self._batch is not None:
                 state = state._replace(one_chunk=None)  # the short way does not look at the batch
@@ -69,7 +74,7 @@ class Handle(Node):
     def _update(self, change: Callable[[ArrayMetadata], ArrayMetadata]) -> ArrayMetadata:
         """Store changed metadata; return what was stored."""
         self._check_writable()
-        metadata = update_node(self.store_path, self.metadata, change)
+        metadata = update_node(self._store_path, self.metadata, change)
         self._publish(metadata)
         return metadata
 
@@ -86,7 +91,7 @@ class Handle(Node):
             self._batch.flush()
 
     def _twin_lane(self) -> tuple[bool, int | None, object]:
-        return bool(self.store.high_latency), self._config.async_limit, self._shared
+        return bool(self._store_path.store.high_latency), self._config.async_limit, self._shared
 
     # --- the chunks of a selection -----------------------------------------------------------------
 
@@ -267,7 +272,7 @@ class Handle(Node):
 
     def _codecs(self) -> tuple[Any, ...]:
         """Return the codecs of chunks: of the inner ones when the array is sharded."""
-        codecs = codecs_from_configs(self.metadata.codecs)
+        codecs = codecs_from_configs(self.metadata.chain)
         if self.metadata.sharding is not None:
             return codecs[0].codecs  # type: ignore[attr-defined, no-any-return]
         return codecs

@@ -50,7 +50,7 @@ def _resized(array: Handle, metadata: ArrayMetadata, shape: Sequence[int]) -> Ar
     """Return metadata with another shape; raise if codecs do not take the chunks that it adds."""
     new = metadata.update_shape(shape)
     if new.chunk_grid.chunk_shape is None and new.chunk_grid.nchunks:
-        space = make_state(array.store_path, new, array.config).space
+        space = make_state(array._store_path, new, array.config).space
         space.chain_for(tuple(n - 1 for n in new.chunk_grid.counts))
     return new
 
@@ -61,15 +61,15 @@ def _cut(array: Handle, old: ArrayMetadata, new: ArrayMetadata) -> None:
         return
     before, after = old.chunk_grid, new.chunk_grid
     outside, cut = [], []
-    for key, coords in stored_chunks(array.store_path, old):
+    for key, coords in stored_chunks(array._store_path, old):
         if not all(k < n for k, n in zip(coords, after.counts, strict=True)):
             outside.append(key)
         elif all(k < n for k, n in zip(coords, before.counts, strict=True)):
             region = before.region(coords)
             if any(part.stop > n for part, n in zip(region, new.shape, strict=True)):
                 cut.append(region)
-    delete_keys(array.store, outside)
-    space = make_state(array.store_path, old, array.config).space
+    delete_keys(array._store_path.store, outside)
+    space = make_state(array._store_path, old, array.config).space
 
     def fill_outside(region: tuple[slice, ...]) -> None:
         rest = [range(part.start, part.stop) for part in region]

@@ -52,19 +52,19 @@ def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> Co
     else:
         check_memory("a chunk", tuple(sharding.configuration["chunk_shape"]), metadata.dtype)
     spec = ChunkSpec(shape, metadata.data_type, metadata.dtype, fill)
-    if any(codec.name == "sharding_indexed" for codec in metadata.codecs):
-        codecs = codecs_from_configs(metadata.codecs)
+    if any(codec.name == "sharding_indexed" for codec in metadata.chain):
+        codecs = codecs_from_configs(metadata.chain)
         return CodecChain(
             [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
         )
     # Chains do not change, and the arrays of a hierarchy have few different ones.
     value = fill.tobytes() if isinstance(fill, np.generic) else fill
     limit = variable_limit() if metadata.data_type.is_variable else 0
-    codecs_text = repr(metadata.codecs)
+    codecs_text = repr(metadata.chain)
     key = (registered_codecs(), codecs_text, metadata.data_type, shape, value, limit)
     chain = _chains.get(key)
     if chain is None:
-        chain = CodecChain(codecs_from_configs(metadata.codecs), spec)
+        chain = CodecChain(codecs_from_configs(metadata.chain), spec)
         if len(_chains) >= MAX_CHAINS:
             _chains.clear()
         _chains[key] = chain

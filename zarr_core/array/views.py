@@ -1,6 +1,5 @@
 """`array.oindex`, `array.vindex` and `array.blocks`: other meanings of what is in the brackets."""
 
-from collections.abc import Callable
 from typing import Any, final
 
 from zarr_core.array.many import awaited
@@ -11,20 +10,16 @@ from zarr_core.metadata.chunk_grids import ChunkGrid
 from zarr_core.threads.twins import Read, async_twin
 
 
-@final
 class IndexView:
-    """An array, indexed in one of three ways.
+    """An array, indexed in one of three ways; see the subclasses."""
 
-    `oindex` selects in every dimension on its own, `vindex` points (index arrays for all
-    dimensions), `blocks` whole chunks: `array.blocks[0, 1]` is the data of one. The first two also
-    take a mask of the array's shape.
-    """
+    __slots__ = ("__weakref__", "array")
 
-    __slots__ = ("__weakref__", "_make_plan", "array")
+    _make_plan: Any
+    """Makes the plan of a selection in a chunk grid."""
 
-    def __init__(self, array: Any, make_plan: Callable[[Any, ChunkGrid], Plan]) -> None:
+    def __init__(self, array: Any) -> None:
         self.array = array  # an `Array`, which is made of this
-        self._make_plan = make_plan
 
     def __getitem__(self, selection: Any) -> Any:
         return self.array._get(self._make_plan, selection)
@@ -51,25 +46,49 @@ def _pointwise(selection: Any, grid: ChunkGrid) -> Plan:
     return (plan_mask if is_mask(selection, grid.shape) else plan_coordinates)(selection, grid)
 
 
+@final
+class OIndex(IndexView):
+    """Selects in every dimension on its own, or takes a mask of the array's shape."""
+
+    __slots__ = ()
+    _make_plan = staticmethod(_orthogonal)
+
+
+@final
+class VIndex(IndexView):
+    """Selects points, by index arrays for all dimensions or by a mask of the array's shape."""
+
+    __slots__ = ()
+    _make_plan = staticmethod(_pointwise)
+
+
+@final
+class BlockIndex(IndexView):
+    """Selects whole chunks: `array.blocks[0, 1]` is the data of one."""
+
+    __slots__ = ()
+    _make_plan = staticmethod(plan_blocks)
+
+
 class Indexable:
     """`oindex`, `vindex` and `blocks`."""
 
     __slots__ = ()
 
     @property
-    def oindex(self) -> IndexView:
+    def oindex(self) -> OIndex:
         """Orthogonal indexing."""
-        return IndexView(self._indexed(), _orthogonal)
+        return OIndex(self._indexed())
 
     @property
-    def vindex(self) -> IndexView:
+    def vindex(self) -> VIndex:
         """Pointwise indexing."""
-        return IndexView(self._indexed(), _pointwise)
+        return VIndex(self._indexed())
 
     @property
-    def blocks(self) -> IndexView:
+    def blocks(self) -> BlockIndex:
         """Indexing by whole chunks."""
-        return IndexView(self._indexed(), plan_blocks)
+        return BlockIndex(self._indexed())
 
     def _indexed(self) -> Any:
         return self

@@ -22,6 +22,7 @@ from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.codecs.zstd import ZstdCodec
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
+from zarr_core.metadata.array import _codec_objects
 from zarr_core.metadata.documents import NamedConfig
 
 ENTRY_POINTS = "zarr_core.codecs"
@@ -163,6 +164,16 @@ def codecs_from_configs(configs: Iterable[NamedConfig]) -> tuple[Codec, ...]:
             # In format 2 a compressor may be one for arrays; then it is the last filter.
             return (*before, V2FilterCodec((*filters.filters, compressor.config)))
     return tuple(codecs)
+
+
+def _object_of(config: NamedConfig) -> Any:
+    try:
+        return codec_from_dict(config)
+    except (UnknownCodecError, MetadataValidationError):
+        return config
+
+
+_codec_objects.append(_object_of)
 
 
 def codec_from_numcodecs(codec: Any) -> Codec:

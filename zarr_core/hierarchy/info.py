@@ -84,7 +84,7 @@ class ArrayInfo(_Table):
     def of(cls, array: Any, initialized: int | None = None, stored: int | None = None) -> Self:
         """Return the table about an array; with counts that need I/O when they are given."""
         regular = array.metadata.chunk_grid.chunk_shape is not None
-        codecs = [codec.to_json() for codec in array.metadata.codecs]
+        codecs = [codec.to_json() for codec in array.metadata.chain]
         try:
             filters, serializer, compressors = array.filters, array.serializer, array.compressors
         except ValueError:  # a codec that is not known here is shown as it stands

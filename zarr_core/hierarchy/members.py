@@ -208,7 +208,7 @@ def create_nodes(
             made[path] = metadata
         elif path in asked:
             error = ContainsArrayError if kind == "array" else ContainsGroupError
-            raise error(f"there is a node at {places[path]} already")
+            raise error(place.store, places[path].path, "overwrite=True replaces it")
         elif kind == "array":
             raise ContainsArrayError(f"the array at {places[path]} cannot contain other nodes")
     place.store._check_writable()

@@ -6,7 +6,7 @@ from typing import Any, final
 
 from zarr_core.errors import ReadOnlyError
 from zarr_core.metadata.documents import check_attributes
-from zarr_core.storage import Store, StorePath
+from zarr_core.storage import StorePath
 from zarr_core.threads.twins import async_twin
 
 
@@ -78,20 +78,22 @@ class Attributes(MutableMapping[str, Any]):
 class Node:
     """What arrays and groups have in common."""
 
-    __slots__ = ()
-
-    store_path: StorePath
-    """Where the node is."""
+    _store_path: StorePath
 
     @property
-    def store(self) -> Store:
-        """The store that holds the node."""
-        return self.store_path.store
+    def store_path(self) -> StorePath:
+        """Where the node is."""
+        return self._store_path
+
+    @property
+    def store(self) -> Any:
+        """The store that holds the node: the very one that was given, also of another library."""
+        return self._store_path.store.shown()
 
     @property
     def path(self) -> str:
         """Path of the node in its store; `""` is the root."""
-        return self.store_path.path
+        return self._store_path.path
 
     @property
     def name(self) -> str:
@@ -106,10 +108,10 @@ class Node:
     @property
     def read_only(self) -> bool:
         """Whether changing anything raises `ReadOnlyError`."""
-        return self.store_path.read_only
+        return self._store_path.read_only
 
     def _check_writable(self) -> None:
-        if self.store_path.store.read_only:
+        if self._store_path.store.read_only:
             raise ReadOnlyError(f"{self!r} is read-only")
 
     @property

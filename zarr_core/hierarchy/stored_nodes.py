@@ -157,8 +157,8 @@ def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> Array
     if isinstance(metadata, ArrayMetadata):
         return metadata
     if metadata is None:
-        raise ArrayNotFoundError(f"no array at {place}: found nothing")
-    raise NotAnArrayError(f"no array at {place}: found a group")
+        raise ArrayNotFoundError(place.store, place.path)
+    raise NotAnArrayError(place.store, place.path, "found a group")
 
 
 def read_group(
@@ -169,8 +169,8 @@ def read_group(
     if isinstance(metadata, GroupMetadata):
         return metadata
     if metadata is None:
-        raise GroupNotFoundError(f"no group at {place}: found nothing")
-    raise NotAGroupError(f"no group at {place}: found an array")
+        raise GroupNotFoundError(place.store, place.path)
+    raise NotAGroupError(place.store, place.path, "found an array")
 
 
 def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = True) -> None:
@@ -298,7 +298,7 @@ def is_below(node: Any, place: StorePath) -> bool:
 
 def _place_of(source: Any) -> StorePath | None:
     """Return where an array is stored, if it is a Zarr array (ours, awaited, or zarr-python's)."""
-    found = getattr(source, "store_path", None)
+    found = getattr(source, "_store_path", None) or getattr(source, "store_path", None)
     if isinstance(found, StorePath) or found is None:
         return found
     try:
@@ -327,9 +327,7 @@ def check_absent(place: StorePath) -> None:
         except MetadataValidationError:
             kind = "array"
     error = ContainsArrayError if kind == "array" else ContainsGroupError
-    raise error(
-        f"there is an {kind} at {place}" if kind == "array" else f"there is a group at {place}"
-    )
+    raise error(place.store, place.path, "overwrite=True replaces it")
 
 
 def missing_ancestors(

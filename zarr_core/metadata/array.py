@@ -44,11 +44,16 @@ from zarr_core.metadata.documents import (
     make_v2_codecs,
     named,
     names_in,
+    plain_json,
     required,
     shape_of,
     v2_codecs_in,
     without_empty_chunks,
 )
+
+_codec_objects: list[Callable[[NamedConfig], Any]] = [lambda config: config]
+"""The last one makes the objects in `ArrayMetadata.codecs`; `zarr_core.codecs`, which is above this
+package, adds it."""
 
 _V3_FIELDS = frozenset(
     (
@@ -75,8 +80,8 @@ class ArrayMetadata:
     chunk_key_encoding: ChunkKeyEncoding
     fill_value: Any
     """A NumPy scalar, str or bytes; None only in format 2, where it means undefined."""
-    codecs: tuple[NamedConfig, ...]
-    """The chain in encoding order; for format 2 made from `order`, `filters` and `compressor`."""
+    chain: tuple[NamedConfig, ...]
+    """The codecs in encoding order; for format 2 made from `order`, `filters` and `compressor`."""
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     names: tuple[str | None, ...] | None = None
     extra_fields: Mapping[str, JSON] = field(default_factory=dict)
@@ -108,6 +113,11 @@ class ArrayMetadata:
         return self.names
 
     @property
+    def codecs(self) -> tuple[Any, ...]:
+        """The codecs in encoding order as objects; what is not known here as its `NamedConfig`."""
+        return tuple(map(_codec_objects[-1], self.chain))
+
+    @property
     def dimension_separator(self) -> Literal["/", "."]:
         """What stands between the numbers of a chunk key."""
         return self.chunk_key_encoding.separator
@@ -120,8 +130,8 @@ class ArrayMetadata:
     @property
     def sharding(self) -> NamedConfig | None:
         """The sharding codec when it is the only codec, so that shards and chunks have shapes."""
-        if len(self.codecs) == 1 and self.codecs[0].name == "sharding_indexed":
-            return self.codecs[0]
+        if len(self.chain) == 1 and self.chain[0].name == "sharding_indexed":
+            return self.chain[0]
         return None
 
     @property
@@ -175,7 +185,7 @@ class ArrayMetadata:
             "chunk_grid": self.chunk_grid.to_json(),
             "chunk_key_encoding": self.chunk_key_encoding.to_json(),
             "fill_value": self.data_type.fill_to_json(self.fill_value, 3),
-            "codecs": [codec.to_json() for codec in self.codecs],
+            "codecs": [codec.to_json() for codec in self.chain],
             "attributes": dict(self.attributes),
             "storage_transformers": [],
         }
@@ -218,6 +228,7 @@ class ArrayMetadata:
     @classmethod
     def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "ArrayMetadata":
         """Return the metadata of an array document; in format 2 `attributes` may be part of it."""
+        data = plain_json(data, document)
         if data.get("zarr_format") == 2:
             rest = {key: value for key, value in data.items() if key != "attributes"}
             return parse_array_v2(rest, data.get("attributes"), document)
@@ -250,7 +261,7 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
         chunk_grid=grid,
         chunk_key_encoding=keys,
         fill_value=fill_value,
-        codecs=codecs_in(data, len(shape), document),
+        chain=codecs_in(data, len(shape), document),
         attributes=attributes_in(data.get("attributes"), document),
         names=names_in(data.get("dimension_names"), len(shape), document),
         extra_fields=extra_fields_in(data, _V3_FIELDS, document),
@@ -326,7 +337,7 @@ def parse_array_v2(data: Mapping[str, JSON], attributes: JSON, document: object)
         chunk_grid=grid,
         chunk_key_encoding=keys,
         fill_value=fill_value,
-        codecs=make_v2_codecs(order, len(shape), filters, compressor),
+        chain=make_v2_codecs(order, len(shape), filters, compressor),
         attributes=attributes_in(attributes, f"{document}, {V2_ATTRIBUTES}"),
         extra_fields={}
         if data.keys() <= _V2_FIELDS

@@ -170,6 +170,12 @@ def dump_json(value: Mapping[str, JSON], document: object) -> bytes:
     return _dump(value, document, config.get("json_indent")).encode()
 
 
+def plain_json(value: Mapping[str, JSON], document: object) -> dict[str, JSON]:
+    """Return a document as it comes back from a store: lists for tuples, numbers for NumPy's."""
+    found: dict[str, JSON] = json.loads(_dump(value, document, None))
+    return found
+
+
 def dump_line(value: Mapping[str, JSON], document: object) -> str:
     """Return JSON text without a line break."""
     return _dump(value, document, None)

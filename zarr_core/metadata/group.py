@@ -26,6 +26,7 @@ from zarr_core.metadata.documents import (
     dump_json,
     dump_line,
     extra_fields_in,
+    plain_json,
 )
 
 _GROUP_FIELDS = frozenset({"zarr_format", "node_type", "attributes", "consolidated_metadata"})
@@ -260,6 +261,7 @@ class GroupMetadata:
     @classmethod
     def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "GroupMetadata":
         """Return the metadata of a group document; in format 2 `attributes` may be part of it."""
+        data = plain_json(data, document)
         if data.get("zarr_format") == 2:
             rest = {key: value for key, value in data.items() if key != "attributes"}
             return parse_group_v2(rest, data.get("attributes"), None, document)

@@ -230,6 +230,10 @@ class FromZarrStore(Store):
             return type(self)(self.store, read_only=read_only)
         return type(self)(self.store.with_read_only(False))
 
+    def shown(self) -> Any:
+        """Return the store of zarr-python."""
+        return self.store
+
     def lock_key(self, key: str) -> Hashable:
         """Return the identity of the place, as far as the store of zarr-python tells it."""
         root = getattr(self.store, "root", None)

@@ -465,6 +465,10 @@ class Store(ABC):
         """Return the absolute identity of a stored key, the same through every handle."""
         return (id(self), key)
 
+    def shown(self) -> Any:
+        """Return what `node.store` gives: this store, or that of another library which it asks."""
+        return self
+
     def close(self) -> None:
         """Release what this object itself opened."""
 

@@ -127,7 +127,7 @@ class FsspecStore(Store):
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | os.PathLike[str],
         storage_options: dict[str, Any] | None = None,
         read_only: bool = False,
         allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
@@ -141,6 +141,7 @@ class FsspecStore(Store):
         from fsspec.config import conf
         from fsspec.core import url_to_fs
 
+        url = os.fspath(url)
         options = dict(storage_options or {})
         if url.startswith(_S3_URLS) and "config_kwargs" not in {**conf.get("s3", {}), **options}:
             options["config_kwargs"] = {

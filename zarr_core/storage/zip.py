@@ -50,7 +50,8 @@ class ZipStore(Store):
     interpreter exits; until then they are seen through this store only. For a file object, that
     moment replaces its contents and is not safe against being killed. Of two stores that change one
     file the second to be closed raises `StoreError`. After `close` the store opens the file again
-    when it is used. Only stores that read can be pickled.
+    when it is used. A pickled store reads; one with changes that are not in the file yet cannot be
+    pickled. A file that does not exist is an error at the first use of a store that reads.
     """
 
     supports_conditional_writes = True
@@ -79,17 +80,15 @@ class ZipStore(Store):
     def __reduce__(self) -> tuple[Any, ...]:
         if not isinstance(self.path, Path):
             raise TypeError(f"{self} cannot be pickled: it is an open file object")
-        if not self._read_only or self._session.dirty:
-            raise TypeError(
-                f"{self} cannot be pickled while it writes: close it, and open it to read"
-            )
+        if self._session.dirty:
+            raise TypeError(f"{self} cannot be pickled before what it has written is in the file")
         return _unpickle_zip, (type(self), str(self.path), self.max_value_bytes)
 
     @property
-    def path(self) -> Path | IO[bytes]:
-        """The archive: its path, or the file object."""
+    def path(self) -> Path | None:
+        """The path of the archive; None of a file object."""
         target = self._session.target
-        return Path(target) if isinstance(target, str) else target
+        return Path(target) if isinstance(target, str) else None
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -218,7 +217,7 @@ class ZipStore(Store):
         if not read_only and self.mode == "r":
             options: dict[str, Any] = {"compression": self.compression}
             options |= {"allowZip64": self.allowZip64, "max_value_bytes": self.max_value_bytes}
-            return type(self)(self.path, mode="a", **options)
+            return type(self)(self._session.target, mode="a", **options)
         view = copy.copy(self)
         view._read_only = read_only
         return view
@@ -236,17 +235,18 @@ class ZipStore(Store):
         """Return the identity of the archive, and the key."""
         if isinstance(self.path, Path):
             return ("zip", os.path.realpath(self.path), key)
-        return ("zip", id(self.path), key)
+        return ("zip", id(self._session.target), key)
 
     def __str__(self) -> str:
         if isinstance(self.path, Path):
             return f"zip://{self.path.as_posix()}"
-        return f"zip://<{type(self.path).__name__} at {id(self.path):#x}>"
+        target = self._session.target
+        return f"zip://<{type(target).__name__} at {id(target):#x}>"
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, ZipStore)
-            and self.path == other.path
+            and self._session.target == other._session.target
             and self._read_only == other._read_only
         )
 

@@ -20,6 +20,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import pairwise
 from typing import IO, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, final
 
@@ -360,7 +361,8 @@ class Session:
         if self.dirty:
             self._values = {}
         else:
-            self.values()
+            with suppress(FileNotFoundError):  # which is an error once something is read
+                self.values()
 
     def _identify(self) -> _Identity | None:
         return _Identity.of(self.target) if isinstance(self.target, str) else None
