@@ -343,7 +343,7 @@ class TestAdapterOverSlowStore(ZarrStoreTests):
 
 def test_the_store_of_a_node_is_the_one_that_was_given() -> None:
     store = zarr.storage.MemoryStore()
-    array = zarr_core.create_array(store, shape=2, dtype="i1", fill_value=7)
+    array = zarr_core.create_array(store, name="a", shape=2, dtype="i1", fill_value=7)
     assert array.store is store
     assert zarr_core.open_group(store, mode="a", path="g").store is store
-    assert zarr_core.open_array(array.store)[...].tolist() == [7, 7]
+    assert zarr_core.open_array(array.store, path="a")[...].tolist() == [7, 7]
