@@ -32,6 +32,7 @@ __all__ = [
     "config",
     "dtype",
     "errors",
+    "install_as_zarr",
     "limit",
     "on_chunk",
     "progress",
@@ -44,6 +45,17 @@ __all__ += api.__all__
 __all__ += copying.__all__
 __all__ += creation.__all__
 __all__ += many.__all__
+
+
+def install_as_zarr() -> None:
+    """Make `import zarr` mean zarr_core in this process and in those that it starts.
+
+    For programs and libraries that import zarr themselves. It comes before the first of them;
+    raises `RuntimeError` when zarr-python is imported already.
+    """
+    from zarr_core.as_zarr import install
+
+    install()
 
 
 def __getattr__(name: str) -> Any:

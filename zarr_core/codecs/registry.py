@@ -127,7 +127,7 @@ def codec_from_dict(data: str | Mapping[str, Any] | NamedConfig) -> Codec:
     Raises `UnknownCodecError` or `MetadataValidationError`.
     """
     name, configuration = _name_and_configuration(data)
-    return get_codec_class(name).from_configuration(configuration)
+    return get_codec_class(name).from_dict({"name": name, "configuration": configuration})
 
 
 def _name_and_configuration(data: Any) -> tuple[str, Mapping[str, Any]]:

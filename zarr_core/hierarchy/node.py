@@ -81,9 +81,9 @@ class Node:
     _store_path: StorePath
 
     @property
-    def store_path(self) -> StorePath:
-        """Where the node is."""
-        return self._store_path
+    def store_path(self) -> Any:
+        """Where the node is: a `StorePath`."""
+        return self._store_path.shown()
 
     @property
     def store(self) -> Any:

@@ -1,5 +1,6 @@
 """Stores of zarr-python used here, and stores from here used by zarr-python."""
 
+import asyncio
 import os
 from collections.abc import (
     AsyncIterator,
@@ -309,137 +310,147 @@ def _cut(store: Store, key: str, asked: ByteRequest | None, error: Exception) ->
 # --- our stores in zarr-python -------------------------------------------------------------------
 
 
-def ToZarrStore(store: Store) -> Any:  # noqa: N802 - used like a class; the class needs zarr
-    """Return an instance of `zarr.abc.store.Store` over one of our stores.
+class AwaitedStore:
+    """The methods of `zarr.abc.store.Store` over one of our stores, to be mixed into such a class.
 
-    Calls of slow stores run in threads, so zarr-python's event loop goes on.
+    Calls of slow stores run in threads, so the caller's event loop goes on.
     """
+
+    _core: Store
+    """Ours."""
+
+    def _buffer(self, prototype: Any, value: Value) -> Any:
+        return (prototype or self._default_prototype()).buffer.from_bytes(value)
+
+    def _default_prototype(self) -> Any:
+        raise NotImplementedError
+
+    async def _call(self, method: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.to_thread(method, *args)
+
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        return await self._call(self._get_buffer, key, prototype, byte_range)
+
+    def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+        return self._get_buffer(key, prototype, byte_range)
+
+    def _get_buffer(self, key: str, prototype: Any, byte_range: Any) -> Any:
+        asked = _from_zarr_range(byte_range)
+        try:
+            value = self._core.get(key, asked)
+        except StoreError as error:
+            value = _cut(self._core, key, asked, error)
+        return None if value is None else self._buffer(prototype, value)
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
+        requests = [Request(key, _from_zarr_range(part)) for key, part in key_ranges]
+
+        def get_all() -> Any:
+            found: Any = [None] * len(requests)
+            with closing(self._core.get_many(requests)) as results:
+                for index, whole, error in results:
+                    part = requests[index]
+                    value = whole if error is None else _cut(self._core, *part, error)
+                    found[index] = None if value is None else self._buffer(prototype, value)
+            return found
+
+        return await self._call(get_all)
+
+    async def exists(self, key: str) -> bool:
+        return bool(await self._call(self._core.exists, key))
+
+    async def getsize(self, key: str) -> int:
+        return int(await self._call(self._core.getsize, key))
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        return int(await self._call(self._core.getsize_prefix, prefix))
+
+    async def is_empty(self, prefix: str) -> bool:
+        return bool(await self._call(self._core.is_empty, prefix))
+
+    async def set(self, key: str, value: Any) -> None:
+        await self._call(self.set_sync, key, value)
+
+    def set_sync(self, key: str, value: Any) -> None:
+        self._check_writable()
+        self._core.set(key, value.to_bytes())
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        self._check_writable()
+        await self._call(self._core.set_if_not_exists, key, value.to_bytes())
+
+    async def delete(self, key: str) -> None:
+        await self._call(self.delete_sync, key)
+
+    def delete_sync(self, key: str) -> None:
+        self._check_writable()
+        self._core.delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        self._check_writable()
+        await self._call(self._core.delete_dir, prefix)
+
+    async def clear(self) -> None:
+        self._check_writable()
+        await self._call(self._core.clear)
+
+    async def list(self) -> Any:
+        for key in await self._call(lambda: tuple(self._core.list())):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> Any:
+        # here it is only a string
+        path = prefix.rpartition("/")[0]
+        for key in await self._call(lambda: tuple(self._core.list_prefix(path))):
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> Any:
+        for name in await self._call(lambda: tuple(self._core.list_dir(prefix))):
+            yield name
+
+    supports_consolidated_metadata = property(attrgetter("_core.supports_consolidated_metadata"))
+    supports_writes = property(attrgetter("_core.supports_writes"))
+    supports_deletes = property(attrgetter("_core.supports_deletes"))
+    supports_listing = property(attrgetter("_core.supports_listing"))
+
+    def __str__(self) -> str:
+        return str(self._core)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AwaitedStore) and self._core == other._core
+
+    def __hash__(self) -> int:
+        return hash(self._core)
+
+
+def ToZarrStore(store: Store) -> Any:  # noqa: N802 - used like a class; the class needs zarr
+    """Return an instance of `zarr.abc.store.Store` over one of our stores."""
     return _zarr_store_class()(store)
 
 
 @cache
 def _zarr_store_class() -> type:
-    import asyncio
-
     from zarr.abc.store import Store as ZarrStore
     from zarr.core.buffer import default_buffer_prototype
 
-    class _ToZarrStore(ZarrStore):  # type: ignore[misc] # zarr has no types here
+    class _ToZarrStore(AwaitedStore, ZarrStore):  # type: ignore[misc] # zarr has no types here
         def __init__(self, store: Store) -> None:
             super().__init__(read_only=store.read_only)
-            self.store = store
+            self._core = store
+
+        store = property(attrgetter("_core"))
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return ToZarrStore, (self.store,)
+            return ToZarrStore, (self._core,)
 
-        async def _call(self, method: Callable[..., Any], *args: Any) -> Any:
-            return await asyncio.to_thread(method, *args)
-
-        async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-            return await self._call(self._get_buffer, key, prototype, byte_range)
-
-        def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
-            return self._get_buffer(key, prototype, byte_range)
-
-        def _get_buffer(self, key: str, prototype: Any, byte_range: Any) -> Any:
-            asked = _from_zarr_range(byte_range)
-            try:
-                value = self.store.get(key, asked)
-            except StoreError as error:
-                value = _cut(self.store, key, asked, error)
-            return None if value is None else _buffer(prototype, value)
-
-        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
-            requests = [Request(key, _from_zarr_range(part)) for key, part in key_ranges]
-
-            def get_all() -> Any:
-                found: Any = [None] * len(requests)
-                with closing(self.store.get_many(requests)) as results:
-                    for index, whole, error in results:
-                        part = requests[index]
-                        value = whole if error is None else _cut(self.store, *part, error)
-                        found[index] = None if value is None else _buffer(prototype, value)
-                return found
-
-            return await self._call(get_all)
-
-        async def exists(self, key: str) -> bool:
-            return bool(await self._call(self.store.exists, key))
-
-        async def getsize(self, key: str) -> int:
-            return int(await self._call(self.store.getsize, key))
-
-        async def getsize_prefix(self, prefix: str) -> int:
-            return int(await self._call(self.store.getsize_prefix, prefix))
-
-        async def is_empty(self, prefix: str) -> bool:
-            return bool(await self._call(self.store.is_empty, prefix))
-
-        async def set(self, key: str, value: Any) -> None:
-            await self._call(self.set_sync, key, value)
-
-        def set_sync(self, key: str, value: Any) -> None:
-            self._check_writable()
-            self.store.set(key, value.to_bytes())
-
-        async def set_if_not_exists(self, key: str, value: Any) -> None:
-            self._check_writable()
-            await self._call(self.store.set_if_not_exists, key, value.to_bytes())
-
-        async def delete(self, key: str) -> None:
-            await self._call(self.delete_sync, key)
-
-        def delete_sync(self, key: str) -> None:
-            self._check_writable()
-            self.store.delete(key)
-
-        async def delete_dir(self, prefix: str) -> None:
-            self._check_writable()
-            await self._call(self.store.delete_dir, prefix)
-
-        async def clear(self) -> None:
-            self._check_writable()
-            await self._call(self.store.clear)
-
-        async def list(self) -> Any:
-            for key in await self._call(lambda: tuple(self.store.list())):
-                yield key
-
-        async def list_prefix(self, prefix: str) -> Any:
-            # here it is only a string
-            path = prefix.rpartition("/")[0]
-            for key in await self._call(lambda: tuple(self.store.list_prefix(path))):
-                if key.startswith(prefix):
-                    yield key
-
-        async def list_dir(self, prefix: str) -> Any:
-            for name in await self._call(lambda: tuple(self.store.list_dir(prefix))):
-                yield name
-
-        supports_consolidated_metadata = property(
-            attrgetter("store.supports_consolidated_metadata")
-        )
-        supports_writes = property(attrgetter("store.supports_writes"))
-        supports_deletes = property(attrgetter("store.supports_deletes"))
-        supports_listing = property(attrgetter("store.supports_listing"))
+        def _default_prototype(self) -> Any:
+            return default_buffer_prototype()
 
         def with_read_only(self, read_only: bool = False) -> Any:
-            return ToZarrStore(self.store.with_read_only(read_only))
-
-        def __str__(self) -> str:
-            return str(self.store)
+            return ToZarrStore(self._core.with_read_only(read_only))
 
         def __repr__(self) -> str:
-            return f"ToZarrStore({self.store!r})"
-
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, _ToZarrStore) and self.store == other.store
-
-        def __hash__(self) -> int:
-            return hash(self.store)
-
-    def _buffer(prototype: Any, value: Value) -> Any:
-        prototype = prototype or default_buffer_prototype()
-        return prototype.buffer.from_bytes(value)
+            return f"ToZarrStore({self._core!r})"
 
     return _ToZarrStore

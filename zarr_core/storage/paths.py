@@ -94,6 +94,10 @@ class StorePath:
         """Return whether there is no key below this path."""
         return self.store.is_empty(self.path)
 
+    def shown(self) -> Any:
+        """Return what `node.store_path` gives: this place."""
+        return self
+
     def __str__(self) -> str:
         store = str(self.store)
         return f"{store}{'' if store.endswith('/') else '/'}{self.path}" if self.path else store
@@ -211,15 +215,19 @@ def _file_store(text: str, read_only: bool, mode: AccessMode | None) -> Store:
 
 def _foreign_place(like: Any, read_only: bool) -> StorePath:
     """Return the place of an object that another library made, told by its classes' modules."""
+    place = getattr(like, "_zarr_core_place", None)
+    if place is not None:
+        found: StorePath = place()
+        return StorePath(found.store.with_read_only(True), found.path) if read_only else found
     modules = {kind.__module__ for kind in type(like).__mro__}
     if any(module.partition(".")[0] in ("obstore", "_obstore") for module in modules):
         from zarr_core.storage.object_store import ObjectStore
 
         return StorePath(ObjectStore(like, read_only=read_only))
-    if modules & {"zarr.abc.store", "zarr.storage._common"}:
+    if modules & {"zarr.abc.store", "zarr.storage._common", "zarr_core.compat.stores"}:
         from zarr_core.storage.adapters import from_zarr_store
 
-        if "zarr.abc.store" in modules:
+        if "zarr.storage._common" not in modules:
             return StorePath(from_zarr_store(like))
         return StorePath(from_zarr_store(like.store), like.path)
     raise TypeError(

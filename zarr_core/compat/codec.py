@@ -1,0 +1,232 @@
+"""Base classes for codecs that were written for zarr-python, and the way to run them here.
+
+A class made from these is a codec of the library: bound to chunks, it calls `_encode_sync` and
+`_decode_sync` where a class has them, otherwise it waits for `_encode_single` and `_decode_single`.
+"""
+
+from abc import ABCMeta
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from zarr_core.codecs import base
+from zarr_core.codecs.checks import check_size, limit_error
+from zarr_core.compat.buffer import Buffer, BufferPrototype, NDBuffer, default_buffer_prototype
+from zarr_core.compat.sync import sync
+from zarr_core.config import ArrayConfig
+from zarr_core.errors import CodecError
+from zarr_core.metadata.data_types import DataType
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What a codec knows of the chunks that it gets."""
+
+    shape: tuple[int, ...]
+    dtype: DataType
+    fill_value: Any
+    config: Any = None
+    prototype: BufferPrototype = default_buffer_prototype()  # noqa: RUF009 - is never changed
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def order(self) -> str:
+        """Memory order of results."""
+        return getattr(self.config, "order", "C")
+
+
+def _spec(shape: tuple[int, ...], data_type: DataType, fill_value: Any) -> ArraySpec:
+    return ArraySpec(shape, data_type, fill_value, ArrayConfig())
+
+
+class _Kind(ABCMeta):
+    """Makes the codecs of the library instances of the base classes below, too."""
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        own = cls.__dict__.get("core")
+        return super().__instancecheck__(value) or (own is not None and isinstance(value, own))
+
+
+class BaseCodec(metaclass=_Kind):
+    """What all three kinds have in common."""
+
+    core = base.Codec
+    is_fixed_size = False
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name in metadata documents."""
+        return str(self.to_dict().get("name", type(self).__name__))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the codec as it stands in a metadata document."""
+        fields = getattr(self, "__dataclass_fields__", {})
+        return {name: getattr(self, name) for name in fields}
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the configuration as JSON."""
+        found: Mapping[str, Any] = self.to_dict().get("configuration", {})
+        return found
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the codec for an entry of a metadata document."""
+        return cls(**data.get("configuration", {}))
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Return how many bytes become of a number of bytes."""
+        raise NotImplementedError
+
+    def resolve_metadata(self, chunk_spec: ArraySpec) -> ArraySpec:
+        """Return what becomes of the spec of a chunk when it is encoded."""
+        return chunk_spec
+
+    def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
+        """Return the codec with what it takes from the array filled in."""
+        return self
+
+    def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any) -> None:
+        """Raise if the codec does not suit an array."""
+
+    def _for(self, spec: ArraySpec) -> Self:
+        """Return the codec as it is for chunks of `spec`."""
+        codec = self.evolve_from_array_spec(spec)
+        codec.validate(shape=spec.shape, dtype=spec.dtype, chunk_grid=None)
+        return codec
+
+    def _run(self, way: str, spec: ArraySpec) -> Callable[[Any], Any]:
+        """Return a function that encodes or decodes one chunk."""
+        direct = getattr(self, f"_{way}_sync", None)
+        if direct is not None:
+            return lambda chunk: direct(chunk, spec)
+        single: Callable[..., Awaitable[Any]] = getattr(self, f"_{way}_single")
+        return lambda chunk: sync(_awaited(single, chunk, spec))
+
+    async def _decode_single(self, chunk_data: Any, chunk_spec: ArraySpec) -> Any:
+        raise NotImplementedError
+
+    async def _encode_single(self, chunk_data: Any, chunk_spec: ArraySpec) -> Any:
+        raise NotImplementedError
+
+    async def decode(self, chunks_and_specs: Iterable[tuple[Any, ArraySpec]]) -> Iterable[Any]:
+        """Return decoded chunks."""
+        return [None if c is None else await self._decode_single(c, s) for c, s in chunks_and_specs]
+
+    async def encode(self, chunks_and_specs: Iterable[tuple[Any, ArraySpec]]) -> Iterable[Any]:
+        """Return encoded chunks."""
+        return [None if c is None else await self._encode_single(c, s) for c, s in chunks_and_specs]
+
+
+async def _awaited(single: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    return await single(*args)
+
+
+def _bytes_of(found: Any) -> Any:
+    if found is None:
+        raise CodecError("the codec gave nothing")
+    return found.as_numpy_array() if isinstance(found, Buffer) else found
+
+
+def _array_of(found: Any) -> Any:
+    return found.as_numpy_array() if isinstance(found, NDBuffer) else np.asarray(found)
+
+
+class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):
+    """Arrays in, arrays out."""
+
+    core = base.ArrayArrayCodec
+
+    def bind(self, spec: base.ChunkSpec) -> base.ArrayStage:
+        """Return the codec bound to chunks of `spec`."""
+        asked = _spec(spec.shape, spec.data_type, spec.fill_value)
+        codec = self._for(asked)
+        made = codec.resolve_metadata(asked)
+        encode, decode = codec._run("encode", asked), codec._run("decode", asked)
+        after = base.ChunkSpec(made.shape, made.dtype, made.dtype.dtype, made.fill_value)
+        return base.ArrayStage(
+            after,
+            lambda array: _array_of(encode(NDBuffer(array))),
+            lambda array: _array_of(decode(NDBuffer(array))).reshape(spec.shape),
+        )
+
+
+class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):
+    """Arrays in, bytes out."""
+
+    core = base.ArrayBytesCodec
+
+    def bind(self, spec: base.ChunkSpec) -> base.SerialStage:
+        """Return the codec bound to chunks of `spec`."""
+        asked = _spec(spec.shape, spec.data_type, spec.fill_value)
+        codec = self._for(asked)
+        encode, decode = codec._run("encode", asked), codec._run("decode", asked)
+
+        def decoded(data: base.Buffer) -> base.NDArray:
+            array = _array_of(decode(Buffer.from_bytes(data)))
+            if array.size != np.prod(spec.shape, dtype=object):
+                raise CodecError(f"expected an array of shape {spec.shape}, found {array.shape}")
+            return array.reshape(spec.shape).astype(spec.dtype, copy=False)
+
+        return base.SerialStage(None, lambda a: _bytes_of(encode(NDBuffer(a))), decoded)
+
+
+class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):
+    """Bytes in, bytes out."""
+
+    core = base.BytesBytesCodec
+
+    def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> base.BytesStage:
+        """Return the codec bound to its decoded side."""
+        shape = () if nbytes is None else (nbytes // max(1, dtype.itemsize),)
+        asked = _spec(shape, DataType(dtype), DataType(dtype).default_fill)
+        codec = self._for(asked)
+        encode, decode = codec._run("encode", asked), codec._run("decode", asked)
+
+        def decoded(data: base.Buffer) -> base.Buffer:
+            found = _bytes_of(decode(Buffer.from_bytes(data)))
+            if len(found) > limit:
+                raise limit_error(limit)
+            return check_size(found, nbytes, limit)
+
+        return base.BytesStage(None, lambda data: _bytes_of(encode(Buffer.from_bytes(data))), decoded)
+
+
+class ArrayBytesCodecPartialDecodeMixin:
+    """Parts of a chunk can be decoded; here whole chunks are."""
+
+
+class ArrayBytesCodecPartialEncodeMixin:
+    """Parts of a chunk can be encoded; here whole chunks are."""
+
+
+class CodecPipeline:
+    """What runs codecs in zarr-python; here arrays do it themselves."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError(
+            "zarr_core has no codec pipelines: arrays encode and decode their chunks themselves"
+        )
+
+
+def parse_named_configuration(
+    data: Any, expected_name: str | None = None, *, require_configuration: bool = True
+) -> tuple[str, dict[str, Any] | None]:
+    """Return name and configuration of an entry of a metadata document."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f"Expected dict, got {type(data)}")
+    if "name" not in data:
+        raise ValueError(f"Named configuration does not have a 'name' key. Got {list(data)}.")
+    if expected_name is not None and data["name"] != expected_name:
+        raise ValueError(f"Expected '{expected_name}'. Got {data['name']} instead.")
+    if "configuration" in data:
+        return data["name"], data["configuration"]
+    if require_configuration:
+        raise ValueError(f"Named configuration does not have a 'configuration' key. Got {list(data)}.")
+    return data["name"], None
+

@@ -1,0 +1,108 @@
+"""zarr-python's chunk grids and indexers: which chunks a selection touches, and what of them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+from zarr_core.indexing.plan import Plan
+from zarr_core.indexing.selection import (
+    plan_basic,
+    plan_blocks,
+    plan_coordinates,
+    plan_mask,
+    plan_orthogonal,
+)
+from zarr_core.metadata import chunk_grids
+
+
+class ChunkGrid:
+    """The chunks of an array of some shape."""
+
+    def __init__(self, grid: chunk_grids.ChunkGrid) -> None:
+        self.grid = grid
+
+    @classmethod
+    def from_sizes(cls, array_shape: Any, chunk_sizes: Any) -> Self:
+        """Return the grid of chunks of one shape, or of the lengths listed per dimension."""
+        axes = [
+            chunk_grids.expand_edges(
+                list(size) if isinstance(size, tuple | list) else int(size), int(length), "chunks"
+            )
+            for length, size in zip(array_shape, chunk_sizes, strict=True)
+        ]
+        return cls(chunk_grids.ChunkGrid(tuple(axes)))
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...] | None:
+        """Shape of every chunk, None when they differ."""
+        return self.grid.chunk_shape
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Number of chunks along each dimension."""
+        return self.grid.counts
+
+    def all_chunk_coords(self) -> Iterator[tuple[int, ...]]:
+        """Yield the coordinates of all chunks."""
+        return self.grid.all_coords()
+
+    def get_nchunks(self) -> int:
+        """Return the number of chunks."""
+        return self.grid.nchunks
+
+
+class ChunkProjection(NamedTuple):
+    """What a selection takes of a chunk, and where it goes."""
+
+    chunk_coords: tuple[int, ...]
+    chunk_selection: Any
+    out_selection: Any
+    is_complete_chunk: bool
+
+
+class Indexer:
+    """Iterates over the chunks that a selection touches."""
+
+    make: Callable[[Any, chunk_grids.ChunkGrid], Plan]
+
+    def __init__(self, selection: Any, shape: Any, chunk_grid: Any) -> None:
+        grid = getattr(chunk_grid, "grid", chunk_grid)
+        if grid.shape != tuple(shape):
+            raise ValueError(f"the chunk grid is one of shape {grid.shape}, not {tuple(shape)}")
+        self._plan = type(self).make(selection, grid)
+        self.shape = self._plan.result_shape
+        self.drop_axes = ()
+
+    def __iter__(self) -> Iterator[ChunkProjection]:
+        plan = self._plan
+        for coords, inside, into, whole in plan.parts():
+            yield ChunkProjection(coords, plan.index(inside), plan.index(into), whole)
+
+
+class BasicIndexer(Indexer):
+    """Integers and slices."""
+
+    make = staticmethod(plan_basic)
+
+
+class OrthogonalIndexer(Indexer):
+    """One selection for each dimension."""
+
+    make = staticmethod(plan_orthogonal)
+
+
+class CoordinateIndexer(Indexer):
+    """Points."""
+
+    make = staticmethod(plan_coordinates)
+
+
+class MaskIndexer(Indexer):
+    """A mask."""
+
+    make = staticmethod(plan_mask)
+
+
+class BlockIndexer(Indexer):
+    """Whole chunks."""
+
+    make = staticmethod(plan_blocks)
