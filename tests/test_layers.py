@@ -41,7 +41,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "group": (),
     "copying": (),
     "api": (),
-    "compat": ("dtype", "registry"),
+    "compat": (
+        *("dtype", "registry", "buffer", "sync", "codec", "metadata", "indexing", "stores"),
+        *("asynchronous", "names", "finder"),
+    ),
+    "as_zarr": (),
 }
 """The rooms of zarr_core, from the lowest to the highest, and their files in the same order."""
 

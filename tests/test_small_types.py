@@ -335,13 +335,13 @@ def test_byte_order_of_parts(name: str) -> None:
         assert bytes(store["c/0"]) == parts.astype(f"{code}u2").tobytes()
         assert array[0] == np.array(value).astype(dtype_of(name))
     array = zarr_core.create_array(store, shape=1, dtype=name, overwrite=True, compressors=None)
-    assert array.metadata.codecs[0].configuration == {"endian": "little"}
+    assert array.metadata.chain[0].configuration == {"endian": "little"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WITH_ORDER])
 def test_single_bytes_have_no_byte_order(name: str) -> None:
     array = zarr_core.create_array({}, shape=1, dtype=name)
-    assert array.metadata.codecs[0].to_json() == {"name": "bytes"}
+    assert array.metadata.chain[0].to_json() == {"name": "bytes"}
     # tensorstore's documents may say one all the same.
     document = array.metadata.to_dict()
     document["codecs"][0]["configuration"] = {"endian": "big"}

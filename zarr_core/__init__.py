@@ -4,6 +4,8 @@ Use it as `import zarr_core as zarr`. Every function and method that touches a s
 awaitable twin whose name ends in `_async`.
 """
 
+import os
+import sys
 from typing import Any
 
 from zarr_core import api, codecs, copying, errors, storage
@@ -68,3 +70,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if os.environ.get("ZARR_CORE_AS_ZARR") and "zarr" not in sys.modules:  # a child of such a process
+    install_as_zarr()

@@ -12,7 +12,7 @@ from zarr_core.compat import finder, stores
 from zarr_core.storage import Store, StorePath
 
 VARIABLE = "ZARR_CORE_AS_ZARR"
-"""An environment variable that makes child processes, once they import zarr_core, do the same."""
+"""An environment variable: child processes do the same when they import zarr_core."""
 
 
 def install() -> None:
@@ -31,8 +31,8 @@ def install() -> None:
         )
     sys.meta_path.insert(0, finder.Finder())
     # Programs of zarr-python await the methods of `array.store`.
-    Store.shown = stores.face_of  # type: ignore[method-assign]
-    StorePath.shown = stores.shown_place  # type: ignore[method-assign]
+    Store.shown = stores.face_of  # type: ignore[assignment, method-assign]
+    StorePath.shown = stores.shown_place  # type: ignore[assignment, method-assign]
     os.environ[VARIABLE] = "1"
 
 

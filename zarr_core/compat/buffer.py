@@ -51,7 +51,7 @@ class Buffer:
 
     def as_buffer_like(self) -> Any:
         """Return the bytes as something with the buffer protocol."""
-        return memoryview(self._data)
+        return self._data.data
 
     def to_bytes(self) -> bytes:
         """Return a copy of the bytes."""
@@ -74,7 +74,7 @@ class Buffer:
         return int(self._data.size)
 
     def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(self._data)
+        return self._data.data
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Buffer) and self.to_bytes() == other.to_bytes()
@@ -132,7 +132,8 @@ class NDBuffer:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape."""
-        return self._data.shape
+        shape: tuple[int, ...] = self._data.shape
+        return shape
 
     @property
     def byteorder(self) -> str:

@@ -60,7 +60,7 @@ class BaseCodec(metaclass=_Kind):
     is_fixed_size = False
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         """The name in metadata documents."""
         return str(self.to_dict().get("name", type(self).__name__))
 
@@ -137,7 +137,7 @@ def _array_of(found: Any) -> Any:
     return found.as_numpy_array() if isinstance(found, NDBuffer) else np.asarray(found)
 
 
-class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):
+class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):  # type: ignore[override]
     """Arrays in, arrays out."""
 
     core = base.ArrayArrayCodec
@@ -156,7 +156,7 @@ class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):
         )
 
 
-class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):
+class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):  # type: ignore[override]
     """Arrays in, bytes out."""
 
     core = base.ArrayBytesCodec
@@ -171,12 +171,13 @@ class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):
             array = _array_of(decode(Buffer.from_bytes(data)))
             if array.size != np.prod(spec.shape, dtype=object):
                 raise CodecError(f"expected an array of shape {spec.shape}, found {array.shape}")
-            return array.reshape(spec.shape).astype(spec.dtype, copy=False)
+            found: base.NDArray = array.reshape(spec.shape).astype(spec.dtype, copy=False)
+            return found
 
         return base.SerialStage(None, lambda a: _bytes_of(encode(NDBuffer(a))), decoded)
 
 
-class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):
+class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):  # type: ignore[override]
     """Bytes in, bytes out."""
 
     core = base.BytesBytesCodec
@@ -194,7 +195,9 @@ class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):
                 raise limit_error(limit)
             return check_size(found, nbytes, limit)
 
-        return base.BytesStage(None, lambda data: _bytes_of(encode(Buffer.from_bytes(data))), decoded)
+        return base.BytesStage(
+            None, lambda data: _bytes_of(encode(Buffer.from_bytes(data))), decoded
+        )
 
 
 class ArrayBytesCodecPartialDecodeMixin:
@@ -227,6 +230,7 @@ def parse_named_configuration(
     if "configuration" in data:
         return data["name"], data["configuration"]
     if require_configuration:
-        raise ValueError(f"Named configuration does not have a 'configuration' key. Got {list(data)}.")
+        raise ValueError(
+            f"Named configuration does not have a 'configuration' key. Got {list(data)}."
+        )
     return data["name"], None
-

@@ -21,7 +21,7 @@ def _pairs(names: str) -> Iterator[tuple[str, str]]:
 
 def _public(module: ModuleType) -> list[str]:
     found = getattr(module, "__all__", None)
-    return [name for name in dir(module) if name[0] != "_"] if found is None else list(found)
+    return [name for name in (dir(module) if found is None else found) if name[0] != "_"]
 
 
 class _Module(ModuleType):

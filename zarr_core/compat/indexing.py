@@ -74,8 +74,8 @@ class Indexer:
 
     def __iter__(self) -> Iterator[ChunkProjection]:
         plan = self._plan
-        for coords, inside, into, whole in plan.parts():
-            yield ChunkProjection(coords, plan.index(inside), plan.index(into), whole)
+        for coords, inside, into, cover in plan.parts():
+            yield ChunkProjection(coords, plan.index(inside), plan.index(into), bool(cover))
 
 
 class BasicIndexer(Indexer):

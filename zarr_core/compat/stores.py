@@ -75,7 +75,9 @@ class Store(ABC):
 
     def with_read_only(self, read_only: bool = False) -> "Store":
         """Return a store of the same place with another `read_only`."""
-        raise NotImplementedError(f"with_read_only is not implemented for the {type(self)} store type.")
+        raise NotImplementedError(
+            f"with_read_only is not implemented for the {type(self)} store type."
+        )
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -174,7 +176,7 @@ class Store(ABC):
 class Face(AwaitedStore, Store):
     """A store of ours, awaitable."""
 
-    of: ClassVar[type[storage.Store]] = storage.Store
+    of: ClassVar[Any] = storage.Store
 
     def __init__(self, store: storage.Store) -> None:
         self._core = store
@@ -242,7 +244,7 @@ def face_of(store: storage.Store, face: type[Face] | None = None) -> Any:
 class MemoryStore(Face):
     """Values in a dictionary."""
 
-    of = storage.MemoryStore
+    of: ClassVar[Any] = storage.MemoryStore
 
     def __init__(self, store_dict: Any = None, *, read_only: bool = False) -> None:
         if store_dict and any(isinstance(value, Buffer) for value in store_dict.values()):
@@ -258,11 +260,9 @@ class MemoryStore(Face):
 class ManagedMemoryStore(MemoryStore):
     """Values in a dictionary of the process that has a name."""
 
-    of = storage.ManagedMemoryStore  # type: ignore[assignment]
+    of = storage.ManagedMemoryStore
 
-    def __init__(
-        self, name: str | None = None, *, path: str = "", read_only: bool = False
-    ) -> None:
+    def __init__(self, name: str | None = None, *, path: str = "", read_only: bool = False) -> None:
         Face.__init__(self, storage.ManagedMemoryStore(name, path=path, read_only=read_only))
 
     @classmethod
@@ -660,4 +660,3 @@ async def contains_group(store_path: StorePath, zarr_format: int) -> bool:
 
     found = read_node(store_from(store_path), zarr_format)  # type: ignore[arg-type]
     return found is not None and found.node_type == "group"
-

@@ -15,14 +15,14 @@ class SyncError(Exception):
     """`sync` was called where a loop runs."""
 
 
-def sync(coro: Coroutine[Any, Any, T] | T, loop: Any = None, timeout: float | None = None) -> T:
+def sync(coro: Any, loop: Any = None, timeout: float | None = None) -> Any:
     """Return the result of a coroutine; what cannot be awaited is returned as it is."""
     if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
-        return coro  # type: ignore[return-value]
+        return coro
     awaited: Any = coro
     if timeout is not None:
         awaited = asyncio.wait_for(awaited, timeout)
-    return run_on(loop or own_loop(), lambda: awaited)  # type: ignore[no-any-return]
+    return run_on(loop or own_loop(), lambda: awaited)
 
 
 async def collect_aiterator(data: AsyncIterable[T]) -> tuple[T, ...]:
@@ -38,11 +38,13 @@ class SyncMixin:
     """Methods that wait for coroutines."""
 
     def _sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return sync(coroutine)
+        found: T = sync(coroutine)
+        return found
 
     def _sync_iter(self, async_iterator: AsyncIterable[T] | Iterable[T]) -> list[T]:
         if isinstance(async_iterator, AsyncIterable):
-            return sync(_list(async_iterator))
+            found: list[T] = sync(_list(async_iterator))
+            return found
         return list(async_iterator)
 
 

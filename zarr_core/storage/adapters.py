@@ -318,6 +318,7 @@ class AwaitedStore:
 
     _core: Store
     """Ours."""
+    _check_writable: Callable[[], None]
 
     def _buffer(self, prototype: Any, value: Value) -> Any:
         return (prototype or self._default_prototype()).buffer.from_bytes(value)
@@ -394,18 +395,18 @@ class AwaitedStore:
         self._check_writable()
         await self._call(self._core.clear)
 
-    async def list(self) -> Any:
+    async def list(self) -> AsyncIterator[str]:
         for key in await self._call(lambda: tuple(self._core.list())):
             yield key
 
-    async def list_prefix(self, prefix: str) -> Any:
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         # here it is only a string
         path = prefix.rpartition("/")[0]
         for key in await self._call(lambda: tuple(self._core.list_prefix(path))):
             if key.startswith(prefix):
                 yield key
 
-    async def list_dir(self, prefix: str) -> Any:
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         for name in await self._call(lambda: tuple(self._core.list_dir(prefix))):
             yield name
 
@@ -436,7 +437,7 @@ def _zarr_store_class() -> type:
 
     class _ToZarrStore(AwaitedStore, ZarrStore):  # type: ignore[misc] # zarr has no types here
         def __init__(self, store: Store) -> None:
-            super().__init__(read_only=store.read_only)
+            ZarrStore.__init__(self, read_only=store.read_only)
             self._core = store
 
         store = property(attrgetter("_core"))
