@@ -133,4 +133,5 @@ def test_blocks_share_a_namespace_and_keep_their_lines(tmp_path: Path) -> None:
 def test_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for found in pkgutil.walk_packages(zarr_core.__path__, "zarr_core."):
-        assert doctest.testmod(importlib.import_module(found.name)).failed == 0
+        if found.name != "zarr_core.as_zarr":  # which takes zarr's place when it is imported
+            assert doctest.testmod(importlib.import_module(found.name)).failed == 0

@@ -100,7 +100,7 @@ def test_wrong_parameters() -> None:
     for call in (
         lambda: zdt.Int8(endianness="big"),
         lambda: zdt.Int32("big"),
-        zdt.RawBytes,
+        lambda: zdt.RawBytes(4),
     ):
         with pytest.raises(TypeError):
             call()

@@ -173,7 +173,7 @@ def test_opening_what_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         Array.open({})
     group = zarr.create_group({})
-    with pytest.raises(ArrayNotFoundError, match="a group"):
+    with pytest.raises(ArrayNotFoundError, match="A group exists"):
         Array.open(group.store)
 
 

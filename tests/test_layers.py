@@ -20,7 +20,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "config": (),
     "threads": ("calls", "pool", "key_locks", "requests", "coroutines", "twins"),
     "metadata": (
-        *("small_types", "numbers", "data_types", "chunk_grids", "documents", "array", "group"),
+        *(
+            "zdtype",
+            "small_types",
+            "numbers",
+            "data_types",
+            "chunk_grids",
+            "documents",
+            "array",
+            "group",
+        ),
     ),
     "indexing": ("plan", "selection", "values"),
     "storage": (

@@ -281,24 +281,40 @@ GRID = ChunkGrid.regular((10, 20), (3, 4))
 @pytest.mark.parametrize(
     ("index", "error", "found"),
     [
-        (10, BoundsCheckError, "index 10 is out of bounds for dimension 0 of length 10"),
-        (-11, BoundsCheckError, "index -11 is out of bounds for dimension 0 of length 10"),
-        ((0, 20), BoundsCheckError, "index 20 is out of bounds for dimension 1 of length 20"),
-        ((0, np.int8(-21)), BoundsCheckError, "index -21 .* dimension 1 of length 20"),
-        (([0, 10], [0, 0]), BoundsCheckError, "index 10 .* dimension 0 of length 10"),
-        ((slice(None), [-21, 3]), BoundsCheckError, "index -21 .* dimension 1 of length 20"),
-        ((0, 0, 0), ArrayIndexError, "too many indices: 3 for an array of 2 dimensions"),
-        ((..., 0, 0, 0), ArrayIndexError, "too many indices: 3 for an array of 2 dimensions"),
+        (
+            10,
+            BoundsCheckError,
+            "index out of bounds for dimension with length 10: index 10, dimension 0",
+        ),
+        (
+            -11,
+            BoundsCheckError,
+            "index out of bounds for dimension with length 10: index -11, dimension 0",
+        ),
+        (
+            (0, 20),
+            BoundsCheckError,
+            "index out of bounds for dimension with length 20: index 20, dimension 1",
+        ),
+        ((0, np.int8(-21)), BoundsCheckError, "with length 20: index -21, dimension 1"),
+        (([0, 10], [0, 0]), BoundsCheckError, "with length 10: index 10, dimension 0"),
+        ((slice(None), [-21, 3]), BoundsCheckError, "with length 20: index -21, dimension 1"),
+        ((0, 0, 0), ArrayIndexError, "too many indices for array; expected 2, got 3"),
+        ((..., 0, 0, 0), ArrayIndexError, "too many indices for array; expected 2, got 3"),
         ((..., ...), ArrayIndexError, "one ellipsis"),
         ((None, [0, 1], [0, 1]), ArrayIndexError, "None"),
-        ((None, 0, 0, 0), ArrayIndexError, "too many indices: 3 for an array of 2 dimensions"),
+        ((None, 0, 0, 0), ArrayIndexError, "too many indices for array; expected 2, got 3"),
         (1.5, ArrayIndexError, "1.5"),
         (slice(0, 1.5), ArrayIndexError, "1.5"),
         (slice(0, 5, 0), ArrayIndexError, "cannot be zero"),
         ("x", ArrayIndexError, "'x'"),
         ([0.5], ArrayIndexError, "float64"),
         (np.zeros((10, 19), bool), ArrayIndexError, r"\(10, 19\).*\(10, 20\)"),
-        (np.zeros(9, bool), ArrayIndexError, "length 9 for dimension 0 of length 10"),
+        (
+            np.zeros(9, bool),
+            ArrayIndexError,
+            "wrong length for dimension; expected 10, got 9: dimension 0",
+        ),
         (([0, 1], [0, 1, 2]), ArrayIndexError, r"\(2,\), \(3,\)"),
         (([[0, 1]], slice(None)), ArrayIndexError, r"\(1, 2\)"),
         (object(), ArrayIndexError, "object"),
@@ -328,11 +344,11 @@ def test_coordinates_that_do_not_fit(index: Any, found: str) -> None:
 @pytest.mark.parametrize(
     ("index", "found"),
     [
-        ((4, 0), "index 4 is out of bounds for dimension 0 of length 4"),
-        ((0, 5), "index 5 is out of bounds for dimension 1 of length 5"),
+        ((4, 0), "index out of bounds for dimension with length 4: index 4, dimension 0"),
+        ((0, 5), "index out of bounds for dimension with length 5: index 5, dimension 1"),
         (slice(0, 2, 2), "step 1, found 2 in 0"),
         ([0, 1], r"\[0, 1\]"),
-        ((0, 0, 0), "too many indices: 3"),
+        ((0, 0, 0), "too many indices for array; expected 2, got 3"),
     ],
 )
 def test_blocks_that_do_not_exist(index: Any, found: str) -> None:
@@ -350,8 +366,8 @@ def test_orthogonal_selections_that_do_not_fit() -> None:
     for index, found in [
         (np.zeros((10, 20), bool), "mask selection"),
         (([[0]], 0), r"shape \(1, 1\)"),
-        (np.zeros(11, bool), "length 11 for dimension 0 of length 10"),
-        ((0, 0, 0), "too many indices: 3"),
+        (np.zeros(11, bool), "wrong length for dimension; expected 10, got 11: dimension 0"),
+        ((0, 0, 0), "too many indices for array; expected 2, got 3"),
     ]:
         with pytest.raises(ArrayIndexError, match=found):
             plan_orthogonal(index, GRID)

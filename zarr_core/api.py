@@ -242,7 +242,7 @@ def save_group(
     `TypeError`.
     """
     if not args and not kwargs:
-        raise ValueError("at least one array is needed")
+        raise ValueError("at least one array must be provided")
     zarr_format = zarr_format or default_format()
     named = {f"arr_{number}": value for number, value in enumerate(args)}
     if twice := sorted(named.keys() & kwargs.keys()):
@@ -285,7 +285,7 @@ def save(
     One array does not replace what is there; `save_array(..., overwrite=True)` does.
     """
     if not args and not kwargs:
-        raise ValueError("at least one array is needed")
+        raise ValueError("at least one array must be provided")
     where = without(locals(), "store", "args", "kwargs")
     if len(args) == 1 and not kwargs:
         save_array(store, args[0], **where)

@@ -99,6 +99,8 @@ class ContainsGroupError(BaseZarrError, FileExistsError):
 class NotAGroupError(GroupNotFoundError, ContainsArrayError):
     """A group was to be opened, and an array is there."""
 
+    _words = ContainsArrayError._words
+
 
 class ContainsArrayAndGroupError(BaseZarrError):
     """Format 2 documents of an array and of a group exist at one path."""
@@ -127,8 +129,10 @@ class NodeTypeValidationError(MetadataValidationError):
     """A document describes another type of node than the one asked for."""
 
 
-class NotAnArrayError(ArrayNotFoundError, NodeTypeValidationError):
+class NotAnArrayError(ArrayNotFoundError, NodeTypeValidationError, ContainsGroupError):
     """An array was to be opened, and a group is there."""
+
+    _words = ContainsGroupError._words
 
 
 class DataTypeValidationError(MetadataValidationError):

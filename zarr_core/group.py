@@ -153,7 +153,19 @@ class Group(Node):
         metadata = read_group(place, zarr_format, consolidated=consolidated)
         return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
 
+    @staticmethod
+    def from_dict(store_path: StorePath, data: Mapping[str, Any]) -> "Group":
+        """Return the group that a metadata document describes; no I/O."""
+        return Group(GroupMetadata.from_dict(data), store_path)
+
     # --- what it is --------------------------------------------------------------------------------
+
+    @property
+    def async_group(self) -> AsyncGroup:
+        """This group for programs that await the methods of zarr-python's `AsyncGroup`."""
+        return AsyncGroup(self)
+
+    _async_group = async_group
 
     @property
     def metadata(self) -> GroupMetadata:
@@ -289,9 +301,8 @@ class Group(Node):
         if isinstance(node, Array):
             return node
         place = self._store_path / path
-        if node is None:
-            raise ArrayNotFoundError(place.store, place.path)
-        raise NotAnArrayError(place.store, place.path, "found a group")
+        error = ArrayNotFoundError if node is None else NotAnArrayError
+        raise error(place.store, place.path)
 
     def get_group(self, path: str) -> "Group":
         """Return the group at a path below; raise `GroupNotFoundError` if there is none."""
@@ -299,9 +310,8 @@ class Group(Node):
         if isinstance(node, Group):
             return node
         place = self._store_path / path
-        if node is None:
-            raise GroupNotFoundError(place.store, place.path)
-        raise NotAGroupError(place.store, place.path, "found an array")
+        error = GroupNotFoundError if node is None else NotAGroupError
+        raise error(place.store, place.path)
 
     def __contains__(self, path: object) -> bool:
         if not isinstance(path, str):
@@ -469,7 +479,7 @@ class Group(Node):
             except ContainsGroupError:  # somebody else was faster
                 return self.get_group(name)
         if isinstance(node, Array):
-            raise ContainsArrayError(node._store_path.store, node.path, "not a group")
+            raise TypeError(f"Incompatible object (Array) already exists at {node._store_path}")
         return node
 
     def require_groups(self, *names: str) -> "tuple[Group, ...]":

@@ -370,7 +370,7 @@ def create(
     anything, and nothing can be created with `"r"`.
     """
     if mode == "r":
-        raise ReadOnlyError("nothing can be created with mode='r'")
+        raise ReadOnlyError("the store is read-only with mode='r': nothing can be created")
     if mode == "w-" and overwrite:
         raise ValueError("mode='w-' never replaces anything, but overwrite is True")
     warn_ignored(
@@ -470,7 +470,7 @@ def array(data: npt.ArrayLike | AsyncArray, **kwargs: Any) -> Array:
     values = data if isinstance(data, np.ndarray) else np.asarray(data)
     if values.dtype.kind == "U" and "dtype" not in kwargs and not isinstance(data, np.ndarray):
         kwargs["dtype"] = str
-    return create(values.shape, data=values, **{"dtype": values.dtype, **kwargs})
+    return create(data=values, **{"shape": values.shape, "dtype": values.dtype, **kwargs})
 
 
 def asarray(data: Any, **kwargs: Any) -> Array:

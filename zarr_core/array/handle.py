@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -50,6 +50,10 @@ class Handle(Node):
         self._state: State | None = None
         self._batch: Any = None
         """A `Batch` that this handle reads and writes through."""
+
+    def __class_getitem__(cls, _: object) -> type[Self]:
+        """Return the class: zarr-python's is generic in its metadata."""
+        return cls
 
     # --- state -------------------------------------------------------------------------------------
 

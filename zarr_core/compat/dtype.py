@@ -14,6 +14,7 @@ from zarr_core.metadata import data_types
 from zarr_core.metadata.data_types import DataType
 from zarr_core.metadata.documents import ZarrFormat
 from zarr_core.metadata.small_types import kind_of
+from zarr_core.metadata.zdtype import ZDType
 
 __all__ = [
     "Bool",
@@ -47,9 +48,6 @@ __all__ = [
 ]
 
 Endianness: TypeAlias = Literal["little", "big"]
-
-ZDType = DataType
-"""What zarr-python calls the base of its data types."""
 
 
 class _Name(type):
@@ -109,17 +107,17 @@ def _of_kind(kind: str) -> Callable[[np.dtype[Any]], bool]:
     return lambda dtype: kind_of(dtype) == kind and dtype.names is None
 
 
-def _text(*, length: int, endianness: Endianness = "little") -> np.dtype[Any]:
+def _text(*, length: int = 1, endianness: Endianness = "little") -> np.dtype[Any]:
     """Text of up to `length` code points."""
     return _ordered(f"U{length}", endianness)
 
 
-def _null_terminated(*, length: int) -> str:
+def _null_terminated(*, length: int = 1) -> str:
     """Bytes of up to `length`, without trailing zeros."""
     return f"S{length}"
 
 
-def _raw(*, length: int) -> str:
+def _raw(*, length: int = 1) -> str:
     """Bytes of exactly `length`."""
     return f"V{length}"
 

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from zarr_core.indexing.plan import Plan
 from zarr_core.indexing.selection import (
+    expand_ellipsis,
     plan_basic,
     plan_blocks,
     plan_coordinates,
@@ -106,3 +109,37 @@ class BlockIndexer(Indexer):
     """Whole chunks."""
 
     make = staticmethod(plan_blocks)
+
+
+def ix_(selection: Any, shape: Any) -> Any:
+    """Return an orthogonal selection as arrays that NumPy takes for an outer product."""
+    items = [
+        range(length)[item] if isinstance(item, slice) else np.asarray(item).reshape(-1)
+        for item, length in zip(expand_ellipsis(_tuple(selection), len(shape)), shape, strict=True)
+    ]
+    kinds = (getattr(getattr(item, "dtype", None), "kind", "") for item in items)
+    return np.ix_(
+        *[np.flatnonzero(i) if k == "b" else i for i, k in zip(items, kinds, strict=True)]
+    )
+
+
+def _tuple(selection: Any) -> tuple[Any, ...]:
+    return selection if isinstance(selection, tuple) else (selection,)
+
+
+def _dropped(selection: Any, shape: Any) -> tuple[int, ...]:
+    items = expand_ellipsis(_tuple(selection), len(shape))
+    return tuple(axis for axis, item in enumerate(items) if isinstance(item, int | np.integer))
+
+
+def oindex(a: Any, selection: Any) -> Any:
+    """Return what an orthogonal selection takes of a NumPy array."""
+    return a[ix_(selection, a.shape)].squeeze(_dropped(selection, a.shape))
+
+
+def oindex_set(a: Any, selection: Any, value: Any) -> None:
+    """Set what an orthogonal selection takes of a NumPy array."""
+    where = ix_(selection, a.shape)
+    shape = tuple(part.size for part in where)
+    kept = [n for axis, n in enumerate(shape) if axis not in _dropped(selection, a.shape)]
+    a[where] = np.broadcast_to(value, kept).reshape(shape)

@@ -31,7 +31,10 @@ _DOCUMENTS = (
     "ZARRAY_JSON=V2_ARRAY ZATTRS_JSON=V2_ATTRIBUTES ZGROUP_JSON=V2_GROUP ZARR_JSON=V3_DOCUMENT "
     "ZMETADATA_V2_JSON=V2_CONSOLIDATED JSON ZarrFormat"
 )
-_INDEXERS = "BasicIndexer BlockIndexer ChunkProjection CoordinateIndexer Indexer MaskIndexer OrthogonalIndexer"
+_INDEXERS = (
+    "BasicIndexer BlockIndexer ChunkProjection CoordinateIndexer Indexer MaskIndexer "
+    "OrthogonalIndexer ix_ oindex oindex_set"
+)
 _METADATA = (
     "ArrayV2Metadata ArrayV3Metadata DefaultChunkKeyEncoding RegularChunkGrid V2ChunkKeyEncoding"
 )

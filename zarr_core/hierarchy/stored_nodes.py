@@ -158,7 +158,7 @@ def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> Array
         return metadata
     if metadata is None:
         raise ArrayNotFoundError(place.store, place.path)
-    raise NotAnArrayError(place.store, place.path, "found a group")
+    raise NotAnArrayError(place.store, place.path, "no array was found")
 
 
 def read_group(
@@ -170,7 +170,7 @@ def read_group(
         return metadata
     if metadata is None:
         raise GroupNotFoundError(place.store, place.path)
-    raise NotAGroupError(place.store, place.path, "found an array")
+    raise NotAGroupError(place.store, place.path, "no group was found")
 
 
 def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = True) -> None:
@@ -349,7 +349,9 @@ def missing_ancestors(
         found = _get_all(parent, (V3_DOCUMENT, V2_ARRAY, V2_GROUP))
         if found:
             if V2_GROUP not in found and isinstance(parse_documents(parent, found), ArrayMetadata):
-                raise ContainsArrayError(f"nothing can be created below the array at {parent}")
+                raise ContainsArrayError(
+                    f"A parent of {place} is an array - only groups may have child nodes. (at {parent})"
+                )
             break
         missing.append(path)
     return missing

@@ -76,7 +76,7 @@ def basic_items(selection: Any, shape: Shape) -> list[int | range] | None:
 def out_of_bounds(index: object, dim: int, length: int) -> BoundsCheckError:
     """Return the error for an index outside a dimension."""
     return BoundsCheckError(
-        f"index {index} is out of bounds for dimension {dim} of length {length}"
+        f"index out of bounds for dimension with length {length}: index {index}, dimension {dim}"
     )
 
 
@@ -96,7 +96,7 @@ def expand_ellipsis(selection: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
         raise ArrayIndexError("a selection can have one ellipsis ('...')")
     missing = ndim - given
     if missing < 0:
-        raise ArrayIndexError(f"too many indices: {given} for an array of {ndim} dimensions")
+        raise ArrayIndexError(f"too many indices for array; expected {ndim}, got {given}")
     at = places[0] if places else len(selection)
     return (*selection[:at], *(slice(None),) * missing, *selection[at + len(places) :])
 
@@ -176,19 +176,24 @@ def _orthogonal_item(item: Any, dim: int, length: int) -> Item:
     if isinstance(item, slice) or not _is_arraylike(item):
         checked = basic_items(item, (length,))
         if checked is None:
-            raise ArrayIndexError(f"unsupported index {describe(item)} for dimension {dim}")
+            raise ArrayIndexError(
+                "unsupported selection item for orthogonal indexing; expected integer, slice, "
+                f"integer array or Boolean array, got {describe(item)} for dimension {dim}"
+            )
         return checked[0]
     array = as_index_array(item)
     if array.ndim == 0 and array.dtype.kind in "iu":
         return _orthogonal_item(int(array), dim, length)
     if array.ndim != 1:
         raise ArrayIndexError(
-            f"orthogonal selection takes one-dimensional index arrays, found shape {array.shape}"
+            "integer arrays in an orthogonal selection must be 1-dimensional only, found shape "
+            f"{array.shape}"
         )
     if array.dtype.kind == "b":
         if len(array) != length:
             raise ArrayIndexError(
-                f"a boolean index of length {len(array)} for dimension {dim} of length {length}"
+                f"Boolean array has wrong length for dimension; expected {length}, got {len(array)}: "
+                f"dimension {dim}"
             )
         array = np.flatnonzero(array)
     indices = wrap_indices(array, dim, length)
@@ -206,7 +211,8 @@ def refuse_new_axes(selection: Any) -> None:
     """Raise `ArrayIndexError` for `None` in a selection."""
     if _has_new_axes(selection):
         raise ArrayIndexError(
-            "new axes (None) are for array[...] with ints, slices and index arrays of one dimension"
+            "unsupported selection item for orthogonal indexing: new axes (None) are for array[...] "
+            "with ints, slices and index arrays of one dimension"
         )
 
 
@@ -232,13 +238,22 @@ def _plan_with_new_axes(
     return plan
 
 
+def _is_basic(item: Any) -> bool:
+    return isinstance(item, slice) or item is Ellipsis or hasattr(item, "__index__")
+
+
 def plan_basic(selection: Any, grid: ChunkGrid) -> Plan:
     """Return the plan of ints, slices, an ellipsis and new axes."""
     items = basic_items(selection, grid.shape)
     if items is None and _has_new_axes(selection):
         return _plan_with_new_axes(plan_basic, selection, grid)
     if items is None:
-        raise ArrayIndexError(f"basic selection takes ints and slices, found {describe(selection)}")
+        given = selection if isinstance(selection, tuple) else (selection,)
+        wrong = next((item for item in given if not _is_basic(item)), selection)
+        raise ArrayIndexError(
+            "unsupported selection item for basic indexing; expected integer or slice, got "
+            f"{type(wrong)}: {describe(selection)}"
+        )
     return OuterPlan(items, grid)
 
 

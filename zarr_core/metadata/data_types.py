@@ -47,6 +47,7 @@ from zarr_core.metadata.small_types import (
     small_dtype,
     small_type,
 )
+from zarr_core.metadata.zdtype import ZDType
 
 Field: TypeAlias = tuple[Any, Dtype, tuple[Any, ...]]
 """Name of a struct's field, dtype of its elements, subarray shape (as a rule `()`)."""
@@ -75,7 +76,7 @@ _NAMES: Mapping[type, str] = {
 
 @final
 @dataclass(frozen=True, slots=True)
-class DataType:
+class DataType(ZDType):
     """The type of an array's elements: hashable, equal by value, picklable.
 
     `DataType(dtype)` keeps the byte order of `dtype`, drops what no document can express (metadata,

@@ -162,7 +162,7 @@ _BEFORE_COLON = (" :", "\t:", "\n:", "\r:")
 def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
+    raise TypeError(f"a value of type {type(value).__name__} is not JSON serializable")
 
 
 def dump_json(value: Mapping[str, JSON], document: object) -> bytes:

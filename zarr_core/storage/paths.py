@@ -132,7 +132,7 @@ def store_from(
         storage_options: Options of the fsspec file system; a `TypeError` for any other store.
     """
     if mode not in (None, "r", "r+", "a", "w", "w-"):
-        raise ValueError(f"mode must be 'r', 'r+', 'a', 'w' or 'w-', not {mode!r}")
+        raise ValueError(f"Invalid mode: {mode}; it must be 'r', 'r+', 'a', 'w' or 'w-'")
     read_only = read_only or mode == "r"
     place = _place(store_like, read_only, mode, storage_options)
     if read_only and not place.read_only:
