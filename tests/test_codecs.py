@@ -3,6 +3,7 @@ import json
 import lzma
 import pickle
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+import zarr_core.codecs as public
 import zarr_core.codecs.zstd as zstd_module
 from zarr_core.codecs import (
     BloscCodec,
@@ -37,6 +39,7 @@ from zarr_core.errors import (
     MetadataValidationError,
     PickleCodecDisabledError,
     UnknownCodecError,
+    ZarrDeprecationWarning,
 )
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import NamedConfig
@@ -588,3 +591,26 @@ def test_blosc_with_an_older_numcodecs(monkeypatch):
     data = np.arange(1000, dtype="u4")
     assert encode(data.view("u1"), b"lz4", 5, 1, 0, 4) == compress(data, b"lz4", 5, 1, 0)
     assert encode(data.view("u1"), b"lz4", 5, 1, 0, 3) == compress(data.view("u1"), b"lz4", 5, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "field"),
+    [
+        (public.BloscShuffle, public.BloscCodec, "shuffle"),
+        (public.BloscCname, public.BloscCodec, "cname"),
+        (public.Endian, public.BytesCodec, "endian"),
+    ],
+)
+def test_members_of_former_enumerations(kind: Any, codec: Any, field: str) -> None:
+    for name in kind:
+        with pytest.warns(ZarrDeprecationWarning, match=f"{kind.__name__}.{name} is deprecated"):
+            member = getattr(kind, name)
+        assert member == name == kind(name)
+        assert name in dir(kind)
+        assert getattr(codec(**{field: member}), field) == name
+    with pytest.raises(AttributeError, match="no member"):
+        kind.nothing
+    with pytest.raises(ValueError, match="not a valid"):
+        kind("nothing")
+    with pytest.warns(ZarrDeprecationWarning):
+        assert public.ShardingCodecIndexLocation.end == "end"

@@ -93,6 +93,12 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
         "Both zarr.json (Zarr format 3) and .zgroup (Zarr format 2) metadata objects exist at ",
     ),
     (
+        "enumeration",
+        lambda: zarr.codecs.BloscShuffle.shuffle,
+        ZarrDeprecationWarning,
+        "BloscShuffle.shuffle is deprecated; pass the string 'shuffle' instead.",
+    ),
+    (
         "tree",
         lambda: zarr.tree(zarr.create_group({})),
         ZarrDeprecationWarning,

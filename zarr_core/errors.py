@@ -261,6 +261,7 @@ WARNINGS: dict[str, tuple[type[Warning], str]] = {
             "may not be supported by other zarr implementations."
         ),
     ),
+    "enumeration": (ZarrDeprecationWarning, "{} is deprecated; pass the string {!r} instead."),
     "ignored": (ZarrRuntimeWarning, "{} is not yet implemented, and ignored."),
     "nonfinite attribute": (
         ZarrUserWarning,

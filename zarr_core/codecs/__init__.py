@@ -12,11 +12,17 @@ from zarr_core.codecs.base import (
     ChunkSpec,
     Codec,
 )
-from zarr_core.codecs.blosc import BloscCname, BloscCodec, BloscShuffle
+from zarr_core.codecs.blosc import BloscCodec
 from zarr_core.codecs.chain import CodecChain, resolve_codecs
 from zarr_core.codecs.checksum import Crc32cCodec
 from zarr_core.codecs.deflate import GzipCodec
-from zarr_core.codecs.layout import BytesCodec, Endian, TransposeCodec
+from zarr_core.codecs.layout import BytesCodec, TransposeCodec
+from zarr_core.codecs.members import (
+    BloscCname,
+    BloscShuffle,
+    Endian,
+    ShardingCodecIndexLocation,
+)
 from zarr_core.codecs.registry import (
     LATER,
     codec_from_dict,
@@ -30,6 +36,7 @@ from zarr_core.codecs.scale_offset import ScaleOffset
 from zarr_core.codecs.v2 import V2FilterCodec, v2_compressor
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.codecs.zstd import ZstdCodec
+from zarr_core.config import SubchunkWriteOrder
 
 __all__ = [
     "ArrayArrayCodec",
@@ -51,7 +58,9 @@ __all__ = [
     "ReshapeCodec",
     "ScaleOffset",
     "ShardingCodec",
+    "ShardingCodecIndexLocation",
     "SqueezeCodec",
+    "SubchunkWriteOrder",
     "TransposeCodec",
     "V2FilterCodec",
     "VLenBytesCodec",

@@ -23,10 +23,10 @@ from zarr_core.codecs.checks import (
 )
 from zarr_core.errors import CodecError, UnknownCodecError
 
-BloscCname: TypeAlias = Literal["lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd"]
+Cname: TypeAlias = Literal["lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd"]
 """The compressors inside Blosc."""
 
-BloscShuffle: TypeAlias = Literal["noshuffle", "shuffle", "bitshuffle"]
+Shuffle: TypeAlias = Literal["noshuffle", "shuffle", "bitshuffle"]
 """What Blosc does with the bytes of elements before it compresses them."""
 
 CNAMES = ("lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd")
@@ -53,9 +53,9 @@ class BloscCodec(BytesBytesCodec):
     name = "blosc"
 
     typesize: int | None = None
-    cname: BloscCname = "zstd"
+    cname: Cname = "zstd"
     clevel: int = 5
-    shuffle: BloscShuffle | None = None
+    shuffle: Shuffle | None = None
     blocksize: int = 0
 
     def __post_init__(self) -> None:

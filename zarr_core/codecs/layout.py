@@ -26,7 +26,7 @@ from zarr_core.codecs.checks import check_choice, check_fields, flat_bytes, size
 from zarr_core.errors import MetadataValidationError, unexpected
 from zarr_core.metadata.small_types import clear_unused, has_byte_order, has_unused_bits, in_numpy
 
-Endian: TypeAlias = Literal["little", "big"]
+ByteOrder: TypeAlias = Literal["little", "big"]
 """Byte orders by the names that documents use."""
 
 
@@ -40,7 +40,7 @@ class BytesCodec(ArrayBytesCodec):
 
     name = "bytes"
 
-    endian: Endian | None = sys.byteorder
+    endian: ByteOrder | None = sys.byteorder
 
     def __post_init__(self) -> None:
         if self.endian is not None:

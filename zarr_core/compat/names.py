@@ -59,7 +59,9 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "zarr.codecs.crc32c_": {"zarr_core.codecs": "Crc32cCodec"},
     "zarr.codecs.gzip": {"zarr_core.codecs": "GzipCodec"},
     "zarr.codecs.numcodecs": {"zarr_core.codecs.numcodecs": "*"},
-    "zarr.codecs.sharding": {"zarr_core.codecs": "ShardingCodec ShardingCodecIndexLocation"},
+    "zarr.codecs.sharding": {
+        "zarr_core.codecs": "ShardingCodec ShardingCodecIndexLocation SubchunkWriteOrder"
+    },
     "zarr.codecs.transpose": {"zarr_core.codecs": "TransposeCodec"},
     "zarr.codecs.vlen_utf8": {"zarr_core.codecs": "VLenBytesCodec VLenUTF8Codec"},
     "zarr.codecs.zstd": {"zarr_core.codecs": "ZstdCodec"},
