@@ -81,7 +81,8 @@ FUNCTIONS = {
 }
 ADDED = {  # parameters that zarr-python takes through **kwargs, or not at all
     "create": {"shards", "compressors", "serializer"},
-    "open_array": {"mode"},
+    "open": {"allow_pickle"},
+    "open_array": {"allow_pickle", "mode"},
     "full_like": {"fill_value"},
     "open_consolidated": {"store"},
 }

@@ -163,9 +163,15 @@ def test_v2_objects() -> None:
     assert parse_v2("|O", "vlen-bytes") == DataType(np.dtype(object))
     assert parse_v2("|O", "vlen-bytes").to_v2() == parse_v2("|O", "vlen-utf8").to_v2() == "|O"
     assert parse_v2("<i4", "vlen-utf8") == parse_v2("<i4")
-    for codec in ("pickle", "json2", "vlen-array"):
-        with pytest.raises(DataTypeValidationError, match=rf"'{codec}'.*vlen-utf8"):
-            parse_v2("|O", codec)
+    any_objects = {parse_v2("|O", codec) for codec in ("pickle", "json2", "json2")}
+    assert len(any_objects | {DataType(np.dtype(object))}) == 3
+    for data_type in any_objects:
+        assert (data_type.name, data_type.to_v2(), data_type.dtype) == ("object", "|O", object)
+        assert pickle.loads(pickle.dumps(data_type)) == data_type
+        with pytest.raises(DataTypeValidationError, match="format 2"):
+            data_type.to_v3()
+    with pytest.raises(DataTypeValidationError, match=r"'other'.*vlen-utf8.*json2"):
+        parse_v2("|O", "other")
     with pytest.raises(DataTypeValidationError, match=r"None.*vlen-utf8"):
         parse_v2("|O")
 

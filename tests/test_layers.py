@@ -49,7 +49,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "zstd",
             "vlen",
         ),
-        *("scale_offset", "chain", "zfp", "numcodecs", "cast_value", "bitround", "packbits"),
+        *("objects", "scale_offset", "chain", "zfp", "numcodecs", "cast_value", "bitround", "packbits"),
         *("reshape", "v2", "registry"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),

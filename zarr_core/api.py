@@ -21,7 +21,7 @@ from zarr_core.array.create import (
     place_and_mode,
     without,
 )
-from zarr_core.config import ArrayConfigLike
+from zarr_core.config import ArrayConfigLike, array_config
 from zarr_core.errors import (
     ContainsGroupError,
     GroupNotFoundError,
@@ -83,12 +83,16 @@ def open(
     path: str | None = None,
     storage_options: dict[str, Any] | None = None,
     config: ArrayConfigLike | None = None,
+    allow_pickle: bool = False,
     **kwargs: Any,
 ) -> Node:
     """Open the array or group at a place, or create one, as `mode` allows.
 
-    With a `shape` an array is created, otherwise a group. See `open_array` and `open_group`.
+    With a `shape` an array is created, otherwise a group. See `open_array` and `open_group`;
+    `allow_pickle` is for the array at this place, not for those in a group.
     """
+    if allow_pickle:
+        config = array_config(config)._allowing_pickle()
     place, mode = place_and_mode(store, path, mode, storage_options)
     metadata = None
     use_consolidated = kwargs.get("use_consolidated")

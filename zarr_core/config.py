@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeAlias, final, get_args
@@ -349,6 +349,8 @@ class ArrayConfig:
     """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None
     """Awaited calls on this array that run at once; None takes the process-wide setting."""
+    _allow_pickle: bool = field(default=False, repr=False)
+    """Read chunks that are pickles: set by an argument of a call, and by nothing else."""
 
     def __post_init__(self) -> None:
         for name in _SET_FOR_ALL:
@@ -379,7 +381,7 @@ class ArrayConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_allow_pickle"}
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with some options changed; raise `BadConfigError` for unknown ones."""
@@ -387,6 +389,10 @@ class ArrayConfig:
         if unknown:
             raise BadConfigError(f"there is no array option {min(unknown)!r}")
         return replace(self, **changes)
+
+    def _allowing_pickle(self) -> Self:
+        """Return a copy for an array whose chunks may run any code when they are read."""
+        return replace(self, _allow_pickle=True)
 
 
 _SET_FOR_ALL = [option.name for option in fields(ArrayConfig) if f"array.{option.name}" in DEFAULTS]

@@ -472,7 +472,7 @@ class Array(Indexable, Handle):
         at, _ = self._chunk_key(coords)
         space = self._current().space
         chunk = np.empty(space.grid.stored_shape(at), space.dtype)
-        chunk[...] = fitted(value, space.dtype, chunk.shape)
+        chunk[...] = fitted(value, space.dtype, chunk.shape, space.check)
         loop.write_whole(space, at, chunk)
 
     def read_encoded_chunk(self, coords: Sequence[int]) -> bytes | None:

@@ -240,8 +240,9 @@ def as_values(data: Any, dtype: Any = None) -> Any:
 
 
 def _dtype_of(array: Any) -> Any:
-    """Return the data type of an array as users write it; that of bytes shows as `object`."""
-    return bytes if isinstance(array, Array) and array.dtype.kind == "O" else array.dtype
+    """Return the data type of an array as users write it; that of objects shows as `object`."""
+    is_object = isinstance(array, Array) and array.dtype.kind == "O"
+    return array.metadata.data_type if is_object else array.dtype
 
 
 def array_metadata(data: Any, zarr_format: ZarrFormat) -> ArrayMetadata:
@@ -486,6 +487,7 @@ def open_array(
     storage_options: dict[str, Any] | None = None,
     config: ArrayConfigLike | None = None,
     mode: AccessMode | None = None,
+    allow_pickle: bool = False,
     **kwargs: Any,
 ) -> Array:
     """Open an array, or create it with the parameters of `create`, as `mode` allows.
@@ -493,6 +495,9 @@ def open_array(
     `"r"` and `"r+"` need an existing array and raise `ArrayNotFoundError` without one; `"a"` (the
     default) creates it when there is none; `"w"` removes what is there and creates it; `"w-"`
     creates it and raises `ContainsArrayError` when there is one.
+
+    `allow_pickle=True` reads and writes arrays of format 2 whose chunks are pickles. Reading them
+    can run any code that who wrote them put there; nothing else allows it, no setting either.
     """
     if kwargs:
         warn_ignored(**{k: kwargs.pop(k) for k in list(kwargs) if k in IGNORED_ON_OPEN})
@@ -500,6 +505,8 @@ def open_array(
     options = array_config(config)
     if write_empty is not None:
         options = options.with_(write_empty_chunks=write_empty)
+    if allow_pickle:
+        options = options._allowing_pickle()
     place, mode = place_and_mode(store, path, mode, storage_options)
     if mode not in ("w", "w-"):
         try:

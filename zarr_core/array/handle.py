@@ -152,7 +152,7 @@ class Handle(Node):
         if fields is not None or state.space.dtype.names is not None:
             selection, fields = with_fields(selection, fields)
         plan = make_plan(selection, state.metadata.chunk_grid)
-        checked = fitted_to(plan, value, state.space.dtype, fields)
+        checked = fitted_to(plan, value, state.space.dtype, fields, state.space.check)
         write = loop.write if self._batch is None else self._batch.write
         write(state.space, plan, checked, fields)
 

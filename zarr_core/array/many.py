@@ -260,7 +260,9 @@ def _write_of(array: Handle, selection: Any, value: Any) -> _Write:
     state = array._current()
     selection, fields = with_fields(selection, None)
     plan = plan_selection(selection, state.metadata.chunk_grid)
-    return _Write(state.space, plan, fitted_to(plan, value, state.space.dtype, fields), fields)
+    space = state.space
+    fitting = fitted_to(plan, value, space.dtype, fields, space.check)
+    return _Write(space, plan, fitting, fields)
 
 
 def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:

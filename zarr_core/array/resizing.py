@@ -85,7 +85,7 @@ def _cut(array: Handle, old: ArrayMetadata, new: ArrayMetadata) -> None:
 
 def append(array: Handle, data: npt.ArrayLike, axis: int) -> Shape:
     """Add data at the end of a dimension of an array; see `Array.append`."""
-    values = fitted(data, array.dtype, None)
+    values = fitted(data, array.dtype, None, array._current().space.check)
     if not -array.ndim <= axis < array.ndim:
         raise ArrayIndexError(f"axis {axis} is out of bounds for {array.ndim} dimensions")
     axis %= array.ndim

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,9 @@ from zarr_core.chunks.space import ChunkSpace
 from zarr_core.codecs import CodecChain, codecs_from_configs
 from zarr_core.codecs.base import ChunkSpec
 from zarr_core.codecs.checks import variable_limit
+from zarr_core.codecs.objects import object_codec
 from zarr_core.codecs.registry import registered_codecs
+from zarr_core.codecs.v2 import V2FilterCodec
 from zarr_core.config import ArrayConfig
 from zarr_core.indexing.values import check_memory
 from zarr_core.metadata import ArrayMetadata
@@ -58,13 +61,22 @@ def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> Co
             [c.configured(config) if isinstance(c, ShardingCodec) else c for c in codecs], spec
         )
     # Chains do not change, and the arrays of a hierarchy have few different ones.
-    value = fill.tobytes() if isinstance(fill, np.generic) else fill
+    value = fill.tobytes() if isinstance(fill, np.generic) else repr(fill)
     limit = variable_limit() if metadata.data_type.is_variable else 0
     codecs_text = repr(metadata.chain)
-    key = (registered_codecs(), codecs_text, metadata.data_type, shape, value, limit)
+    pickles = config._allow_pickle
+    key = (registered_codecs(), codecs_text, pickles, metadata.data_type, shape, value, limit)
     chain = _chains.get(key)
     if chain is None:
-        chain = CodecChain(codecs_from_configs(metadata.chain), spec)
+        codecs = codecs_from_configs(metadata.chain)
+        if pickles:
+            codecs = tuple(
+                [
+                    replace(c, allow_pickle=True) if isinstance(c, V2FilterCodec) else c
+                    for c in codecs
+                ]
+            )
+        chain = CodecChain(codecs, spec)
         if len(_chains) >= MAX_CHAINS:
             _chains.clear()
         _chains[key] = chain
@@ -119,6 +131,10 @@ def make_state(
 ) -> State:
     """Return the state of an array; raise `UnknownCodecError` and what codecs refuse."""
     store = place.store
+    check = None
+    if metadata.data_type.object_codec is not None:
+        filters = metadata.v2_filters or ()
+        check = object_codec(filters[0], allow_pickle=config._allow_pickle).check
     space = ChunkSpace(
         name=f"array '/{place.path}'",
         grid=metadata.chunk_grid,
@@ -131,6 +147,7 @@ def make_state(
         lock_key=store.lock_key,
         write_empty_chunks=config.write_empty_chunks,
         read_missing_chunks=config.read_missing_chunks,
+        check=check,
         lock_processes=("auto" if travelled else False) if config.lock is None else config.lock,
     )
     order = metadata.order if metadata.zarr_format == 2 else config.order

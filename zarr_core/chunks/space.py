@@ -83,6 +83,7 @@ class ChunkSpace:
         write_empty_chunks: bool,
         read_missing_chunks: bool,
         lock_processes: bool | Literal["auto"] = False,
+        check: Callable[[NDArray], None] | None = None,
     ) -> None:
         self.name = name
         self.grid = grid
@@ -101,6 +102,8 @@ class ChunkSpace:
         self.read_missing_chunks = read_missing_chunks
         self.lock_processes = lock_processes
         """May other processes write to the same chunks? "auto": where the store can tell."""
+        self.check = check
+        """For arrays of any objects: what raises for those that cannot be stored."""
         self._make_chain = make_chain
         self._chains: dict[Shape, CodecChain] = {}
         shape = grid.chunk_shape
@@ -176,6 +179,8 @@ class ChunkSpace:
         """Return whether every element is the fill value: the same bytes, for fixed sizes."""
         if chunk.size == 0:
             return True
+        if self.check is not None:
+            return False  # objects may be equal to others (1 and True), or compare to no truth
         if self._fill_bytes is None:
             return bool((chunk == self.fill_value).all())
         if chunk[(0,) * chunk.ndim + (...,)].tobytes() != self._fill_bytes:

@@ -38,6 +38,7 @@ from zarr_core.codecs.numcodecs import (
     call,
     numcodecs_object,
 )
+from zarr_core.codecs.objects import object_chunk, object_codec, objects_in
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.errors import CodecError, MetadataValidationError, describe
 from zarr_core.metadata.small_types import in_numpy
@@ -128,6 +129,8 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
     name = "v2.filters"
 
     filters: tuple[Config, ...] = ()
+    allow_pickle: bool = False
+    """Never said by a document: only who opens an array can say it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "filters", tuple(map(_check_config, self.filters)))
@@ -180,15 +183,24 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
             head = raw_stage(spec.shape, spec.dtype, in_numpy(spec.dtype, "<"))
             nbytes = math.prod(spec.shape) * spec.dtype.itemsize
             return head, self.filters, _Flow(spec.dtype, nbytes, nbytes)
+        if spec.data_type.object_codec is not None:
+            return self._objects(spec)
         first = self.filters[0] if self.filters else {"id": "none"}
-        if first["id"] == "pickle":
-            numcodecs_object(first)  # raises
         if first["id"] not in _VARIABLE:
             raise MetadataValidationError(
                 "elements of variable length need 'vlen-utf8' or 'vlen-bytes' as first filter, "
                 f"found {first['id']!r}"
             )
         head = _VARIABLE[first["id"]]().bind(spec)
+        return head, self.filters[1:], _Flow(np.dtype("u1"), None, variable_limit())
+
+    def _objects(self, spec: ChunkSpec) -> tuple[SerialStage, tuple[Config, ...], _Flow]:
+        codec = object_codec(self.filters[0], allow_pickle=self.allow_pickle)
+        head = SerialStage(
+            None,
+            lambda array: object_chunk(codec, array),
+            lambda data: objects_in(codec, data, spec.shape),
+        )
         return head, self.filters[1:], _Flow(np.dtype("u1"), None, variable_limit())
 
 

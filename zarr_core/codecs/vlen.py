@@ -40,7 +40,7 @@ class _VLenCodec(ArrayBytesCodec):
         to_bytes, from_bytes = self._to_bytes, self._from_bytes
 
         def encode(array: NDArray) -> Buffer:
-            data = _join(to_bytes(array.reshape(-1).tolist()))
+            data = join(to_bytes(array.reshape(-1).tolist()))
             if len(data) > limit:
                 raise CodecError(
                     f"{len(data)} bytes in a chunk are more than the setting "
@@ -78,7 +78,7 @@ class VLenUTF8Codec(_VLenCodec):
             return [_encode_text(element) for element in elements]
 
     def _from_bytes(self, data: Buffer, count: int) -> Sequence[str]:
-        return _split(data, count, bytes.decode)
+        return split(data, count, bytes.decode)
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,17 @@ class VLenBytesCodec(_VLenCodec):
         return [_encode_bytes(element) for element in elements]
 
     def _from_bytes(self, data: Buffer, count: int) -> Sequence[bytes]:
-        return _split(data, count, bytes)
+        return split(data, count, bytes)
 
 
-def _is_missing(element: Any) -> bool:
-    # Arrays of objects start out as zeros or None; both stand for "empty".
+def is_missing(element: Any) -> bool:
+    """Return whether an element stands for "empty"."""
+    # Arrays of objects start out as zeros or None.
     return element is None or (type(element) is int and element == 0)
 
 
 def _encode_text(element: Any) -> bytes:
-    if _is_missing(element):
+    if is_missing(element):
         return b""
     if not isinstance(element, str):
         raise CodecError(f"expected a str as element, found {describe(element)}")
@@ -113,14 +114,15 @@ def _encode_text(element: Any) -> bytes:
 def _encode_bytes(element: Any) -> bytes:
     if type(element) is bytes:
         return element
-    if _is_missing(element):
+    if is_missing(element):
         return b""
     if not isinstance(element, bytes | bytearray | memoryview):
         raise CodecError(f"expected bytes as element, found {describe(element)}")
     return bytes(element)
 
 
-def _join(elements: list[bytes]) -> bytes:
+def join(elements: list[bytes]) -> bytes:
+    """Return a chunk of elements."""
     count = len(elements)
     try:
         sizes = np.fromiter(map(len, elements), dtype="<u4", count=count)
@@ -133,7 +135,8 @@ def _join(elements: list[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def _split(data: Buffer, count: int, make: Callable[[bytes], Any]) -> list[Any]:
+def split(data: Buffer, count: int, make: Callable[[bytes], Any]) -> list[Any]:
+    """Return the elements of a chunk, each made of its bytes; raise `CodecError`."""
     data = flat_bytes(data)
     found = int.from_bytes(data[:4], "little")
     if len(data) < 4 or found != count:

@@ -13,6 +13,7 @@ import numpy as np
 
 from zarr_core.codecs import BloscCodec, codec_from_dict, codec_from_numcodecs
 from zarr_core.codecs.base import ArrayArrayCodec, ChunkSpec, Codec
+from zarr_core.codecs.objects import object_codec
 from zarr_core.config import config
 from zarr_core.errors import describe, warn
 from zarr_core.hierarchy.stored_nodes import (
@@ -35,7 +36,7 @@ from zarr_core.metadata.chunk_grids import (
     expand_edges,
     parse_key_encoding,
 )
-from zarr_core.metadata.data_types import DataType, parse_dtype
+from zarr_core.metadata.data_types import DataType, parse_dtype, parse_v2
 from zarr_core.metadata.documents import (
     JSON,
     MAX_DIMENSIONS,
@@ -304,7 +305,11 @@ def _v2_codecs(
     data_type: DataType, filters: Any, compressors: Any
 ) -> tuple[tuple[dict[str, JSON], ...] | None, dict[str, JSON] | None]:
     listed = [] if isinstance(filters, str) else [_v2_config(c) for c in _listed(filters)]
-    if data_type.is_variable:
+    if data_type.object_codec is not None:
+        if not listed or listed[0]["id"] != data_type.object_codec:
+            raise TypeError(f"the first filter must be the codec {data_type.object_codec!r}")
+        object_codec(listed[0], allow_pickle=True)  # raises for what nobody could read
+    elif data_type.is_variable:
         needed = "vlen-utf8" if data_type.dtype.kind == "T" else "vlen-bytes"
         if not listed or listed[0]["id"] != needed:
             listed.insert(0, {"id": needed})
@@ -337,6 +342,18 @@ def as_key_encoding(like: Any, zarr_format: ZarrFormat) -> ChunkKeyEncoding:
     return parse_key_encoding(like["name"], settings)
 
 
+def _data_type(dtype: Any, filters: Any, zarr_format: ZarrFormat) -> DataType:
+    """Return a data type; what objects are in format 2, their codec says: the first filter."""
+    is_object = (
+        dtype in (object, "O", "|O", "object")
+        if isinstance(dtype, str | type)
+        else (isinstance(dtype, np.dtype) and dtype.kind == "O")
+    )
+    if zarr_format == 2 and is_object and filters and not isinstance(filters, str):
+        return parse_v2("|O", _v2_config(_listed(filters)[0])["id"])
+    return parse_dtype(dtype, zarr_format)
+
+
 def build_metadata(
     *,
     shape: ShapeLike,
@@ -357,7 +374,7 @@ def build_metadata(
     if zarr_format not in (2, 3):
         raise ValueError(f"zarr_format must be 2 or 3, not {zarr_format!r}")
     lengths = as_shape(shape)
-    data_type = parse_dtype(dtype, zarr_format)
+    data_type = _data_type(dtype, filters, zarr_format)
     itemsize = data_type.dtype.itemsize
     inner = _chunk_grid(chunks, shards, lengths, itemsize)
     keys = as_key_encoding(chunk_key_encoding, zarr_format)
@@ -366,6 +383,8 @@ def build_metadata(
         fill = data_type.default_fill
     else:
         fill = None if fill_value is None else data_type.cast_fill(unmasked(fill_value))
+    if data_type.object_codec is not None:
+        fill = check_attributes({"fill_value": fill})["fill_value"]
     if zarr_format == 2:
         refused = {
             "shards": shards is not None,
@@ -382,6 +401,8 @@ def build_metadata(
         layout = order or config.get("array.order")
         if layout not in ("C", "F"):
             raise ValueError(f"order must be 'C' or 'F', not {order!r}")
+        if layout == "F" and len(lengths) > 1 and data_type.object_codec is not None:
+            raise ValueError("arrays of any objects have order 'C': zarr 2 mixes up those of 'F'")
         return ArrayMetadata(
             2,
             data_type,

@@ -31,7 +31,10 @@ def _is_unknown(metadata: ArrayMetadata) -> bool:
 
 def shown_type(metadata: ArrayMetadata) -> str:
     """Return the data type of an array as text, even when it is not known here."""
-    return str(metadata.data_type if _is_unknown(metadata) else metadata.dtype)
+    if _is_unknown(metadata):
+        return str(metadata.data_type)
+    codec = metadata.data_type.object_codec
+    return str(metadata.dtype) if codec is None else f"object ({codec})"
 
 
 class _Table:

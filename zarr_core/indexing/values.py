@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -109,14 +110,25 @@ def destination(
     return returned, target
 
 
-def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
+Check: TypeAlias = Callable[[NDArray], None]
+"""What raises for objects that cannot be stored, of arrays of any objects."""
+
+
+def fitted(
+    value: Any, dtype: np.dtype[Any], shape: Shape | None, check: Check | None = None
+) -> NDArray:
     """Return a value as an array of a shape (or without dimensions), converted as an assignment in NumPy does.
+
+    Elements of `dtype=object` are bytes, or whatever passes `check`.
 
     Conversions that can fail or lose more than precision are made here, before anything is
     written; others are left to the chunks, so that no copy of the whole value is made.
     """
     array = None
-    if isinstance(value, np.ndarray):
+    is_zero_d = isinstance(value, np.ndarray) and not value.ndim
+    if check is not None and not is_zero_d and (shape == () or isinstance(value, list | tuple)):
+        array = _as_objects(value, shape)
+    elif isinstance(value, np.ndarray):
         array = value
     elif hasattr(value, "__array__") and not isinstance(value, np.generic):
         array = np.asanyarray(value)  # masked if what computes it is
@@ -136,7 +148,7 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
         as_stored[...] = array
         array = as_stored
     if dtype.kind == "O":
-        _check_bytes(array)
+        (check or _check_bytes)(array)
     if shape is None or array.ndim == 0:
         return array
     if array.shape != shape:
@@ -149,6 +161,15 @@ def fitted(value: Any, dtype: np.dtype[Any], shape: Shape | None) -> NDArray:
             raise ValueError(
                 f"could not broadcast input array from shape {np.shape(value)} into shape {shape}"
             ) from None
+    return array
+
+
+def _as_objects(value: Any, shape: Shape | None) -> NDArray:
+    """Return objects as an assignment in NumPy takes them: lists are elements if that fits."""
+    if shape is None:
+        return np.asarray(value, object)
+    array = np.empty(shape, object)
+    array[() if not shape else ...] = value
     return array
 
 
@@ -202,10 +223,12 @@ def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
     return array
 
 
-def fitted_to(plan: Plan, value: Any, dtype: np.dtype[Any], fields: Fields) -> NDArray:
+def fitted_to(
+    plan: Plan, value: Any, dtype: np.dtype[Any], fields: Fields, check: Check | None = None
+) -> NDArray:
     """Return a value as an array of the plan's shape, or without dimensions; see `fitted`."""
     field, inner = field_dtype(dtype, fields)
-    checked = fitted(value, field, plan.result_shape + inner)
+    checked = fitted(value, field, plan.result_shape + inner, check)
     if checked.ndim and plan.shape != plan.result_shape:
         checked = checked.reshape(plan.shape + inner)
     return checked

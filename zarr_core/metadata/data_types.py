@@ -58,6 +58,9 @@ MAX_DEPTH = 32
 MAX_ITEM_BYTES = 1 << 26
 """NumPy's own limit of an element's size."""
 
+OBJECT_CODECS = ("json2", "msgpack2", "vlen-array", "categorize", "pickle")
+"""Filters of format 2 that make bytes of any objects; text and bytes have types of their own."""
+
 _INTEGERS = (f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 _NUMBERS = ("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128")
 
@@ -81,11 +84,14 @@ class DataType(ZDType):
 
     `DataType(dtype)` keeps the byte order of `dtype`, drops what no document can express (metadata,
     padding between fields) and raises `DataTypeValidationError` for dtypes that have no Zarr data
-    type. `np.dtype(object)` stands for variable-length bytes.
+    type. `np.dtype(object)` stands for variable-length bytes, and with an `object_codec` for any
+    Python objects.
     """
 
     dtype: Dtype
     """NumPy dtype of arrays in memory."""
+    object_codec: str | None = None
+    """The `id` of the filter of format 2 that makes bytes of any objects."""
     name: str = field(init=False, compare=False, repr=False)
     """Name in format 3, for instance `int32` or `struct`."""
     item_bytes: int | None = field(init=False, compare=False, repr=False)
@@ -97,7 +103,8 @@ class DataType(ZDType):
         dtype = _packed(self.dtype)
         fixed = dtype.kind not in "TO"
         object.__setattr__(self, "dtype", dtype)
-        object.__setattr__(self, "name", _name(dtype))
+        name = _name(dtype) if self.object_codec is None else "object"
+        object.__setattr__(self, "name", name)
         object.__setattr__(self, "item_bytes", dtype.itemsize if fixed else None)
         object.__setattr__(self, "needs_endian", fixed and has_byte_order(dtype))
 
@@ -109,6 +116,8 @@ class DataType(ZDType):
     def to_v3(self) -> str | dict[str, Any]:
         """Return the `data_type` of a format 3 document."""
         configuration: dict[str, Any]
+        if self.object_codec is not None:
+            raise _invalid("dtype of any objects", self.object_codec, "format 2, or bytes or str")
         if self.dtype.kind in "mM":
             unit, scale = np.datetime_data(self.dtype)
             configuration = {"unit": unit, "scale_factor": scale}
@@ -131,7 +140,9 @@ class DataType(ZDType):
 
     @property
     def default_fill(self) -> Any:
-        """The fill value of arrays that name none: zero, empty or False; NaT for times."""
+        """The fill value of arrays that name none: zero, empty or False; NaT for times, or None."""
+        if self.object_codec is not None:
+            return None
         if self.dtype.kind in "TO":
             return "" if self.dtype.kind == "T" else b""
         if self.dtype.kind in "mM":
@@ -144,8 +155,8 @@ class DataType(ZDType):
         The scalar is a NumPy scalar, a `str` for strings, `bytes` for variable-length bytes. It is
         None for format 2's null, which says that the fill value is undefined.
         """
-        if value is None and zarr_format == 2:
-            return None
+        if (value is None and zarr_format == 2) or self.object_codec is not None:
+            return value
         if not isinstance(value, str) or self.dtype.names is None:
             return _from_json(self.dtype, value, zarr_format)
         # Format 3's legacy form of a struct, or format 2's: all bytes.
@@ -159,6 +170,8 @@ class DataType(ZDType):
         """
         if value is None and zarr_format == 2:
             return None
+        if self.object_codec is not None:
+            return value
         return _to_json(self.dtype, self.cast_fill(value), zarr_format)
 
     def cast_fill(self, value: Any) -> Any:
@@ -167,7 +180,7 @@ class DataType(ZDType):
         Values are never clipped, truncated or wrapped: what does not fit raises. Floats are rounded
         to the nearest value of the data type.
         """
-        return _cast(self.dtype, value)
+        return value if self.object_codec is not None else _cast(self.dtype, value)
 
 
 DataTypeLike: TypeAlias = DataType | npt.DTypeLike | Mapping[str, Any]
@@ -337,9 +350,12 @@ def parse_v2(data: Any, object_codec: str | None = None) -> DataType:
     """
     if not isinstance(data, str) or data.lstrip("|<>=") not in ("O", "O8", "O4"):
         return DataType(_v2_dtype(data, 1))
+    if object_codec in OBJECT_CODECS:
+        return DataType(np.dtype(object), object_codec)
     name = {"vlen-utf8": "string", "vlen-bytes": "bytes"}.get(str(object_codec))
     if name is None:
-        raise _invalid(f"object codec of dtype {data!r}", object_codec, "vlen-utf8, vlen-bytes")
+        allowed = ", ".join(("vlen-utf8", "vlen-bytes", *OBJECT_CODECS))
+        raise _invalid(f"object codec of dtype {data!r}", object_codec, allowed)
     return _PLAIN[name]
 
 

@@ -275,7 +275,7 @@ class UnknownDataType:
         """Raise `DataTypeValidationError`."""
         raise DataTypeValidationError(self.problem)
 
-    name = item_bytes = needs_endian = is_variable = default_fill = dtype
+    name = item_bytes = needs_endian = is_variable = default_fill = object_codec = dtype
 
     def __str__(self) -> str:
         return f"unknown: {describe(self.document)}"
@@ -440,9 +440,12 @@ def make_v2_codecs(
 ) -> tuple[NamedConfig, ...]:
     """Return what `order`, `filters` and `compressor` of format 2 mean as a chain of codecs."""
     chain = []
-    if order == "F" and ndim > 1:
+    filters = list(filters or ())
+    # These object codecs store an array as it is indexed, whatever its order in memory.
+    is_nested = bool(filters) and filters[0]["id"] in ("json2", "msgpack2", "pickle")
+    if order == "F" and ndim > 1 and not is_nested:
         chain.append(NamedConfig("transpose", {"order": list(range(ndim))[::-1]}))
-    chain.append(NamedConfig("v2.filters", {"filters": [dict(f) for f in filters or ()]}))
+    chain.append(NamedConfig("v2.filters", {"filters": [dict(f) for f in filters]}))
     if compressor is not None:
         chain.append(NamedConfig("v2.compressor", dict(compressor)))
     return tuple(chain)
