@@ -1,4 +1,4 @@
-"""Chunk grids and chunk keys: what holds what, what is refused, and costs of huge grids."""
+"""Chunk grids: what holds what, what is refused, and costs of huge grids."""
 
 import pickle
 from itertools import accumulate
@@ -14,12 +14,10 @@ from zarr_core.errors import MetadataValidationError
 from zarr_core.metadata.chunk_grids import (
     MAX_LISTED_EDGES,
     ChunkGrid,
-    ChunkKeyEncoding,
     RectilinearAxis,
     RegularAxis,
     expand_edges,
     parse_grid,
-    parse_key_encoding,
 )
 
 # --- one dimension ---------------------------------------------------------------------------------
@@ -171,67 +169,3 @@ def test_a_short_document_cannot_ask_for_endless_edges() -> None:
         expand_edges([[1, 10**15]], 10**15, "chunk_grid")
     with pytest.raises(MetadataValidationError, match=str(MAX_LISTED_EDGES)):
         expand_edges([[1, MAX_LISTED_EDGES // 2]] * 3, 5, "chunk_grid")
-
-
-# --- chunk keys ------------------------------------------------------------------------------------
-
-ENCODINGS = [ChunkKeyEncoding(n, s) for n in ("default", "v2") for s in ("/", ".")]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "separator", "coords", "key"),
-    [
-        ("default", "/", (0, 1), "c/0/1"),
-        ("default", ".", (0, 1), "c.0.1"),
-        ("default", "/", (), "c"),
-        ("default", ".", (), "c"),
-        ("v2", ".", (0, 1), "0.1"),
-        ("v2", "/", (10, 1), "10/1"),
-        ("v2", ".", (), "0"),
-        ("v2", "/", (), "0"),
-    ],
-)
-def test_chunk_keys(name: Any, separator: Any, coords: tuple[int, ...], key: str) -> None:
-    encoding = ChunkKeyEncoding(name, separator)
-    assert encoding.encode(coords) == key
-    assert encoding.decode(key, len(coords)) == coords
-
-
-@given(st.sampled_from(ENCODINGS), st.lists(st.integers(0, 10**18), max_size=4).map(tuple))
-def test_chunk_keys_survive_a_round_trip(
-    encoding: ChunkKeyEncoding, coords: tuple[int, ...]
-) -> None:
-    assert encoding.decode(encoding.encode(coords), len(coords)) == coords
-    document = encoding.to_json()
-    assert parse_key_encoding(document["name"], document["configuration"]) == encoding
-
-
-@pytest.mark.parametrize(
-    "key", ["", "c", "c/", "c/0", "c/0/1/2", "c/0/01", "c/-1/0", "c/0/+1", "c/0/ 1", "0/1", "c.0.1",
-            "c/0/\N{ARABIC-INDIC DIGIT ONE}", "c/0/1\n", "zarr.json", "cc/0/1", "x/c/0/1"],
-)  # fmt: skip
-def test_keys_that_are_no_chunks(key: str) -> None:
-    assert ChunkKeyEncoding().decode(key, 2) is None
-
-
-def test_the_default_separators_differ() -> None:
-    assert parse_key_encoding("default", {}).separator == "/"
-    assert parse_key_encoding("v2", {}).separator == "."
-
-
-@pytest.mark.parametrize(
-    ("name", "configuration", "found"),
-    [
-        ("other", {}, "'other'"),
-        ("default", {"separator": "-"}, "'-'"),
-        ("v2", {"separator": None}, "None"),
-        ("v2", {"separator": []}, "[]"),
-        ("v2", {"width": 3}, "'width'"),
-    ],
-)
-def test_refused_key_encodings_say_what_was_found(
-    name: str, configuration: dict[str, Any], found: str
-) -> None:
-    with pytest.raises(MetadataValidationError) as caught:
-        parse_key_encoding(name, configuration)
-    assert found in str(caught.value)

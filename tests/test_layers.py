@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "data_types",
             "chunk_grids",
             "documents",
+            "chunk_keys",
             "array",
             "group",
         ),

@@ -155,7 +155,8 @@ def create_array(
     attributes, dimension_names
         User attributes (JSON), and a name or None per dimension.
     chunk_key_encoding
-        `{"name": "default" or "v2", "separator": "/" or "."}`.
+        `{"name": "default" or "v2", "separator": "/" or "."}`, or an extension: `suffix`, `fanout`,
+        `template`.
     storage_options
         For stores that fsspec opens.
     overwrite

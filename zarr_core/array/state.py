@@ -20,6 +20,7 @@ from zarr_core.config import ArrayConfig
 from zarr_core.indexing.values import check_memory
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Coords, Shape
+from zarr_core.metadata.chunk_keys import ChunkKeyEncoding
 from zarr_core.storage import StorePath
 
 
@@ -101,18 +102,24 @@ def key_template(place: StorePath, metadata: ArrayMetadata) -> Callable[[Coords]
     """Return the function from chunk coordinates to keys: a template, filled in by one C call."""
     keys = metadata.chunk_key_encoding
     if metadata.ndim == 0:
-        key = place.key(keys.scalar_key)
+        key = place.key(keys.encode(()))
         return lambda coords: key
-    return _template(place, metadata, keys.separator.join(["%d"] * metadata.ndim)).__mod__
+    if not isinstance(keys, ChunkKeyEncoding):
+        return lambda coords: place.key(keys.encode(coords))
+    numbers = keys.separator.join(["%d"] * metadata.ndim)
+    return f"{_start(place, keys)}{numbers}".__mod__
 
 
 def row_key_template(
     place: StorePath, metadata: ArrayMetadata
 ) -> Callable[[Sequence[Coords], Sequence[int]], list[str]]:
     """Return the function to the keys of rows; what all keys of a row begin with is made once."""
-    row = _template(
-        place, metadata, f"%d{metadata.chunk_key_encoding.separator}" * (metadata.ndim - 1)
-    )
+    keys = metadata.chunk_key_encoding
+    if not isinstance(keys, ChunkKeyEncoding):
+        return lambda starts, last: [
+            place.key(keys.encode((*start, k))) for start in starts for k in last
+        ]
+    row = _start(place, keys) + f"%d{keys.separator}" * (metadata.ndim - 1)
 
     def row_keys(starts: Sequence[Coords], last: Sequence[int]) -> list[str]:
         ends = list(map(str, last))
@@ -121,9 +128,10 @@ def row_key_template(
     return row_keys
 
 
-def _template(place: StorePath, metadata: ArrayMetadata, numbers: str) -> str:
+def _start(place: StorePath, keys: ChunkKeyEncoding) -> str:
+    """Return what all keys of an array begin with, as part of a template."""
     path = f"{place.path}/".replace("%", "%%") if place.path else ""
-    return f"{path}{metadata.chunk_key_encoding.prefix}{numbers}"
+    return f"{path}{keys.prefix}"
 
 
 def make_state(

@@ -29,13 +29,12 @@ from zarr_core.indexing.values import unmasked
 from zarr_core.metadata import ArrayMetadata, NodeMetadata
 from zarr_core.metadata.chunk_grids import (
     ChunkGrid,
-    ChunkKeyEncoding,
     RectilinearAxis,
     RegularAxis,
     Shape,
     expand_edges,
-    parse_key_encoding,
 )
+from zarr_core.metadata.chunk_keys import ChunkKeyEncoding, KeyEncoding, parse_key_encoding
 from zarr_core.metadata.data_types import DataType, parse_dtype, parse_v2
 from zarr_core.metadata.documents import (
     JSON,
@@ -323,11 +322,11 @@ def _v2_codecs(
     return tuple(listed) or None, compressor[0] if compressor else None
 
 
-def as_key_encoding(like: Any, zarr_format: ZarrFormat) -> ChunkKeyEncoding:
+def as_key_encoding(like: Any, zarr_format: ZarrFormat) -> KeyEncoding:
     """Return the chunk key encoding that a user means."""
     if like is None:
         return ChunkKeyEncoding() if zarr_format == 3 else ChunkKeyEncoding("v2", ".")
-    if isinstance(like, ChunkKeyEncoding):
+    if isinstance(like, KeyEncoding):
         return like
     if isinstance(like, str):
         return parse_key_encoding(like, {})
@@ -378,6 +377,7 @@ def build_metadata(
     itemsize = data_type.dtype.itemsize
     inner = _chunk_grid(chunks, shards, lengths, itemsize)
     keys = as_key_encoding(chunk_key_encoding, zarr_format)
+    keys.check(len(lengths))
     checked = check_attributes(attributes or {})
     if fill_value is DEFAULT_FILL_VALUE or (fill_value is None and zarr_format == 3):
         fill = data_type.default_fill

@@ -370,8 +370,6 @@ def create_ancestors(
 
 
 _CHUNK_KEY = re.compile(r"c(?:[./][0-9]+)*|[0-9]+(?:[./][0-9]+)*")
-_DEFAULT_KEY = {s: re.compile(rf"c(?:{re.escape(s)}[0-9]+)*") for s in "/."}
-_V2_KEY = {s: re.compile(rf"[0-9]+(?:{re.escape(s)}[0-9]+)*") for s in "/."}
 
 
 def _grammars(place: StorePath, names: set[str]) -> list[re.Pattern[str]]:
@@ -395,8 +393,7 @@ def _grammars(place: StorePath, names: set[str]) -> list[re.Pattern[str]]:
 
 def chunk_grammar(metadata: ArrayMetadata) -> re.Pattern[str]:
     """Return what the chunk keys of an array look like, whatever its shape."""
-    keys = metadata.chunk_key_encoding
-    return (_DEFAULT_KEY if keys.name == "default" else _V2_KEY)[keys.separator]
+    return re.compile(metadata.chunk_key_encoding.grammar)
 
 
 def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list[str], list[str]]:

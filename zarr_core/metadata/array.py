@@ -20,12 +20,11 @@ import numpy as np
 from zarr_core.errors import MetadataValidationError, describe, unexpected
 from zarr_core.metadata.chunk_grids import (
     ChunkGrid,
-    ChunkKeyEncoding,
     Coords,
     Shape,
     parse_grid,
-    parse_key_encoding,
 )
+from zarr_core.metadata.chunk_keys import ChunkKeyEncoding, KeyEncoding, parse_key_encoding
 from zarr_core.metadata.data_types import DataType, parse_v2, parse_v3
 from zarr_core.metadata.documents import (
     JSON,
@@ -77,7 +76,7 @@ class ArrayMetadata:
     zarr_format: ZarrFormat
     data_type: DataType
     chunk_grid: ChunkGrid
-    chunk_key_encoding: ChunkKeyEncoding
+    chunk_key_encoding: KeyEncoding
     fill_value: Any
     """A NumPy scalar, str or bytes; None only in format 2, where it means undefined."""
     chain: tuple[NamedConfig, ...]
@@ -118,7 +117,7 @@ class ArrayMetadata:
         return tuple(map(_codec_objects[-1], self.chain))
 
     @property
-    def dimension_separator(self) -> Literal["/", "."]:
+    def dimension_separator(self) -> str:
         """What stands between the numbers of a chunk key."""
         return self.chunk_key_encoding.separator
 
@@ -249,6 +248,8 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
         required(data, "chunk_key_encoding", document), document, "chunk_key_encoding"
     )
     keys = in_field(document, "chunk_key_encoding", parse_key_encoding, *keys_json[:2])
+    if not isinstance(keys, ChunkKeyEncoding):
+        in_field(document, "chunk_key_encoding", keys.check, len(shape))
     fill_json = required(data, "fill_value", document)
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 3)
     if transformers := data.get("storage_transformers"):

@@ -1,4 +1,4 @@
-"""Which chunk holds which region of an array, and under which key a chunk is stored.
+"""Which chunk holds which region of an array.
 
 A grid is one `Axis` per dimension. Regular axes have chunks of one length; rectilinear axes list
 their lengths. A chunk may reach beyond the end of the array and is stored at its full shape.
@@ -8,12 +8,11 @@ and, for rectilinear grids, the chunk grid of that name in zarr-extensions.
 """
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product, starmap
-from typing import Any, Literal, TypeAlias, final
+from itertools import product
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -289,69 +288,3 @@ def parse_grid(name: str, configuration: Mapping[str, Any], shape: Shape) -> Chu
 def _check_fields(configuration: Mapping[str, Any], allowed: set[str]) -> None:
     if unknown := configuration.keys() - allowed:
         raise MetadataValidationError(f"chunk_grid: unknown field {describe(min(unknown))}")
-
-
-# --- chunk keys ------------------------------------------------------------------------------------
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ChunkKeyEncoding:
-    """How chunk coordinates become keys: `c/0/1` (default) or `0.1` (v2)."""
-
-    name: Literal["default", "v2"] = "default"
-    separator: Literal["/", "."] = "/"
-
-    @property
-    def prefix(self) -> str:
-        """What stands before the coordinates of an array with dimensions."""
-        return f"c{self.separator}" if self.name == "default" else ""
-
-    @property
-    def scalar_key(self) -> str:
-        """The key of the only chunk of an array without dimensions."""
-        return "c" if self.name == "default" else "0"
-
-    def encode(self, coords: Iterable[int]) -> str:
-        """Return the key of a chunk, relative to its array."""
-        text = self.separator.join(map(str, coords))
-        return f"{self.prefix}{text}" if text else self.scalar_key
-
-    def decode(self, key: str, ndim: int) -> Coords | None:
-        """Return the coordinates that a relative key stands for, or None when it is no chunk."""
-        if ndim == 0:
-            return () if key == self.scalar_key else None
-        if not key.startswith(self.prefix):
-            return None
-        numbers = key.removeprefix(self.prefix).split(self.separator)
-        if len(numbers) != ndim or not all(map(_NUMBER.fullmatch, numbers)):
-            return None
-        return tuple(map(int, numbers))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the `chunk_key_encoding` of a format 3 document."""
-        return {"name": self.name, "configuration": {"separator": self.separator}}
-
-    to_dict = to_json
-
-
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
-
-
-def parse_key_encoding(name: str, configuration: Mapping[str, Any]) -> ChunkKeyEncoding:
-    """Return the encoding that a format 3 document describes; raise `MetadataValidationError`."""
-    if name not in ("default", "v2"):
-        raise unexpected("chunk_key_encoding", "'default' or 'v2'", name)
-    if len(configuration) > ("separator" in configuration):
-        unknown = min(configuration.keys() - {"separator"})
-        raise MetadataValidationError(f"chunk_key_encoding: unknown field {describe(unknown)}")
-    separator = configuration.get("separator", "/" if name == "default" else ".")
-    if separator not in ("/", "."):
-        raise unexpected("chunk_key_encoding.separator", "'/' or '.'", separator)
-    return _KEY_ENCODINGS[name, separator]
-
-
-_KEY_ENCODINGS: Mapping[tuple[str, str], ChunkKeyEncoding] = {
-    (encoding.name, encoding.separator): encoding
-    for encoding in starmap(ChunkKeyEncoding, product(("default", "v2"), ("/", ".")))
-}
