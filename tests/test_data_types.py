@@ -4,6 +4,7 @@ import ast
 import contextlib
 import datetime as dt
 import json
+import math
 import pickle
 import re
 import sys
@@ -969,3 +970,30 @@ def test_fill_to_json_checks() -> None:
     with pytest.raises(DataTypeValidationError, match="300"):
         parse_v3("uint8").fill_to_json(300, 3)
     assert parse_v3("float32").fill_to_json(np.float64(0.5), 3) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "one", "ulp"), [("f2", 1024, 2**-10), ("f4", 2**23, 2**-23), ("f8", 2**52, 2**-52)]
+)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_numbers_in_json_are_rounded_and_ties_go_to_even(
+    dtype: str, one: int, ulp: float, zarr_format: int
+) -> None:
+    data_type = DataType(np.dtype(dtype))
+
+    def read(number: float | str) -> Any:
+        return data_type.fill_from_json(json.loads(str(number)), zarr_format)
+
+    # Halfway between two neighbours whose last bits are 0 and 1, then 1 and 0.
+    assert read(2 * one + 1) == 2 * one
+    assert read(2 * one + 3) == 2 * one + 4
+    if dtype != "f8":
+        assert read(1 + ulp / 2) == 1
+        assert read(1 + 3 * ulp / 2) == 1 + 2 * ulp
+        assert read(-1 - 3 * ulp / 2) == -1 - 2 * ulp
+        assert read(math.nextafter(1 + ulp / 2, 2)) == 1 + ulp
+    largest = np.finfo(dtype).max
+    assert read(repr(float(largest))) == largest
+    parts = DataType(np.dtype(f"c{2 * data_type.dtype.itemsize}")) if dtype != "f2" else None
+    if parts is not None:
+        assert parts.fill_from_json([2 * one + 1, 2 * one + 3], 3) == 2 * one + (2 * one + 4) * 1j

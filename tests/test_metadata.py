@@ -848,3 +848,18 @@ def test_the_codecs_of_metadata_are_objects() -> None:
     metadata = ArrayMetadata.from_dict(changed(V3, codecs=[BYTES, unknown]))
     assert metadata.codecs[1].to_json() == unknown
     assert metadata.to_dict()["codecs"] == [BYTES, unknown]
+
+
+def test_metadata_that_is_not_for_the_reader_is_no_obstacle() -> None:
+    # The specification permits it for consolidated metadata, and asks for no name in it.
+    extra = {"must_understand": False, "kind": "inline", "metadata": {}}
+    store = store_with(v3=changed(V3, consolidated_metadata=extra, later=extra))
+    a = zarr.open_array(store, mode="r+")
+    a.attrs["new"] = 1
+    assert stored(store)["consolidated_metadata"] == stored(store)["later"] == extra
+    group = {"zarr_format": 3, "node_type": "group", "later": extra}
+    store = store_with(v3={**group, "consolidated_metadata": {"unknown": 1, **extra}})
+    opened = zarr.open_group(store, mode="r+")
+    opened.attrs["new"] = 1
+    assert stored(store)["later"] == extra
+    assert list(zarr.open_group(store)) == []

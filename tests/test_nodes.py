@@ -1,10 +1,12 @@
 """Documents of nodes in stores: found, changed without losing updates, erased."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from running import from_threads
 
@@ -16,6 +18,7 @@ from zarr_core.errors import (
     ContainsArrayError,
     ContainsGroupError,
     GroupNotFoundError,
+    InvalidKeyError,
     MetadataValidationError,
     NodeNotFoundError,
     ZarrUserWarning,
@@ -372,3 +375,52 @@ def test_damaged_documents_name_where_they_are(store: Store) -> None:
     with pytest.raises(MetadataValidationError) as caught:
         read_node(StorePath(store, "a"))
     assert f"zarr.json at {store}/a" in str(caught.value)
+
+
+# --- names that no node can have -------------------------------------------------------------------
+
+ONES = np.ones(1)
+WAYS: dict[str, Callable[[Any, str, Any], Any]] = {
+    "create_group": lambda s, n, f: zarr.create_group(s, path=n, zarr_format=f),
+    "a group on the way": lambda s, n, f: zarr.create_group(s, path=f"a/{n}/b", zarr_format=f),
+    "create_array": lambda s, n, f: zarr.create_array(
+        s, name=n, shape=1, dtype="u1", zarr_format=f
+    ),
+    "create": lambda s, n, f: zarr.create(store=s, path=n, shape=1, zarr_format=f),
+    "open_array": lambda s, n, f: zarr.open_array(s, path=n, mode="w", shape=1, zarr_format=f),
+    "open": lambda s, n, f: zarr.open(s, path=n, mode="a", shape=1, zarr_format=f),
+    "open_group": lambda s, n, f: zarr.open_group(s, path=n, mode="a", zarr_format=f),
+    "group": lambda s, n, f: zarr.group(s, path=n, zarr_format=f),
+    "a store path": lambda s, n, f: zarr.create_group(StorePath(s, n), zarr_format=f),
+    "zeros": lambda s, n, f: zarr.zeros(1, store=s, path=n, zarr_format=f),
+    "from_array": lambda s, n, f: zarr.from_array(s, data=ONES, name=n, zarr_format=f),
+    "save_array": lambda s, n, f: zarr.save_array(s, ONES, path=n, zarr_format=f),
+    "save_group": lambda s, n, f: zarr.save_group(s, path=n, a=ONES, zarr_format=f),
+    "method create_group": lambda s, n, f: root(s, f).create_group(n),
+    "method require_group": lambda s, n, f: root(s, f).require_group(n),
+    "method create_array": lambda s, n, f: root(s, f).create_array(n, shape=1, dtype="u1"),
+    "method require_array": lambda s, n, f: root(s, f).require_array(n, shape=1, dtype="u1"),
+    "assignment": lambda s, n, f: root(s, f).__setitem__(n, ONES),
+    "move": lambda s, n, f: root(s, f).move("child", n),
+    "copy": lambda s, n, f: zarr.copy(root(s, f)["child"], root(s, f), name=n),
+    "copy_store": lambda s, n, f: zarr.copy_store(root({}, f).store, s, dest_path=n),
+    "create_hierarchy": lambda s, n, f: list(
+        zarr.create_hierarchy(store=s, nodes={n: root({}, f).metadata})
+    ),
+}
+
+
+def root(store: Any, zarr_format: Any) -> zarr.Group:
+    group = zarr.open_group(store, mode="a", zarr_format=zarr_format)
+    group.require_group("child")
+    return group
+
+
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_no_node_has_the_name_of_a_document(way: str, name: str, zarr_format: Any) -> None:
+    store = MemoryStore()
+    with pytest.raises(InvalidKeyError, match=re.escape(name)):
+        WAYS[way](store, name, zarr_format)
+    assert not any(f"{name}/" in key for key in store.list_prefix(""))

@@ -13,7 +13,7 @@ from zarr_core.array.array import Array
 from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError, warn
 from zarr_core.group import Group
-from zarr_core.hierarchy.stored_nodes import check_not_erased, is_below
+from zarr_core.hierarchy.stored_nodes import check_name, check_not_erased, is_below
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import each
@@ -325,6 +325,7 @@ def copy_store(
     _check_if_exists(if_exists, ("raise", "replace", "skip"))
     start, end = store_from(source, path=source_path), store_from(dest, path=dest_path)
     end.store._check_writable()
+    check_name(normalize_path(dest_path))
     chosen = _key_filter(excludes, includes, flags)
     cut = f"{start.path}/" if start.path else ""
     keys = [key.removeprefix(cut) for key in sorted(start.store.list_prefix(start.path))]
