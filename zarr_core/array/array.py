@@ -299,7 +299,7 @@ class Array(Indexable, Handle):
         axis = self.metadata.chunk_grid.axes[0]
         for k in range(axis.count):
             start = axis.start(k)
-            slab = self[start : start + axis.stored_size(k)]
+            slab = self[start : start + axis.span(k)]
             for i in range(len(slab)):
                 yield slab[i, ...].copy()
 

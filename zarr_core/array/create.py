@@ -23,7 +23,7 @@ from zarr_core.hierarchy.create import (
 from zarr_core.hierarchy.stored_nodes import read_array
 from zarr_core.indexing.values import unmasked
 from zarr_core.metadata import ArrayMetadata
-from zarr_core.metadata.chunk_grids import RectilinearAxis
+from zarr_core.metadata.chunk_grids import BoundedAxis, RegularAxis
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
@@ -99,8 +99,11 @@ def check_codecs(array: Array) -> None:
     space = array._current().space
     space.chain_for((0,) * metadata.ndim)
     for dim, axis in enumerate(metadata.chunk_grid.axes):
-        if isinstance(axis, RectilinearAxis):  # not every length has to be a multiple of a shard's
-            for k in {edge: k for k, edge in enumerate(axis.edges[: axis.count])}.values():
+        if not isinstance(axis, RegularAxis) and axis.count:
+            # Not every length has to be a multiple of a shard's.
+            n = axis.count
+            chunks = (0, n - 1) if isinstance(axis, BoundedAxis) else range(n)
+            for k in {axis.stored_size(k): k for k in chunks}.values():
                 space.chain_for(tuple(k * (d == dim) for d in range(metadata.ndim)))
 
 

@@ -16,7 +16,7 @@ from zarr_core.hierarchy.stored_nodes import delete_keys, stored_chunks
 from zarr_core.indexing.plan import FULL, PARTIAL, OuterPlan
 from zarr_core.indexing.values import fitted
 from zarr_core.metadata import ArrayMetadata
-from zarr_core.metadata.chunk_grids import Shape
+from zarr_core.metadata.chunk_grids import BoundedAxis, Shape
 
 
 def resize(
@@ -48,6 +48,12 @@ def resize(
 
 def _resized(array: Handle, metadata: ArrayMetadata, shape: Sequence[int]) -> ArrayMetadata:
     """Return metadata with another shape; raise if codecs do not take the chunks that it adds."""
+    for axis, length in zip(metadata.chunk_grid.axes, shape, strict=True):
+        if isinstance(axis, BoundedAxis) and not axis.keeps_chunks(length):
+            raise ValueError(
+                f"a resize from {metadata.shape} to {tuple(shape)} would store chunks in another "
+                "shape, which the chunk grid 'zarrs.regular_bounded' cuts at the end of the array"
+            )
     new = metadata.update_shape(shape)
     if new.chunk_grid.chunk_shape is None and new.chunk_grid.nchunks:
         space = make_state(array._store_path, new, array.config).space

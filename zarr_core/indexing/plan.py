@@ -207,7 +207,8 @@ def _int_entry(axis: Axis, item: int) -> Entry:
     k = axis.find(item)
     start = axis.start(k)
     size = axis.stored_size(k)
-    cover = FULL if size == 1 else WHOLE if axis.length - start == 1 else PARTIAL
+    alone = axis.length - start == 1 or (not isinstance(axis, RegularAxis) and axis.span(k) == 1)
+    cover = FULL if size == 1 else WHOLE if alone else PARTIAL
     return Entry(k, item - start, None, cover)
 
 
@@ -251,7 +252,7 @@ def _range_entries(axis: Axis, item: range) -> list[Entry]:
     done = 0
     k = axis.find(x)
     while x < stop:
-        start, size = axis.start(k), axis.stored_size(k)
+        start, size = axis.start(k), axis.span(k)
         if regular and step == 1 and x == start and (count := (stop - x) // size) > 1:
             # The bulk of a long selection: whole chunks, one after the other.
             whole = slice(0, size, 1)
@@ -267,7 +268,7 @@ def _range_entries(axis: Axis, item: range) -> list[Entry]:
         low = x - start
         high = low + (here - 1) * step + 1
         if size == 1 or (step == 1 and high - low == size):
-            cover = FULL
+            cover = FULL if regular or axis.stored_size(k) == size else WHOLE
         elif low == 0 and (step == 1 or high == 1) and start + high == length:
             cover = WHOLE
         else:
@@ -288,10 +289,12 @@ def _whole_run(entries: Sequence[Entry]) -> list[Entry]:
 
 def _array_entries(axis: Axis, item: IntArray) -> list[Entry]:
     entries = []
+    irregular = not isinstance(axis, RegularAxis)
     for k, start, members, local in _groups_along(axis, item):
         once = len(local) == 1  # the only element of a chunk, and not twice
         cover = PARTIAL
-        if once and axis.length - start == 1:
+        alone = axis.length - start == 1 or (irregular and axis.span(k) == 1)
+        if once and alone:
             cover = WHOLE
         if once and axis.stored_size(k) == 1:
             cover = FULL

@@ -298,9 +298,7 @@ def plan_blocks(selection: Any, grid: ChunkGrid) -> OuterPlan:
             continue
         last = blocks[-1]
         ranges.append(
-            range(
-                axis.start(blocks[0]), min(axis.length, axis.start(last) + axis.stored_size(last))
-            )
+            range(axis.start(blocks[0]), min(axis.length, axis.start(last) + axis.span(last)))
         )
     return OuterPlan(ranges, grid)
 
@@ -366,7 +364,7 @@ def plan_mask(mask: Any, grid: ChunkGrid) -> Plan:
         done = 0
         for k in range(rows.count):
             start = rows.start(k)
-            slab = array[start : start + rows.stored_size(k)]
+            slab = array[start : start + rows.span(k)]
             # Several times as fast as `nonzero` of several dimensions.
             points = np.unravel_index(np.flatnonzero(slab), slab.shape)
             if not len(points[0]):

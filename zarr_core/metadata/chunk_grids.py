@@ -65,9 +65,11 @@ class RegularAxis:
         """Return the first elements of chunks."""
         return chunks * self.size
 
-    def stored_size(self, chunk: int) -> int:
-        """Return the length of a chunk as it is stored."""
+    def span(self, chunk: int) -> int:
+        """Return how many elements a chunk is for, beyond the end of the array too."""
         return self.size
+
+    stored_size = span
 
     def sizes(self) -> Shape:
         """Return the lengths of all chunks, the last one cut at the end of the array."""
@@ -91,6 +93,8 @@ class RectilinearAxis:
 
     length: int
     edges: Shape
+    encoded: Shape | None = None
+    """Lengths in which chunks are stored when some are longer; what is beyond means nothing."""
 
     @cached_property
     def _bounds(self) -> npt.NDArray[np.intp]:
@@ -117,9 +121,13 @@ class RectilinearAxis:
         """Return the first elements of chunks."""
         return self._bounds[chunks]
 
+    def span(self, chunk: int) -> int:
+        """Return how many elements a chunk is for, beyond the end of the array too."""
+        return self.edges[chunk]
+
     def stored_size(self, chunk: int) -> int:
         """Return the length of a chunk as it is stored."""
-        return self.edges[chunk]
+        return (self.encoded or self.edges)[chunk]
 
     def sizes(self) -> Shape:
         """Return the lengths of all chunks, the last one cut at the end of the array."""
@@ -138,10 +146,73 @@ class RectilinearAxis:
         What the edges do not cover becomes one more chunk, whose length is a multiple of `unit`.
         """
         missing = -(-(length - sum(self.edges)) // unit) * unit
-        return RectilinearAxis(length, (*self.edges, missing) if missing > 0 else self.edges)
+        if missing <= 0:
+            return RectilinearAxis(length, self.edges, self.encoded)
+        encoded = None if self.encoded is None else (*self.encoded, missing)
+        return RectilinearAxis(length, (*self.edges, missing), encoded)
 
 
-Axis: TypeAlias = RegularAxis | RectilinearAxis
+@final
+@dataclass(frozen=True, slots=True)
+class BoundedAxis:
+    """A dimension in chunks of `size`, the last of which is stored as short as it is."""
+
+    length: int
+    size: int
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return -(-self.length // self.size)
+
+    @property
+    def edges(self) -> Shape:
+        """Lengths of all chunks."""
+        return RegularAxis(self.length, self.size).sizes()
+
+    def find(self, index: int) -> int:
+        """Return the chunk that holds an element."""
+        return index // self.size
+
+    def find_many(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the chunks that hold elements."""
+        return indices // self.size
+
+    def start(self, chunk: int) -> int:
+        """Return the first element of a chunk."""
+        return chunk * self.size
+
+    def starts(self, chunks: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the first elements of chunks."""
+        return chunks * self.size
+
+    def span(self, chunk: int) -> int:
+        """Return how many elements a chunk is for."""
+        rest = self.length - chunk * self.size
+        return rest if 0 < rest < self.size else self.size
+
+    stored_size = span
+
+    def sizes(self) -> Shape:
+        """Return the lengths of all chunks."""
+        return self.edges
+
+    def count_inside(self, size: int) -> int:
+        """Return the number of inner chunks, of length `size`, that hold elements."""
+        return -(-self.size // size) * (self.length // self.size) + -(
+            -(self.length % self.size) // size
+        )
+
+    def resized(self, length: int, unit: int = 1) -> "BoundedAxis":
+        """Return the axis with another length."""
+        return BoundedAxis(length, self.size)
+
+    def keeps_chunks(self, length: int) -> bool:
+        """Return whether no chunk that stays is stored in another length after a resize."""
+        return length == self.length or min(length, self.length) % self.size == 0
+
+
+Axis: TypeAlias = RegularAxis | RectilinearAxis | BoundedAxis
 
 
 @final
@@ -186,7 +257,7 @@ class ChunkGrid:
     def region(self, coords: Coords) -> tuple[slice, ...]:
         """Return the elements of the array that a chunk holds."""
         return tuple(
-            slice(start, min(start + axis.stored_size(k), axis.length))
+            slice(start, min(start + axis.span(k), axis.length))
             for axis, k, start in (
                 (axis, k, axis.start(k)) for axis, k in zip(self.axes, coords, strict=True)
             )
@@ -210,11 +281,23 @@ class ChunkGrid:
         """Return the `chunk_grid` of a format 3 document."""
         if self.chunk_shape is not None:
             return {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
-        shapes = [
+        if all(isinstance(axis, BoundedAxis) for axis in self.axes):
+            sizes = [axis.size for axis in self.axes if isinstance(axis, BoundedAxis)]
+            return {"name": "zarrs.regular_bounded", "configuration": {"chunk_shape": sizes}}
+        configuration: dict[str, Any] = {"kind": "inline"}
+        configuration["chunk_shapes"] = [
             axis.size if isinstance(axis, RegularAxis) else _run_lengths(axis.edges)
             for axis in self.axes
         ]
-        return {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": shapes}}
+        encoded = [
+            axis.encoded if isinstance(axis, RectilinearAxis) else None for axis in self.axes
+        ]
+        if any(encoded):
+            configuration["encoded_chunk_shapes"] = [
+                shape if lengths is None else _run_lengths(lengths)
+                for shape, lengths in zip(configuration["chunk_shapes"], encoded, strict=True)
+            ]
+        return {"name": "rectilinear", "configuration": configuration}
 
 
 def _run_lengths(edges: Shape) -> list[int | list[int]]:
@@ -261,28 +344,56 @@ def expand_edges(entry: object, length: int, what: str, most: int = MAX_LISTED_E
 
 def parse_grid(name: str, configuration: Mapping[str, Any], shape: Shape) -> ChunkGrid:
     """Return the grid that a format 3 document describes; raise `MetadataValidationError`."""
+    entries: Any
+    encoded: Any = None
     match name:
-        case "regular":
+        case "regular" | "zarrs.regular_bounded":
             _check_fields(configuration, {"chunk_shape"})
             entries = configuration.get("chunk_shape")
             if not isinstance(entries, list) or not all(_is_int(n) and n >= 1 for n in entries):
                 raise unexpected("chunk_grid.chunk_shape", "lengths of at least 1", entries)
         case "rectilinear":
-            _check_fields(configuration, {"kind", "chunk_shapes"})
+            _check_fields(configuration, {"kind", "chunk_shapes", "encoded_chunk_shapes"})
             if configuration.get("kind") != "inline":
                 raise unexpected("chunk_grid.kind", "'inline'", configuration.get("kind"))
             entries = configuration.get("chunk_shapes")
+            encoded = configuration.get("encoded_chunk_shapes")
         case _:
             raise unexpected("chunk_grid", "'regular' or 'rectilinear'", name)
-    if not isinstance(entries, list) or len(entries) != len(shape):
-        raise unexpected("chunk_grid", f"{len(shape)} entries, one per dimension", entries)
+    for listed in (entries, [None] * len(shape) if encoded is None else encoded):
+        if not isinstance(listed, list) or len(listed) != len(shape):
+            raise unexpected("chunk_grid", f"{len(shape)} entries, one per dimension", listed)
     most = MAX_LISTED_EDGES // max(1, len(shape))
-    return ChunkGrid(
-        tuple(
-            expand_edges(entry, length, f"chunk_grid, dimension {dim}", most)
-            for dim, (entry, length) in enumerate(zip(entries, shape, strict=True))
+    axes: list[Axis] = []
+    for dim, (entry, length) in enumerate(zip(entries, shape, strict=True)):
+        what = f"chunk_grid, dimension {dim}"
+        axis = expand_edges(entry, length, what, most)
+        if encoded is not None:
+            axis = _stored_longer(axis, encoded[dim], what, most)
+        axes.append(axis)
+    if name == "zarrs.regular_bounded":
+        axes = [BoundedAxis(axis.length, entry) for axis, entry in zip(axes, entries, strict=True)]
+    return ChunkGrid(tuple(axes))
+
+
+def _stored_longer(axis: Axis, entry: object, what: str, most: int) -> Axis:
+    """Return an axis whose chunks are stored in the lengths that `encoded_chunk_shapes` has."""
+    if isinstance(axis, RegularAxis):
+        if entry == axis.size and _is_int(entry):
+            return axis
+        if axis.count > most:
+            raise MetadataValidationError(f"{what}: more than {most} chunks")
+        axis = RectilinearAxis(axis.length, (axis.size,) * axis.count)
+    assert isinstance(axis, RectilinearAxis)
+    found = expand_edges(entry, 0, f"{what}, encoded_chunk_shapes", most)
+    n = len(axis.edges)
+    stored = found.edges if isinstance(found, RectilinearAxis) else (found.size,) * n
+    if len(stored) != n or any(map(int.__lt__, stored, axis.edges)):
+        raise MetadataValidationError(
+            f"{what}: encoded_chunk_shapes has {len(stored)} lengths for {n} chunks, and none may be "
+            "less than that of its chunk"
         )
-    )
+    return axis if stored == axis.edges else RectilinearAxis(axis.length, axis.edges, stored)
 
 
 def _check_fields(configuration: Mapping[str, Any], allowed: set[str]) -> None:
