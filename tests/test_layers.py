@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "indexing": ("plan", "selection", "values"),
     "storage": (
         *("base", "memory", "directories", "local", "wrappers", "retry", "cache", "adapters"),
-        *("zip_archive", "zip", "fsspec_parts", "fsspec_store", "object_store", "paths"),
+        *("zip_archive", "zip", "fsspec_parts", "fsspec_store", "object_store", "n5", "paths"),
     ),
     "codecs": (
         *(
@@ -51,7 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "vlen",
         ),
         *("objects", "scale_offset", "chain", "zfp", "numcodecs", "cast_value", "bitround", "packbits"),
-        *("reshape", "v2", "registry"),
+        *("reshape", "v2", "registry", "n5"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
     "hierarchy": ("info", "stored_nodes", "node", "create", "members", "consolidated"),

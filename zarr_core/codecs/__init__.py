@@ -54,6 +54,7 @@ __all__ = [
     "Crc32cCodec",
     "Endian",
     "GzipCodec",
+    "N5DefaultCodec",
     "PackBitsCodec",
     "ReshapeCodec",
     "ScaleOffset",

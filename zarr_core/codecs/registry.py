@@ -43,6 +43,7 @@ _codecs: dict[str, type[Codec]] = {
 LATER: Mapping[str, tuple[str, str]] = {
     "bitround": ("bitround", "BitRoundCodec"),
     "cast_value": ("cast_value", "CastValue"),
+    "n5_default": ("n5", "N5DefaultCodec"),
     "packbits": ("packbits", "PackBitsCodec"),
     "reshape": ("reshape", "ReshapeCodec"),
     "zfp": ("zfp", "ZfpCodec"),
@@ -54,7 +55,6 @@ _IMPLEMENTED_BY = {
     "any-numcodecs.": "zarr-any-numcodecs",
     "gribberish": "gribberish",
     "imagecodecs_": "imagecodecs-zarr",
-    "n5_default": "zarr-n5",
     "omfiles.": "omfiles",
     "virtual_tiff.": "virtual-tiff",
     "vlen-ndarray": "zarr-vlen-ndarray",

@@ -129,7 +129,7 @@ def has_byte_order(dtype: Dtype) -> bool:
     """Tell whether any part of an element is larger than a byte and has a byte order."""
     # Also right for structures, whose own byte order NumPy shows as "not applicable".
     plain = in_numpy(dtype)
-    return plain.newbyteorder("S") != plain
+    return plain.kind != "T" and plain.newbyteorder("S") != plain  # text has none to swap
 
 
 @lru_cache(256)

@@ -16,6 +16,7 @@ _NAMES = {
     "fsspec_store": "FsspecStore",
     "local": "LocalStore",
     "memory": "ManagedMemoryStore MemoryStore",
+    "n5": "N5View",
     "object_store": "ObjectStore",
     "paths": "AccessMode StoreLike StorePath normalize_path store_from",
     "retry": "RetryPolicy RetryStore",

@@ -22,6 +22,7 @@ from zarr_core.storage.fsspec_store import FsspecStore as FsspecStore
 from zarr_core.storage.local import LocalStore as LocalStore
 from zarr_core.storage.memory import ManagedMemoryStore as ManagedMemoryStore
 from zarr_core.storage.memory import MemoryStore as MemoryStore
+from zarr_core.storage.n5 import N5View as N5View
 from zarr_core.storage.object_store import ObjectStore as ObjectStore
 from zarr_core.storage.paths import AccessMode as AccessMode
 from zarr_core.storage.paths import StoreLike as StoreLike
