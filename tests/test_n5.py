@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numcodecs.lz4
 import numpy as np
 import pytest
 from hypothesis import given
@@ -343,6 +344,59 @@ def test_what_is_not_known_is_listed_and_raises_when_it_is_read() -> None:
         root["objects"][...]
     with pytest.raises(MetadataValidationError, match="none"):
         root["blosc"][...]
+
+
+# --- LZ4 -------------------------------------------------------------------------------------------
+
+
+def lz4_block(data: bytes, method: int = 0x20, **wrong: int) -> bytes:
+    """Return a block of the framing of lz4-java."""
+    packed = numcodecs.lz4.compress(data)[4:] if method & 0x20 else data
+    sizes = {"packed": len(packed), "size": len(data)} | wrong
+    return struct.pack("<8sBiiI", b"LZ4Block", method, sizes["packed"], sizes["size"], 0) + packed
+
+
+PLAIN = bytes(range(12)) + bytes(12)
+FRAMES = {
+    "one block": lz4_block(PLAIN) + lz4_block(b"", 0x16),
+    "two blocks": lz4_block(PLAIN[:9]) + lz4_block(PLAIN[9:], 0x16) + lz4_block(b"", 0x16),
+    "without an end": lz4_block(PLAIN, 0x26),
+    "a bare block": numcodecs.lz4.compress(PLAIN)[4:],
+}
+
+
+def lz4_array(data: bytes) -> Any:
+    described = attributes(
+        dimensions=[3, 4], blockSize=[3, 4], dataType="uint16", compression={"type": "lz4"}
+    )
+    view = N5View(n5({"attributes.json": described, "0/0": GOOD[:12] + data}))
+    return zarr_core.open_array(view, mode="r")[...]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_lz4_of_n5(frame: str) -> None:
+    expected = np.frombuffer(PLAIN, ">u2").reshape((3, 4), order="F")
+    assert np.array_equal(lz4_array(FRAMES[frame]), expected)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"LZ4Block", b"nonsense" * 4, FRAMES["one block"][:-1], FRAMES["one block"] + b"x"),
+        lz4_block(PLAIN[:-1]),
+        lz4_block(PLAIN + b"x"),
+        lz4_block(PLAIN, size=2**31 - 1),
+        lz4_block(PLAIN, size=-1),
+        lz4_block(PLAIN, size=23),
+        lz4_block(PLAIN, packed=-1),
+        lz4_block(PLAIN, packed=2**31 - 1),
+        lz4_block(PLAIN, 0x40),
+        lz4_block(b"") * 3,
+    ],
+)
+def test_damaged_lz4(data: bytes) -> None:
+    with pytest.raises(ChunkDecodeError, match="n5_default"):
+        lz4_array(data)
 
 
 # --- tensorstore -----------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The codec `n5_default`: chunks as N5 stores them, a header and one codec chain for what follows.
 
+`n5.lz4` is no registered codec: `storage.N5View` puts it where N5 says `lz4`.
+
 Specification: https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/n5_default
 """
 
@@ -15,13 +17,20 @@ from zarr_core.codecs.base import (
     ArrayBytesCodec,
     Buffer,
     BytesBytesCodec,
+    BytesStage,
     ChunkSpec,
     Codec,
     NDArray,
     SerialStage,
 )
 from zarr_core.codecs.chain import CodecChain
-from zarr_core.codecs.checks import check_fields, flat_bytes
+from zarr_core.codecs.checks import (
+    check_fields,
+    check_size,
+    flat_bytes,
+    limit_error,
+    load_numcodecs,
+)
 from zarr_core.codecs.layout import BytesCodec, TransposeCodec
 from zarr_core.codecs.registry import codec_from_dict
 from zarr_core.errors import CodecError, MetadataValidationError, describe
@@ -135,6 +144,57 @@ class N5DefaultCodec(ArrayBytesCodec):
         )
 
 
+_LZ4_BLOCK = struct.Struct("<8sBiiI")  # mark, method, encoded and decoded size, checksum
+_LZ4_MARK = b"LZ4Block"
+_LZ4_RAW, _LZ4_PACKED = 0x10, 0x20
+
+
+@dataclass(frozen=True)
+class N5Lz4Codec(BytesBytesCodec):
+    """LZ4 as N5 has it, to be read: the framing of lz4-java, or one bare block as z5 writes it.
+
+    The framing's checksums are not compared.
+    """
+
+    name = "n5.lz4"
+
+    def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> BytesStage:
+        """Return the codec bound to its decoded side."""
+        unpack = load_numcodecs("numcodecs.lz4").decompress
+
+        def block(data: Buffer, size: int) -> Buffer:
+            try:
+                return bytes(unpack(size.to_bytes(4, "little") + bytes(data)))
+            except (RuntimeError, ValueError, OverflowError) as error:
+                raise CodecError(str(error)) from error
+
+        def decode(data: Buffer) -> Buffer:
+            view = memoryview(flat_bytes(data))
+            if view[:8] != _LZ4_MARK and nbytes is not None:
+                return check_size(block(view, nbytes), nbytes, limit)
+            decoded = bytearray()
+            while view:
+                if len(view) < _LZ4_BLOCK.size:
+                    raise CodecError(f"{len(view)} bytes cannot hold the header of a block")
+                mark, method, packed, size, _ = _LZ4_BLOCK.unpack_from(view)
+                method, end = method & 0xF0, _LZ4_BLOCK.size + packed
+                is_block = mark == _LZ4_MARK and method in (_LZ4_RAW, _LZ4_PACKED)
+                if not is_block or not 0 <= packed <= len(view) - _LZ4_BLOCK.size or size < 0:
+                    raise CodecError(f"found no block of LZ4 after {len(decoded)} decoded bytes")
+                if len(decoded) + size > limit:
+                    raise limit_error(limit)
+                part = view[_LZ4_BLOCK.size : end]
+                decoded += check_size(
+                    block(part, size) if method == _LZ4_PACKED else part, size, size
+                )
+                view = view[end:]
+            return check_size(decoded, nbytes, limit)
+
+        def encode(data: Buffer) -> Buffer:
+            raise CodecError("LZ4 as N5 has it is read and not written")
+
+        return BytesStage(None, encode, decode)
+
+
 def _refused(problem: str) -> MetadataValidationError:
     return MetadataValidationError(f"codec 'n5_default': expected {problem}")
-

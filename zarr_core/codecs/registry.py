@@ -43,6 +43,7 @@ _codecs: dict[str, type[Codec]] = {
 LATER: Mapping[str, tuple[str, str]] = {
     "bitround": ("bitround", "BitRoundCodec"),
     "cast_value": ("cast_value", "CastValue"),
+    "n5.lz4": ("n5", "N5Lz4Codec"),
     "n5_default": ("n5", "N5DefaultCodec"),
     "packbits": ("packbits", "PackBitsCodec"),
     "reshape": ("reshape", "ReshapeCodec"),

@@ -247,6 +247,8 @@ def _compressor(
             preset = number("preset", 6, 0, 9)
             settings: dict[str, Any] = {"format": 1, "check": -1, "preset": preset, "filters": None}
             return [{"name": "numcodecs.lzma", "configuration": settings}]
+        case "lz4":
+            return [{"name": "n5.lz4"}]
         case "zstd":
             settings = {"level": number("level", 3, -131072, 22), "checksum": False}
             return [{"name": "zstd", "configuration": settings}]
