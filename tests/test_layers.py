@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "zdtype",
             "small_types",
             "numbers",
+            "times",
             "data_types",
             "chunk_grids",
             "documents",

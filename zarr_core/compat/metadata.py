@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from zarr_core.metadata import ArrayMetadata
-from zarr_core.metadata.chunk_grids import ChunkGrid, ChunkKeyEncoding
+from zarr_core.metadata.chunk_grids import ChunkGrid
+from zarr_core.metadata.chunk_keys import ChunkKeyEncoding
 from zarr_core.metadata.data_types import parse_dtype
 from zarr_core.metadata.documents import NamedConfig
 

@@ -16,7 +16,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from functools import cache
 from typing import Any, TypeAlias, final
 
@@ -47,6 +46,7 @@ from zarr_core.metadata.small_types import (
     small_dtype,
     small_type,
 )
+from zarr_core.metadata.times import NAT, fitting_time, time_of
 from zarr_core.metadata.zdtype import ZDType
 
 Field: TypeAlias = tuple[Any, Dtype, tuple[Any, ...]]
@@ -146,7 +146,7 @@ class DataType(ZDType):
         if self.dtype.kind in "TO":
             return "" if self.dtype.kind == "T" else b""
         if self.dtype.kind in "mM":
-            return _time(self.dtype, _NAT)
+            return time_of(self.dtype, NAT)
         return np.zeros((), self.dtype)[()]
 
     def fill_from_json(self, value: Any, zarr_format: int) -> Any:
@@ -455,7 +455,7 @@ def _fitting(dtype: Dtype, value: Any) -> Any:
     """Return `value` as a scalar of `dtype`, None when it does not fit."""
     native = dtype if dtype.kind in "TOV" else dtype.newbyteorder("=")
     if dtype.kind in "mM":
-        return _fitting_time(native, value)
+        return fitting_time(native, value)
     value = _unwrapped(native, value)
     if isinstance(value, np.timedelta64):  # an np.integer
         return None
@@ -548,7 +548,7 @@ def _to_json(dtype: Dtype, value: Any, zarr_format: int) -> Any:
             return [float_to_json(part, zarr_format) for part in parts]
         case "m" | "M":
             count = int(value.view(np.int64))
-            return "NaT" if count == _NAT and zarr_format != 2 else count
+            return "NaT" if count == NAT and zarr_format != 2 else count
         case "T" | "U":
             return str(value)
         case "S" if zarr_format == 2:
@@ -583,35 +583,6 @@ def _bytes_from_json(value: Any) -> bytes | None:
     try:
         return binascii.a2b_base64(value, strict_mode=True) if isinstance(value, str) else None
     except ValueError:  # binascii.Error is one
-        return None
-
-
-def _time(dtype: Dtype, count: int) -> Any:
-    is_valid = _NAT <= count < 2**63
-    return np.array(count, np.int64).view(dtype.newbyteorder("="))[()] if is_valid else None
-
-
-def _fitting_time(dtype: Dtype, value: Any) -> Any:
-    if isinstance(value, str) and value == "NaT":
-        return _time(dtype, _NAT)
-    if isinstance(value, _WHOLE) and type(value) not in (bool, np.timedelta64):
-        return _time(dtype, int(value))
-    if getattr(value, "tzinfo", None) is not None:  # NumPy has no time zones
-        return None
-    to_numpy = getattr(value, "to_numpy", None)  # NumPy would cut pandas' times to microseconds
-    value = value if to_numpy is None else to_numpy()
-    try:
-        if isinstance(value, str | date if dtype.kind == "M" else timedelta):
-            value = dtype.type(value)
-        if type(value) is not dtype.type:
-            return None
-        if np.isnat(value) or np.datetime_data(value.dtype)[0] == "generic":
-            return _time(dtype, int(value.view(np.int64)))
-        result = value.astype(dtype)
-        # NumPy drops what is finer than the unit, may wrap around, and keeps the unit for none.
-        is_exact = result.dtype == dtype and result.astype(value.dtype) == value
-        return result if is_exact else None
-    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -663,8 +634,6 @@ def _fitting_field(base: Dtype, shape: tuple[int, ...], value: Any) -> Any:
 
 # --- tables --------------------------------------------------------------------------------------
 
-_NAT = -(2**63)
-_WHOLE: tuple[Any, ...] = (int, np.integer)
 _UNITS = ("Y", "M", "W", "D", "h", "m", "s", "ms", "us", "μs", "ns", "ps", "fs", "as", "generic")
 _ALIASES: dict[Any, str] = {str: "string", "str": "string", bytes: "bytes"}
 _RAW_BITS = re.compile(r"r([1-9][0-9]{0,10})")
