@@ -181,7 +181,7 @@ class _MsgPack(_Listed):
         try:
             import msgpack  # optional, and for old archives only
         except ImportError as error:
-            raise UnknownCodecError("codec 'msgpack2' needs the package msgpack") from error
+            raise UnknownCodecError("codec 'msgpack2' needs the package msgpack: pip install msgpack") from error
         self._msgpack: Any = msgpack
 
     def _dump(self, items: list[Any]) -> bytes:
