@@ -241,6 +241,7 @@ DAMAGED: dict[str, list[bytes]] = {
     "msgpack2": [
         *(b"", b"\x90", b"\xc0", b"\xdd\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc1"),
         b"\xdd\x00\xff\xff\xff" * 1000,
+        b"\xdd\x00\x03\xff\xff" * 500 + bytes(1 << 18),  # 500 long lists in each other
         MsgPack().encode(np.zeros((2, 3), object)),
     ],
     "vlen-array": [
@@ -260,6 +261,12 @@ def test_damaged_chunks(name: str, data: bytes) -> None:
     store.set(f"{name}/0.0", data)
     with pytest.raises(ChunkDecodeError, match=r"chunk \(0, 0\)"):
         array[...]
+
+
+def test_lists_in_messages_may_be_longer_than_chunks() -> None:
+    array = create(MemoryStore(), "msgpack2", shape=2, chunks=2)
+    array[0] = list(range(1000))
+    assert same(array[0][()], list(range(1000)))
 
 
 def test_chunks_too_large_are_refused() -> None:

@@ -28,6 +28,9 @@ from zarr_core.errors import (
 
 Shape = tuple[int, ...]
 
+MAX_LIST = 1 << 17
+"""msgpack makes room for what a list says it has, a thousand lists deep: not for more than this."""
+
 
 class ObjectCodec(ABC):
     """An object codec with its configuration."""
@@ -118,7 +121,7 @@ class _Listed(ObjectCodec):
             raise CodecError(f"elements such as {found} cannot be stored: {error}") from error
 
     def decode(self, data: bytes, shape: Shape) -> Sequence[Any]:
-        items = self._load(data)
+        items = self._load(data, max(shape, default=1) + 2)
         if not isinstance(items, list) or len(items) < 2 or items[-1] != list(shape):
             raise CodecError(f"expected a list of elements that ends in the shape {list(shape)}")
         level: list[Any] = [items[:-2]]
@@ -132,7 +135,8 @@ class _Listed(ObjectCodec):
     def _dump(self, items: list[Any]) -> bytes: ...
 
     @abstractmethod
-    def _load(self, data: bytes) -> Any: ...
+    def _load(self, data: bytes, most: int) -> Any:
+        """Return the list; `most` is how long those of its lists are that are for axes."""
 
 
 class _Json(_Listed):
@@ -166,7 +170,7 @@ class _Json(_Listed):
     def _dump(self, items: list[Any]) -> bytes:
         return self._encode(items).encode(self._encoding)
 
-    def _load(self, data: bytes) -> Any:
+    def _load(self, data: bytes, most: int) -> Any:
         return self._decode(data.decode(self._encoding))
 
 
@@ -181,16 +185,24 @@ class _MsgPack(_Listed):
         try:
             import msgpack  # optional, and for old archives only
         except ImportError as error:
-            raise UnknownCodecError("codec 'msgpack2' needs the package msgpack: pip install msgpack") from error
+            raise UnknownCodecError(
+                "codec 'msgpack2' needs the package msgpack: pip install msgpack"
+            ) from error
         self._msgpack: Any = msgpack
 
     def _dump(self, items: list[Any]) -> bytes:
         packed: bytes = self._msgpack.packb(items, **self._options)
         return packed
 
-    def _load(self, data: bytes) -> Any:
+    def _load(self, data: bytes, most: int) -> Any:
         # Keys of any type are read: zarr 2 writes numbers and bytes, and cannot read them.
-        return self._msgpack.unpackb(data, raw=self._raw, strict_map_key=False)
+        options = {"raw": self._raw, "strict_map_key": False}
+        try:
+            return self._msgpack.unpackb(data, max_array_len=min(most, MAX_LIST), **options)
+        except ValueError:
+            from msgpack.fallback import unpackb  # slow, but a list has only what was read
+
+            return unpackb(data, **options)
 
 
 class _Pickle(ObjectCodec):

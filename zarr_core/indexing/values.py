@@ -125,8 +125,7 @@ def fitted(
     written; others are left to the chunks, so that no copy of the whole value is made.
     """
     array = None
-    is_zero_d = isinstance(value, np.ndarray) and not value.ndim
-    if check is not None and not is_zero_d and (shape == () or isinstance(value, list | tuple)):
+    if check is not None and (shape == () or isinstance(value, list | tuple)):
         array = _as_objects(value, shape)
     elif isinstance(value, np.ndarray):
         array = value
@@ -166,7 +165,7 @@ def fitted(
 
 def _as_objects(value: Any, shape: Shape | None) -> NDArray:
     """Return objects as an assignment in NumPy takes them: lists are elements if that fits."""
-    if shape is None:
+    if shape is None or (isinstance(value, np.ndarray) and not value.ndim):
         return np.asarray(value, object)
     array = np.empty(shape, object)
     array[() if not shape else ...] = value

@@ -248,7 +248,7 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
         required(data, "chunk_key_encoding", document), document, "chunk_key_encoding"
     )
     keys = in_field(document, "chunk_key_encoding", parse_key_encoding, *keys_json[:2])
-    if not isinstance(keys, ChunkKeyEncoding):
+    if keys.__class__ is not ChunkKeyEncoding:
         in_field(document, "chunk_key_encoding", keys.check, len(shape))
     fill_json = required(data, "fill_value", document)
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 3)

@@ -356,7 +356,8 @@ def parse_key_encoding(name: str, configuration: Mapping[str, Any], depth: int =
     """Return the encoding that a format 3 document describes; raise `MetadataValidationError`."""
     match name:
         case "default" | "v2":
-            _check_fields(configuration, "separator")
+            if len(configuration) > ("separator" in configuration):
+                _check_fields(configuration, "separator")
             separator = configuration.get("separator", "/" if name == "default" else ".")
             if separator not in ("/", "."):
                 raise unexpected("chunk_key_encoding.separator", "'/' or '.'", separator)
