@@ -440,7 +440,6 @@ def test_unknown_codecs_are_named():
     ("name", "package"),
     [
         ("imagecodecs_jpegxl", "imagecodecs-zarr"),
-        ("n5_default", "zarr-n5"),
         ("vlen-ndarray", "zarr-vlen-ndarray"),
         ("virtual_tiff.horizontal_delta", "virtual-tiff"),
     ],

@@ -186,6 +186,8 @@ class V2FilterCodec(ByValue, ArrayBytesCodec):
         if spec.data_type.object_codec is not None:
             return self._objects(spec)
         first = self.filters[0] if self.filters else {"id": "none"}
+        if first["id"] == "pickle":
+            numcodecs_object(first)  # raises
         if first["id"] not in _VARIABLE:
             raise MetadataValidationError(
                 "elements of variable length need 'vlen-utf8' or 'vlen-bytes' as first filter, "

@@ -87,7 +87,7 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "zarr.core.chunk_key_encodings": {
         "zarr_core.compat.metadata": "DefaultChunkKeyEncoding V2ChunkKeyEncoding",
-        "zarr_core.metadata.chunk_grids": "ChunkKeyEncoding",
+        "zarr_core.metadata.chunk_keys": "ChunkKeyEncoding",
         "zarr_core.types": "ChunkKeyEncodingLike=JSON ChunkKeyEncodingParams=JSON",
     },
     "zarr.core.codec_pipeline": {
