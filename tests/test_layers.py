@@ -74,7 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "api": (),
     "compat": (
         *("dtype", "registry", "buffer", "sync", "codec", "metadata", "indexing", "stores"),
-        *("asynchronous", "names", "finder"),
+        *("wrappers", "asynchronous", "names", "finder"),
     ),
     "as_zarr": (),
 }

@@ -147,9 +147,9 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "zarr.registry": {"zarr_core.registry": "*"},
     "zarr.storage": {
         "zarr_core.compat.stores": (
-            "FsspecStore LocalStore LoggingStore ManagedMemoryStore MemoryStore ObjectStore "
-            "StorePath WrapperStore ZipStore"
+            "FsspecStore LocalStore ManagedMemoryStore MemoryStore ObjectStore StorePath ZipStore"
         ),
+        "zarr_core.compat.wrappers": "LoggingStore WrapperStore",
         "zarr_core.storage": "StoreLike",
     },
     "zarr.storage._common": {
@@ -158,11 +158,12 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "zarr.storage._fsspec": {"zarr_core.compat.stores": "FsspecStore"},
     "zarr.storage._local": {"zarr_core.compat.stores": "LocalStore"},
-    "zarr.storage._logging": {"zarr_core.compat.stores": "LoggingStore"},
+    "zarr.storage._logging": {"zarr_core.compat.wrappers": "LoggingStore"},
     "zarr.storage._memory": {"zarr_core.compat.stores": "ManagedMemoryStore MemoryStore"},
     "zarr.storage._utils": {"zarr_core.storage": "normalize_path"},
-    "zarr.storage._wrapper": {"zarr_core.compat.stores": "WrapperStore"},
+    "zarr.storage._wrapper": {"zarr_core.compat.wrappers": "WrapperStore"},
     "zarr.storage._zip": {"zarr_core.compat.stores": "ZipStore"},
     "zarr.testing": {},
+    "zarr.testing.store": {"zarr_core.compat.wrappers": "LatencyStore"},
     "zarr.types": {"zarr_core.types": "*"},
 }
