@@ -44,6 +44,7 @@ __all__ = [
     "VariableLengthUTF8",
     "ZDType",
     "data_type_registry",
+    "parse_data_type",
     "parse_dtype",
 ]
 
@@ -175,6 +176,9 @@ def parse_dtype(dtype_spec: Any, *, zarr_format: ZarrFormat) -> DataType:
     Raises `DataTypeValidationError`.
     """
     return data_types.parse_dtype(dtype_spec, zarr_format)
+
+
+parse_data_type = parse_dtype
 
 
 @final

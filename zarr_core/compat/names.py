@@ -16,7 +16,7 @@ _BUFFERS = (
 )
 _KINDS = (
     "ArrayArrayCodec ArrayBytesCodec ArrayBytesCodecPartialDecodeMixin "
-    "ArrayBytesCodecPartialEncodeMixin BaseCodec BytesBytesCodec CodecPipeline"
+    "ArrayBytesCodecPartialEncodeMixin BaseCodec BytesBytesCodec Codec=BaseCodec CodecPipeline"
 )
 _RANGES = "ByteRequest OffsetByteRequest RangeByteRequest SuffixByteRequest"
 _ERRORS = (
