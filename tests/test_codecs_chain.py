@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from running import in_new_interpreter
 from test_codecs import assert_same, make_chain, make_spec, numcodecs
 
+import zarr_core as zarr
 from zarr_core.codecs import (
     BloscCodec,
     BytesBytesCodec,
@@ -521,3 +522,54 @@ def test_libraries_are_imported_when_they_are_needed():
         "print([m for m in ('numcodecs', 'zstandard', 'crc32c', 'bz2', 'lzma') if m in sys.modules])"
     )
     in_new_interpreter(code, warnings="error", stdout="[]")
+
+
+def test_codecs_of_zarr_pythons_entry_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "others.py"
+    package.write_text(
+        """
+class BytesBytesCodec:
+    '''Of the name that zarr-python's base class has.'''
+
+class Flipped(BytesBytesCodec):
+    def __init__(self, mask=255): self.mask = mask
+    @classmethod
+    def from_dict(cls, data): return cls(**data["configuration"])
+    def to_dict(self): return {"name": "flipped", "configuration": {"mask": self.mask}}
+    def evolve_from_array_spec(self, spec): return self
+    def validate(self, **given): assert given["dtype"].to_native_dtype() == "<i2"
+    async def _encode_single(self, chunk, spec):
+        flipped = bytes(b ^ self.mask for b in chunk.to_bytes())
+        return spec.prototype.buffer.from_bytes(flipped)
+    _decode_single = _encode_single
+
+class Nothing: ...
+"""
+    )
+    info = tmp_path / "others-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: others\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[zarr.codecs]\nflipped = others:Flipped\nnothing = others:Nothing\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry._entry_points.cache_clear()
+    try:
+        store: dict[str, bytes] = {}
+        codec = {"name": "flipped", "configuration": {"mask": 15}}
+        array = zarr.create_array(
+            store, shape=4, chunks=2, dtype="i2", compressors=[codec], fill_value=7
+        )
+        array[:2] = [1, 2]
+        assert store["c/0"] == bytes(b ^ 15 for b in np.array([1, 2], "<i2").tobytes())
+        assert zarr.open_array(store)[...].tolist() == [1, 2, 7, 7]
+        (made,) = array.compressors
+        assert made.to_dict() == codec
+        assert pickle.loads(pickle.dumps(made)).to_dict() == codec
+        with pytest.raises(UnknownCodecError, match="'nothing' cannot be loaded"):
+            codec_from_dict("nothing")
+    finally:
+        registry._entry_points.cache_clear()
+        registry._codecs.pop("flipped", None)

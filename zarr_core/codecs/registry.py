@@ -28,6 +28,9 @@ from zarr_core.metadata.documents import NamedConfig
 ENTRY_POINTS = "zarr_core.codecs"
 """The group of entry points."""
 
+ENTRY_POINTS_OF_ZARR = "zarr.codecs"
+"""That of zarr-python, whose codecs are adapted."""
+
 _codecs: dict[str, type[Codec]] = {
     **{
         codec.name: codec
@@ -68,10 +71,15 @@ _KINDS = (ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec)
 
 
 def register_codec(name: str, cls: type[Codec]) -> None:
-    """Make `cls` the codec for `name` in metadata documents."""
+    """Make `cls` the codec for `name` in metadata documents; it may be one for zarr-python."""
     if not issubclass(cls, _KINDS):
-        kinds = ", ".join(kind.__name__ for kind in _KINDS)
-        raise TypeError(f"codec {name!r}: expected a subclass of one of {kinds}, found {cls!r}")
+        try:
+            cls = importlib.import_module("zarr_core.codecs.foreign").adapted(cls)
+        except TypeError:
+            kinds = ", ".join(kind.__name__ for kind in _KINDS)
+            raise TypeError(
+                f"codec {name!r}: expected a subclass of one of {kinds}, found {cls!r}"
+            ) from None
     _codecs[name] = cls
     _registered.append(name)
 
@@ -101,7 +109,7 @@ def _find_entry_point(name: str) -> type[Codec]:
     entry_point = _entry_points().get(name)
     if entry_point is None:
         package = package_for(name, _IMPLEMENTED_BY)
-        hint = f"; {package} implements it for zarr-python (pip install {package})"
+        hint = f"; {package} has it (pip install {package})"
         raise UnknownCodecError(
             f"codec {describe(name)} is not known{hint if package else ''}; it can be added with "
             "zarr_core.codecs.register_codec(), or by other packages with an entry point of the "
@@ -119,7 +127,8 @@ def _entry_points() -> Mapping[str, Any]:
     # Slow to import and to ask, and only asked for names that are not built in.
     from importlib.metadata import entry_points
 
-    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
+    groups = (ENTRY_POINTS_OF_ZARR, ENTRY_POINTS)  # the last one counts
+    return {found.name: found for group in groups for found in entry_points(group=group)}
 
 
 def codec_from_dict(data: str | Mapping[str, Any] | NamedConfig) -> Codec:

@@ -42,17 +42,17 @@ _METADATA = (
 NAMES: Mapping[str, Mapping[str, str]] = {
     "zarr": {"zarr_core": "*"},
     "zarr.abc": {},
-    "zarr.abc.buffer": {"zarr_core.compat.buffer": _BUFFERS},
+    "zarr.abc.buffer": {"zarr_core.codecs.buffers": _BUFFERS},
     # imagecodecs-zarr, kerchunk, tifffile, virtualizarr, hdmf-zarr
-    "zarr.abc.codec": {"zarr_core.compat.codec": _KINDS},
+    "zarr.abc.codec": {"zarr_core.codecs.foreign": _KINDS},
     "zarr.abc.metadata": {"zarr_core.metadata": "Metadata=NodeMetadata"},
     # icechunk, anndata, tifffile, virtualizarr, zarr-http-server, ome-zarr
     "zarr.abc.store": {"zarr_core.compat.stores": "Store", "zarr_core.storage": _RANGES},
     "zarr.api": {},
     "zarr.api.asynchronous": {"zarr_core.compat.asynchronous": "*"},
     "zarr.api.synchronous": {"zarr_core": "*"},
-    "zarr.buffer": {"zarr_core.compat.buffer": _BUFFERS},
-    "zarr.buffer.cpu": {"zarr_core.compat.buffer": _BUFFERS},
+    "zarr.buffer": {"zarr_core.codecs.buffers": _BUFFERS},
+    "zarr.buffer.cpu": {"zarr_core.codecs.buffers": _BUFFERS},
     "zarr.codecs": {"zarr_core.codecs": "*"},
     "zarr.codecs.blosc": {"zarr_core.codecs": "BloscCname BloscCodec BloscShuffle"},
     "zarr.codecs.bytes": {"zarr_core.codecs": "BytesCodec Endian"},
@@ -73,13 +73,13 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     },
     # kerchunk, tifffile, imagecodecs-zarr, pydantic-zarr
     "zarr.core.array_spec": {
-        "zarr_core.compat.codec": "ArraySpec",
+        "zarr_core.codecs.foreign": "ArraySpec",
         "zarr_core.config": "ArrayConfig ArrayConfigLike ArrayConfigParams=ArrayConfigLike",
     },
     "zarr.core.attributes": {"zarr_core.hierarchy.node": "Attributes"},
-    "zarr.core.buffer": {"zarr_core.compat.buffer": _BUFFERS},
-    "zarr.core.buffer.core": {"zarr_core.compat.buffer": _BUFFERS},
-    "zarr.core.buffer.cpu": {"zarr_core.compat.buffer": _BUFFERS},
+    "zarr.core.buffer": {"zarr_core.codecs.buffers": _BUFFERS},
+    "zarr.core.buffer.core": {"zarr_core.codecs.buffers": _BUFFERS},
+    "zarr.core.buffer.cpu": {"zarr_core.codecs.buffers": _BUFFERS},
     # cubed, tifffile
     "zarr.core.chunk_grids": {
         "zarr_core.compat.indexing": "ChunkGrid",
@@ -91,11 +91,11 @@ NAMES: Mapping[str, Mapping[str, str]] = {
         "zarr_core.types": "ChunkKeyEncodingLike=JSON ChunkKeyEncodingParams=JSON",
     },
     "zarr.core.codec_pipeline": {
-        "zarr_core.compat.codec": "BatchedCodecPipeline=CodecPipeline CodecPipeline"
+        "zarr_core.codecs.foreign": "BatchedCodecPipeline=CodecPipeline CodecPipeline"
     },
     # imagecodecs-zarr, kerchunk, anndata, icechunk
     "zarr.core.common": {
-        "zarr_core.compat.codec": "parse_named_configuration",
+        "zarr_core.codecs.foreign": "parse_named_configuration",
         "zarr_core.compat.metadata": "parse_shapelike",
         "zarr_core.metadata.documents": _DOCUMENTS,
         "zarr_core.storage": "AccessModeLiteral=AccessMode ANY_ACCESS_MODE=AccessMode BytesLike=Value",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
 from zarr_core import storage
-from zarr_core.compat.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr_core.codecs.buffers import Buffer, BufferPrototype, default_buffer_prototype
 from zarr_core.errors import MetadataValidationError, ReadOnlyError
 from zarr_core.hierarchy.stored_nodes import read_node
 from zarr_core.storage import store_from

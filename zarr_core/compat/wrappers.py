@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Self
 
-from zarr_core.compat.buffer import Buffer
+from zarr_core.codecs.buffers import Buffer
 from zarr_core.compat.stores import Store
 
 

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from zarr_core.storage import RangeByteRequest
-
 ArrayLike = NDArrayLike = np.ndarray
 NDArrayLikeOrScalar = Any
 
@@ -202,13 +200,3 @@ def default_buffer_prototype() -> BufferPrototype:
 
 
 numpy_buffer_prototype = default_buffer_prototype
-
-
-def part_of(value: Buffer | None, byte_range: Any) -> Buffer | None:
-    """Return the part of a value that a byte range asks for."""
-    if value is None or byte_range is None:
-        return value
-    if isinstance(byte_range, RangeByteRequest):
-        return value[byte_range.start : byte_range.end]
-    start = getattr(byte_range, "offset", None)
-    return value[start:] if start is not None else value[max(len(value) - byte_range.suffix, 0) :]

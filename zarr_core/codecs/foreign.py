@@ -12,12 +12,12 @@ from typing import Any, Self
 import numpy as np
 
 from zarr_core.codecs import base
+from zarr_core.codecs.buffers import Buffer, BufferPrototype, NDBuffer, default_buffer_prototype
 from zarr_core.codecs.checks import check_size, limit_error
-from zarr_core.compat.buffer import Buffer, BufferPrototype, NDBuffer, default_buffer_prototype
-from zarr_core.compat.sync import sync
 from zarr_core.config import ArrayConfig
 from zarr_core.errors import CodecError
 from zarr_core.metadata.data_types import DataType
+from zarr_core.threads.coroutines import own_loop, run_on
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class BaseCodec(metaclass=_Kind):
         if direct is not None:
             return lambda chunk: direct(chunk, spec)
         single: Callable[..., Awaitable[Any]] = getattr(self, f"_{way}_single")
-        return lambda chunk: sync(_awaited(single, chunk, spec))
+        return lambda chunk: run_on(own_loop(), lambda: single(chunk, spec))
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: ArraySpec) -> Any:
         raise NotImplementedError
@@ -123,18 +123,14 @@ class BaseCodec(metaclass=_Kind):
         return [None if c is None else await self._encode_single(c, s) for c, s in chunks_and_specs]
 
 
-async def _awaited(single: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    return await single(*args)
-
-
 def _bytes_of(found: Any) -> Any:
     if found is None:
         raise CodecError("the codec gave nothing")
-    return found.as_numpy_array() if isinstance(found, Buffer) else found
+    return found.as_numpy_array() if hasattr(found, "as_numpy_array") else found
 
 
 def _array_of(found: Any) -> Any:
-    return found.as_numpy_array() if isinstance(found, NDBuffer) else np.asarray(found)
+    return found.as_numpy_array() if hasattr(found, "as_numpy_array") else np.asarray(found)
 
 
 class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):  # type: ignore[override]
@@ -198,6 +194,75 @@ class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):  # type
         return base.BytesStage(
             None, lambda data: _bytes_of(encode(Buffer.from_bytes(data))), decoded
         )
+
+
+_KINDS = {kind.__name__: kind for kind in (ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec)}
+
+
+def adapted(cls: type) -> type[base.Codec]:
+    """Return a codec class of the library for one that was made for zarr-python.
+
+    Raises `TypeError` for a class of no kind of codec.
+    """
+    if issubclass(cls, base.Codec):
+        return cls
+    kind: Any = next((_KINDS[c.__name__] for c in cls.__mro__ if c.__name__ in _KINDS), None)
+    if kind is None:
+        raise TypeError(f"{cls!r} is no codec for arrays or bytes")
+    return type(cls.__name__, (_Adapted, kind), {"of": cls, "__module__": cls.__module__})
+
+
+class _Adapted(BaseCodec):
+    """Hands everything on to a codec of zarr-python."""
+
+    of: Any
+
+    def __init__(self, codec: Any) -> None:
+        self.codec = codec
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the codec for an entry of a metadata document."""
+        return cls(cls.of.from_dict(dict(data)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the codec as it stands in a metadata document."""
+        found: dict[str, Any] = self.codec.to_dict()
+        return found
+
+    def resolve_metadata(self, chunk_spec: ArraySpec) -> ArraySpec:
+        """Return what becomes of the spec of a chunk when it is encoded."""
+        found: ArraySpec = self.codec.resolve_metadata(chunk_spec)
+        return found
+
+    def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
+        """Return the codec with what it takes from the array filled in."""
+        return type(self)(self.codec.evolve_from_array_spec(array_spec))
+
+    def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any) -> None:
+        """Raise if the codec does not suit an array."""
+        self.codec.validate(shape=shape, dtype=dtype, chunk_grid=chunk_grid)
+
+    def _run(self, way: str, spec: ArraySpec) -> Callable[[Any], Any]:
+        # `_run` of a base class, with the methods of the other codec.
+        return BaseCodec._run(self.codec, way, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and bool(self.codec == other.codec)
+
+    def __hash__(self) -> int:
+        return hash(repr(self.codec))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.of, self.codec)
+
+    def __repr__(self) -> str:
+        return repr(self.codec)
+
+
+def _unpickled(cls: type, codec: Any) -> Any:
+    made: Any = adapted(cls)
+    return made(codec)
 
 
 class ArrayBytesCodecPartialDecodeMixin:
