@@ -274,6 +274,8 @@ def test_programs_modules_and_children(tmp_path: Path) -> None:
         "no:zarr",
     ]
     subprocess.run([*pytest_command, "-p", "no:cacheprovider", str(test)], cwd=tmp_path, check=True)
+    module = [*command, "-m", "pytest", "-q", "-p", "no:zarr", "-p", "no:cacheprovider", str(test)]
+    subprocess.run(module, cwd=tmp_path, check=True)
 
 
 @pytest.mark.skipif(not HAS_ZARR, reason="zarr-python is not installed")

@@ -5,6 +5,7 @@ From a program, before anything imports zarr: `zarr_core.install_as_zarr()`. For
 tests: `pytest -p zarr_core.as_zarr`; for workers of dask: `--preload zarr_core.as_zarr`.
 """
 
+import importlib
 import os
 import sys
 
@@ -30,6 +31,8 @@ def install() -> None:
             "install_as_zarr() comes before everything that imports it"
         )
     sys.meta_path.insert(0, finder.Finder())
+    # At once, as others put finders before it: pytest, for packages with plugins, zarr among them.
+    importlib.import_module("zarr")
     # Programs of zarr-python await the methods of `array.store`.
     Store.shown = stores.face_of  # type: ignore[assignment, method-assign]
     StorePath.shown = stores.shown_place  # type: ignore[assignment, method-assign]

@@ -5,7 +5,7 @@ A class made from these is a codec of the library: bound to chunks, it calls `_e
 """
 
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -273,13 +273,17 @@ class ArrayBytesCodecPartialEncodeMixin:
     """Parts of a chunk can be encoded; here whole chunks are."""
 
 
+@dataclass(frozen=True)
 class CodecPipeline:
-    """What runs codecs in zarr-python; here arrays do it themselves."""
+    """The codecs of an array, as programs hand them around; arrays run their codecs themselves."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError(
-            "zarr_core has no codec pipelines: arrays encode and decode their chunks themselves"
-        )
+    array_array_codecs: tuple[Any, ...] = ()
+    array_bytes_codec: Any = None
+    bytes_bytes_codecs: tuple[Any, ...] = ()
+    batch_size: int = 1
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (*self.array_array_codecs, self.array_bytes_codec, *self.bytes_bytes_codecs)
 
 
 def parse_named_configuration(
