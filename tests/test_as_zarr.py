@@ -245,7 +245,8 @@ assert zarr.core.sync.sync(asynchronous.create_array({}, shape=3, dtype="i1")).s
     )
 
 
-def test_programs_modules_and_children(tmp_path: Path) -> None:
+def test_programs_modules_and_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # if it is not installed
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, zarr, zarr_core\n"

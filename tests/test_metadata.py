@@ -863,3 +863,36 @@ def test_metadata_that_is_not_for_the_reader_is_no_obstacle() -> None:
     opened.attrs["new"] = 1
     assert stored(store)["later"] == extra
     assert list(zarr.open_group(store)) == []
+
+
+def test_what_programs_of_zarr_python_ask_of_metadata() -> None:
+    array = zarr.create_array({}, shape=(4,), shards=(4,), chunks=(2,), dtype="i4")
+    assert array.metadata.inner_codecs == array.metadata.codecs[0].codecs
+    metadata = ArrayMetadata.from_dict(
+        changed(V3, chunk_key_encoding={"name": "default", "separator": "."})
+    )
+    assert metadata.encode_chunk_key((0, 1)) == "c.0.1"
+    assert metadata.inner_codecs == metadata.codecs
+    for name in ("filters", "compressor"):
+        with pytest.raises(AttributeError, match="format 3"):
+            getattr(metadata, name)
+    old = zarr.create_array(
+        {},
+        shape=4,
+        dtype="i4",
+        zarr_format=2,
+        filters=[{"id": "delta", "dtype": "<i4"}],
+        compressors={"id": "zlib", "level": 2},
+    ).metadata
+    assert [codec.codec_id for codec in old.filters or ()] == ["delta"]
+    assert old.compressor.level == 2
+    unknown = ArrayMetadata.from_dict(
+        {**old.to_dict(), "compressor": {"id": "nobody"}, "filters": None}
+    )
+    assert unknown.compressor == {"id": "nobody"}
+    assert unknown.filters is None
+    from zarr_core.codecs.buffers import default_buffer_prototype
+
+    for found in (metadata, old, zarr.create_group({}).metadata):
+        made = found.to_buffer_dict(default_buffer_prototype())
+        assert {key: buffer.to_bytes() for key, buffer in made.items()} == found.documents()

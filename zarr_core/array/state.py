@@ -141,7 +141,7 @@ def make_state(
     store = place.store
     check = None
     if metadata.data_type.object_codec is not None:
-        filters = metadata.v2_filters or ()
+        filters: Any = metadata.v2_filters
         check = object_codec(filters[0], allow_pickle=config._allow_pickle).check
     space = ChunkSpace(
         name=f"array '/{place.path}'",

@@ -152,7 +152,7 @@ class _Json(_Listed):
         for name, value in defaults.items():
             if isinstance(value, bool):
                 check_bool("json2", name, fields[name])
-        separators = fields["separators"]
+        separators: Any = fields["separators"]
         if separators is None:
             separators = (",", ":") if fields["indent"] is None else (", ", ": ")
         self._encoding = fields["encoding"]
@@ -161,7 +161,7 @@ class _Json(_Listed):
             self._decode = json.JSONDecoder(strict=fields.pop("strict")).decode
             self._encode = json.JSONEncoder(
                 **{k: v for k, v in fields.items() if k not in ("encoding", "separators")},
-                separators=tuple(separators),
+                separators=(separators[0], separators[1]),
             ).encode
             self._encode([{"a": [1, 2]}])
         except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zarr_core.codecs.base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, Codec
 from zarr_core.codecs.blosc import BloscCodec
-from zarr_core.codecs.checks import package_for
+from zarr_core.codecs.checks import load_numcodecs, package_for
 from zarr_core.codecs.checksum import Crc32cCodec
 from zarr_core.codecs.deflate import GzipCodec
 from zarr_core.codecs.layout import BytesCodec, TransposeCodec
@@ -22,7 +22,7 @@ from zarr_core.codecs.v2 import V2CompressorCodec, V2FilterCodec, is_bytes_codec
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.codecs.zstd import ZstdCodec
 from zarr_core.errors import MetadataValidationError, UnknownCodecError, describe
-from zarr_core.metadata.array import _codec_objects
+from zarr_core.metadata.array import object_makers
 from zarr_core.metadata.documents import NamedConfig
 
 ENTRY_POINTS = "zarr_core.codecs"
@@ -183,7 +183,16 @@ def _object_of(config: NamedConfig) -> Any:
         return config
 
 
-_codec_objects.append(_object_of)
+def _numcodecs_of(config: Mapping[str, Any]) -> Any:
+    try:
+        if config.get("id") == "pickle":  # which is only shown
+            return load_numcodecs("numcodecs.registry").get_codec(dict(config))
+        return numcodecs_object(config)
+    except (UnknownCodecError, MetadataValidationError):
+        return config
+
+
+object_makers |= {"codec": _object_of, "numcodecs": _numcodecs_of}
 
 
 def codec_from_numcodecs(codec: Any) -> Codec:

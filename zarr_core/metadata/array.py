@@ -50,9 +50,11 @@ from zarr_core.metadata.documents import (
     without_empty_chunks,
 )
 
-_codec_objects: list[Callable[[NamedConfig], Any]] = [lambda config: config]
-"""The last one makes the objects in `ArrayMetadata.codecs`; `zarr_core.codecs`, which is above this
-package, adds it."""
+object_makers: dict[str, Callable[[Any], Any]] = {"codec": lambda c: c, "numcodecs": lambda c: c}
+"""Make the objects that `ArrayMetadata` shows for configurations: codecs, and those of numcodecs.
+
+Set by `zarr_core.codecs`, which is above this package.
+"""
 
 _V3_FIELDS = frozenset(
     (
@@ -114,7 +116,29 @@ class ArrayMetadata:
     @property
     def codecs(self) -> tuple[Any, ...]:
         """The codecs in encoding order as objects; what is not known here as its `NamedConfig`."""
-        return tuple(map(_codec_objects[-1], self.chain))
+        return tuple(map(object_makers["codec"], self.chain))
+
+    @property
+    def inner_codecs(self) -> tuple[Any, ...]:
+        """The codecs of a chunk: of the inner ones when the array is sharded."""
+        codecs = self.codecs
+        return codecs if self.sharding is None else getattr(codecs[0], "codecs", codecs)
+
+    @property
+    def filters(self) -> tuple[Any, ...] | None:
+        """The filters of format 2 as objects of numcodecs; format 3 has no such field."""
+        if self.zarr_format == 3:
+            raise AttributeError("metadata of format 3 has no attribute 'filters'")
+        filters = self.v2_filters
+        return tuple(map(object_makers["numcodecs"], filters)) if filters else None
+
+    @property
+    def compressor(self) -> Any:
+        """The compressor of format 2 as an object of numcodecs; format 3 has no such field."""
+        if self.zarr_format == 3:
+            raise AttributeError("metadata of format 3 has no attribute 'compressor'")
+        config = self.v2_compressor
+        return None if config is None else object_makers["numcodecs"](config)
 
     @property
     def dimension_separator(self) -> str:
@@ -216,6 +240,11 @@ class ArrayMetadata:
             V2_ARRAY: dump_json(self._to_v2(), V2_ARRAY),
         }
 
+    def to_buffer_dict(self, prototype: Any) -> dict[str, Any]:
+        """Return the documents to store as buffers of a prototype of zarr-python's."""
+        documents = self.documents().items()
+        return {name: prototype.buffer.from_bytes(text) for name, text in documents}
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ArrayMetadata):
             return NotImplemented
@@ -228,6 +257,10 @@ class ArrayMetadata:
     def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "ArrayMetadata":
         """Return the metadata of an array document; in format 2 `attributes` may be part of it."""
         data = plain_json(data, document)
+        keys = data.get("chunk_key_encoding")
+        if isinstance(keys, dict) and "separator" in keys:  # as zarr-python takes it, too
+            separator = {"separator": keys.pop("separator")}
+            data["chunk_key_encoding"] = {"configuration": separator, **keys}
         if data.get("zarr_format") == 2:
             rest = {key: value for key, value in data.items() if key != "attributes"}
             return parse_array_v2(rest, data.get("attributes"), document)

@@ -258,6 +258,11 @@ class GroupMetadata:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def to_buffer_dict(self, prototype: Any) -> dict[str, Any]:
+        """Return the documents to store as buffers of a prototype of zarr-python's."""
+        documents = self.documents().items()
+        return {name: prototype.buffer.from_bytes(text) for name, text in documents}
+
     @classmethod
     def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "GroupMetadata":
         """Return the metadata of a group document; in format 2 `attributes` may be part of it."""

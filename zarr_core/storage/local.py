@@ -260,7 +260,7 @@ class LocalStore(Store):
     ) -> bool | None:
         """Write `value` into a new file beside `path`, give it its name; return what that says."""
         parent = path.rpartition("/")[0]
-        for _ in range(100):  # somebody may be removing empty directories meanwhile
+        for _ in range(10_000):  # somebody may be removing empty directories meanwhile
             temp, fd, kept = _temp_name(parent), -1, False
             try:
                 try:
