@@ -224,7 +224,7 @@ class GroupMetadata:
     def _own_fields(self) -> dict[str, JSON]:
         if self.zarr_format == 2:
             return {"zarr_format": 2, **self.extra_fields, "attributes": dict(self.attributes)}
-        own = {"attributes": dict(self.attributes), "zarr_format": 3, "node_type": "group"}
+        own = {"attributes": dict(self.attributes or {}), "zarr_format": 3, "node_type": "group"}
         return {**own, **self.extra_fields}
 
     def documents(self) -> dict[str, bytes]:
