@@ -1,5 +1,6 @@
 """Both type checkers understand the public API as users see it, twins included."""
 
+import ast
 import json
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from zarr_core import codecs, storage
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = ROOT / "tests" / "typing"
@@ -74,3 +77,32 @@ def test_mistakes_are_reported(checker: str, request: pytest.FixtureRequest) -> 
 def test_the_library_itself_has_no_errors(mypy: Found) -> None:
     names = {path.name for path in PROGRAMS.glob("*.py")}
     assert {file: lines for file, lines in mypy.items() if file not in names} == {}
+
+
+def stubs() -> dict[Path, str]:
+    """Return the stubs of packages whose names are imported when they are used."""
+    aliases = {"SubchunkWriteOrder": "zarr_core.config"}
+    places = {
+        storage: {name: f"{storage.__name__}.{place}" for name, place in storage._PLACES.items()},
+        codecs: {n: aliases.get(n) or getattr(codecs, n).__module__ for n in codecs.__all__},
+    }
+    made = {}
+    for package, names in places.items():
+        lines = [f"from {place} import {name} as {name}" for name, place in names.items()]
+        if package is codecs:
+            lines.append("from zarr_core.codecs import numcodecs as numcodecs")
+        listed = ", ".join(f'"{name}"' for name in sorted(names))
+        text = "\n".join([*sorted(lines), "", f"__all__ = [{listed}]"])
+        assert package.__file__ is not None
+        made[Path(package.__file__).with_suffix(".pyi")] = f"{text}\n"
+    return made
+
+
+def test_stubs_have_the_names_there_are() -> None:
+    # After a change: python -c "import sys; sys.path.insert(0, 'tests'); import test_typing as t;
+    # [path.write_text(text) for path, text in t.stubs().items()]", and ruff format.
+    def statements(text: str) -> str:
+        return ast.dump(ast.parse(text))
+
+    for path, text in stubs().items():
+        assert statements(path.read_text("utf-8")) == statements(text)

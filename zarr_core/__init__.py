@@ -6,7 +6,7 @@ awaitable twin whose name ends in `_async`.
 
 import os
 import sys
-from typing import Any
+from types import ModuleType
 
 from zarr_core import api, codecs, copying, errors, storage
 from zarr_core.api import *
@@ -60,7 +60,7 @@ def install_as_zarr() -> None:
     install()
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> ModuleType:
     if name not in ("dtype", "registry", "types"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

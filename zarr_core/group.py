@@ -23,8 +23,8 @@ from zarr_core.errors import (
     warn,
     warn_ignored,
 )
+from zarr_core.hierarchy import create as creation
 from zarr_core.hierarchy.consolidated import Consolidation, WriteThrough, consolidate
-from zarr_core.hierarchy.create import DEFAULT_FILL_VALUE, as_shape, create_node
 from zarr_core.hierarchy.info import GroupInfo, Tree
 from zarr_core.hierarchy.members import (
     child_names,
@@ -42,7 +42,7 @@ from zarr_core.hierarchy.stored_nodes import (
     update_node,
 )
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
-from zarr_core.metadata.data_types import parse_dtype
+from zarr_core.metadata.data_types import DataTypeLike, parse_dtype
 from zarr_core.metadata.documents import JSON, V2_CONSOLIDATED, ZarrFormat, check_attributes
 from zarr_core.storage import Store, StoreLike, StorePath, store_from
 from zarr_core.storage.paths import normalize_path
@@ -120,7 +120,7 @@ class Group(Node):
         if zarr_format not in (2, 3):
             raise ValueError(f"zarr_format must be 2 or 3, not {zarr_format!r}")
         metadata = GroupMetadata(check_attributes(attributes or {}), zarr_format)
-        create_node(place, metadata, overwrite=overwrite)
+        creation.create_node(place, metadata, overwrite=overwrite)
         return Group(metadata, place)
 
     @staticmethod
@@ -424,15 +424,15 @@ class Group(Node):
         name: str,
         *,
         shape: Any = None,
-        dtype: Any = None,
+        dtype: DataTypeLike | None = None,
         data: Any = None,
-        chunks: Any = "auto",
-        shards: Any = None,
-        filters: Any = "auto",
-        compressors: Any = "auto",
+        chunks: creation.ChunksLike = "auto",
+        shards: creation.ShardsLike = None,
+        filters: creation.CodecsLike = "auto",
+        compressors: creation.CodecsLike = "auto",
         compressor: Any = "auto",
-        serializer: Any = "auto",
-        fill_value: Any = DEFAULT_FILL_VALUE,
+        serializer: creation.CodecLike = "auto",
+        fill_value: Any = creation.DEFAULT_FILL_VALUE,
         order: Any = None,
         attributes: Mapping[str, JSON] | None = None,
         chunk_key_encoding: Any = None,
@@ -463,7 +463,7 @@ class Group(Node):
         """
         place = self._place(name) if normalize_path(name) else self._store_path
         metadata = GroupMetadata(check_attributes(attributes or {}), self._metadata.zarr_format)
-        create_node(place, metadata, overwrite=overwrite, below=self._store_path)
+        creation.create_node(place, metadata, overwrite=overwrite, below=self._store_path)
         node = self._node(self._created(place, metadata, replaced=overwrite), metadata)
         assert isinstance(node, Group)
         return node
@@ -510,8 +510,8 @@ class Group(Node):
                 node = self.get_array(name)
         if isinstance(node, Group):
             raise TypeError(f"Incompatible object (Group) already exists at {node._store_path}")
-        if as_shape(shape) != node.shape:
-            raise TypeError(f"Incompatible shape ({node.shape} vs {as_shape(shape)})")
+        if creation.as_shape(shape) != node.shape:
+            raise TypeError(f"Incompatible shape ({node.shape} vs {creation.as_shape(shape)})")
         if dtype is not None:
             wanted = parse_dtype(dtype, self._metadata.zarr_format).dtype
             if wanted != node.dtype if exact else not np.can_cast(node.dtype, wanted):

@@ -4,7 +4,7 @@ from zarr_core.array.array import Array
 from zarr_core.config import ArrayConfigLike, MemoryOrder
 from zarr_core.copying import IfExists
 from zarr_core.group import Group
-from zarr_core.hierarchy.create import ChunksLike, CodecLike, ShapeLike
+from zarr_core.hierarchy.create import ChunksLike, CodecLike, CodecsLike, ShapeLike, ShardsLike
 from zarr_core.metadata import ArrayMetadata, ConsolidatedMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.data_types import DataTypeLike
 from zarr_core.metadata.documents import JSON, ZarrFormat
@@ -25,6 +25,7 @@ __all__ = [
     "ArrayV3",
     "ChunksLike",
     "CodecLike",
+    "CodecsLike",
     "ConsolidatedMetadata",
     "DataTypeLike",
     "Group",
@@ -33,6 +34,7 @@ __all__ = [
     "MemoryOrder",
     "NodeMetadata",
     "ShapeLike",
+    "ShardsLike",
     "StoreLike",
     "ZarrFormat",
 ]

@@ -8,6 +8,11 @@ def synchronous(array: zarr.Array) -> None:
     zarr.create_array("a.zarr", shap=(1,), dtype="i4")  # wrong: misspelt
     zarr.open_array("a.zarr", mode="read")  # wrong: no such mode
     zarr.open_array("a.zarr", zarr_format=4)  # wrong: no such format
+    zarr.create_array("a.zarr", shape=(1,), dtype="i4", chunks="foo")  # wrong: no lengths
+    zarr.create_array("a.zarr", shape=(1,), dtype="i4", compressors=5)  # wrong: no codec
+    zarr.create_array("a.zarr", shape=(1,), dtype="i4", serializer=[1])  # wrong: no codec
+    zarr.create_array("a.zarr", shape=(1,), dtype=5)  # wrong: no data type
+    zarr.create_arrray("a.zarr", shape=(1,))  # wrong: misspelt
     array.resize("large")  # wrong: not a shape
     array.append([1], axis="0")  # wrong: not a dimension
     array.reshape((1,))  # wrong: no such method

@@ -15,7 +15,10 @@ from zarr_core.errors import ContainsArrayError, NodeNotFoundError, ReadOnlyErro
 from zarr_core.hierarchy.create import (
     DEFAULT_FILL_VALUE,
     ChunksLike,
+    CodecLike,
+    CodecsLike,
     ShapeLike,
+    ShardsLike,
     as_shape,
     build_metadata,
     create_node,
@@ -24,7 +27,7 @@ from zarr_core.hierarchy.stored_nodes import read_array
 from zarr_core.indexing.values import unmasked
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import BoundedAxis, RegularAxis
-from zarr_core.metadata.data_types import parse_dtype
+from zarr_core.metadata.data_types import DataTypeLike, parse_dtype
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
 from zarr_core.threads.twins import async_twin
@@ -112,13 +115,13 @@ def create_array(
     *,
     name: str | None = None,
     shape: ShapeLike | None = None,
-    dtype: Any = None,
+    dtype: DataTypeLike | None = None,
     data: npt.ArrayLike | None = None,
     chunks: ChunksLike = "auto",
-    shards: Any = None,
-    filters: Any = "auto",
-    compressors: Any = "auto",
-    serializer: Any = "auto",
+    shards: ShardsLike = None,
+    filters: CodecsLike = "auto",
+    compressors: CodecsLike = "auto",
+    serializer: CodecLike = "auto",
     fill_value: Any = DEFAULT_FILL_VALUE,
     order: Literal["C", "F"] | None = None,
     zarr_format: ZarrFormat | None = 3,
@@ -276,11 +279,11 @@ def from_array(
     data: Any,
     write_data: bool = True,
     name: str | None = None,
-    chunks: ChunksLike = "keep",
-    shards: Any = "keep",
-    filters: Any = "keep",
-    compressors: Any = "keep",
-    serializer: Any = "keep",
+    chunks: ChunksLike | Literal["keep"] = "keep",
+    shards: ShardsLike | Literal["keep"] = "keep",
+    filters: CodecsLike = "keep",
+    compressors: CodecsLike = "keep",
+    serializer: CodecLike = "keep",
     fill_value: Any = DEFAULT_FILL_VALUE,
     order: Literal["C", "F"] | None = None,
     zarr_format: ZarrFormat | None = None,
@@ -337,7 +340,7 @@ def create(
     shape: ShapeLike | None = None,
     *,
     chunks: ChunksLike = None,
-    dtype: Any = None,
+    dtype: DataTypeLike | None = None,
     compressor: Any = "auto",
     fill_value: Any = DEFAULT_FILL_VALUE,
     order: MemoryOrder | None = None,
@@ -346,7 +349,7 @@ def create(
     overwrite: bool = False,
     path: str | None = None,
     chunk_store: Any = None,
-    filters: Any = "auto",
+    filters: CodecsLike = "auto",
     cache_metadata: bool | None = None,
     cache_attrs: bool | None = None,
     read_only: bool | None = None,
@@ -364,9 +367,9 @@ def create(
     config: ArrayConfigLike | None = None,
     mode: AccessMode | None = None,
     data: npt.ArrayLike | None = None,
-    shards: Any = None,
-    compressors: Any = "auto",
-    serializer: Any = "auto",
+    shards: ShardsLike = None,
+    compressors: CodecsLike = "auto",
+    serializer: CodecLike = "auto",
 ) -> Array:
     """Create an array with the parameters that zarr 2 had; see `create_array` for their meaning.
 
@@ -403,7 +406,8 @@ def create(
             raise ValueError("compressor is for format 2; use compressors or codecs for format 3")
         compressors = compressor
     if object_codec is not None:
-        filters = [object_codec, *([] if isinstance(filters, str) else filters or [])]
+        given: Any = [] if isinstance(filters, str) else filters or []
+        filters = [object_codec, *given]
     if dimension_separator is not None:
         if zarr_format == 3:
             raise ValueError("dimension_separator is for format 2; use chunk_key_encoding")

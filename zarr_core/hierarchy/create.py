@@ -7,7 +7,7 @@ the data type's own zero (NaT for times) as fill value.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -49,8 +49,31 @@ from zarr_core.storage import StorePath
 
 Auto: TypeAlias = Literal["auto"]
 ShapeLike: TypeAlias = int | Sequence[int]
-ChunksLike: TypeAlias = Any
-CodecLike: TypeAlias = Any
+ChunksLike: TypeAlias = (
+    Literal["auto"] | int | Iterable[int | Sequence[int | Sequence[int]]] | ChunkGrid | None
+)
+"""Lengths of chunks: `"auto"`, one for all dimensions, or one or several for each dimension."""
+ShardsLike: TypeAlias = ChunksLike | Mapping[str, Any]
+"""Lengths of shards; a mapping has them as `shape`, and says where the index is."""
+
+
+class HasDict(Protocol):
+    """A codec, here or in zarr-python: it says what metadata documents have."""
+
+    def to_dict(self) -> Any:
+        """Return the codec as it stands in a metadata document."""
+
+
+class HasConfig(Protocol):
+    """A codec of numcodecs."""
+
+    def get_config(self) -> Any:
+        """Return its configuration."""
+
+
+CodecLike: TypeAlias = str | Mapping[str, Any] | HasDict | HasConfig
+"""A codec, its name, or what a metadata document says of it."""
+CodecsLike: TypeAlias = CodecLike | Iterable[CodecLike] | None
 FillDefault = type("FillDefault", (), {"__repr__": lambda self: "<default>"})
 DEFAULT_FILL_VALUE: Any = FillDefault()
 """Stands for "the data type's own", as None means undefined in format 2."""
@@ -119,9 +142,7 @@ def _axis(entry: Any, length: int, dim: int, unit: int) -> RegularAxis | Rectili
     return axis
 
 
-def as_grid(
-    chunks: ChunksLike, shape: Shape, itemsize: int, unit: Shape | None = None
-) -> ChunkGrid:
+def as_grid(chunks: Any, shape: Shape, itemsize: int, unit: Shape | None = None) -> ChunkGrid:
     """Return the chunk grid that a user means.
 
     `"auto"`, None and True choose a shape; False and -1 mean one chunk; an int is for all
@@ -210,7 +231,7 @@ def _shard_layout(
 # --- codecs ----------------------------------------------------------------------------------------
 
 
-def _named(codec: CodecLike, dtype: np.dtype[Any]) -> NamedConfig:
+def _named(codec: Any, dtype: np.dtype[Any]) -> NamedConfig:
     """Return a codec that a user gave, as it stands in a format 3 document."""
     if hasattr(codec, "codec_id") or (isinstance(codec, Mapping) and "id" in codec):
         codec = codec_from_numcodecs(codec)  # with nothing of the data type filled in
@@ -272,7 +293,7 @@ def _v3_codecs(
     return tuple(chain)
 
 
-def _v2_config(codec: CodecLike) -> dict[str, JSON]:
+def _v2_config(codec: Any) -> dict[str, JSON]:
     """Return a codec that a user gave, as it stands in a format 2 document."""
     if hasattr(codec, "codec_id"):
         settings = dict(codec.get_config())

@@ -1,5 +1,3 @@
-# The names that `__init__.py` imports when they are first used, for type checkers.
-
 from zarr_core.storage.adapters import ToZarrStore as ToZarrStore
 from zarr_core.storage.adapters import from_zarr_store as from_zarr_store
 from zarr_core.storage.base import ByteRequest as ByteRequest
@@ -36,3 +34,42 @@ from zarr_core.storage.wrappers import LoggingStore as LoggingStore
 from zarr_core.storage.wrappers import PrefixStore as PrefixStore
 from zarr_core.storage.wrappers import WrapperStore as WrapperStore
 from zarr_core.storage.zip import ZipStore as ZipStore
+
+__all__ = [
+    "AccessMode",
+    "ByteRequest",
+    "CacheStore",
+    "FsspecStore",
+    "LatencyStore",
+    "LocalStore",
+    "LoggingStore",
+    "ManagedMemoryStore",
+    "MemoryStore",
+    "N5View",
+    "ObjectStore",
+    "OffsetByteRequest",
+    "OpenValue",
+    "PrefixStore",
+    "RangeByteRequest",
+    "Request",
+    "Result",
+    "RetryPolicy",
+    "RetryStore",
+    "Store",
+    "StoreLike",
+    "StorePath",
+    "SuffixByteRequest",
+    "ToZarrStore",
+    "Value",
+    "ValueSnapshot",
+    "WrapperStore",
+    "Writable",
+    "ZipStore",
+    "check_key",
+    "check_prefix",
+    "content_version",
+    "from_zarr_store",
+    "normalize_path",
+    "slice_value",
+    "store_from",
+]
