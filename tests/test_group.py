@@ -65,6 +65,17 @@ def test_a_missing_member_is_a_key_error(group: zarr.Group, name: str) -> None:
         group[name]
 
 
+def test_the_error_about_a_missing_member_names_those_it_may_have_meant() -> None:
+    group = zarr.create_group({})
+    group.create_group("temperature")
+    with pytest.raises(KeyError, match=r"temprature: no array or group .* there is 'temperature'"):
+        group["temprature"]
+    with pytest.raises(
+        KeyError, match=r"pressure: no array or group of this name in memory://[0-9]*'$"
+    ):
+        group["pressure"]
+
+
 @pytest.mark.parametrize("path", ["", "/"])
 def test_a_slash_is_the_group_itself_as_it_is_stored_now(group: zarr.Group, path: str) -> None:
     filled(group)

@@ -424,3 +424,16 @@ def test_no_node_has_the_name_of_a_document(way: str, name: str, zarr_format: An
     with pytest.raises(InvalidKeyError, match=re.escape(name)):
         WAYS[way](store, name, zarr_format)
     assert not any(f"{name}/" in key for key in store.list_prefix(""))
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"\x89HDF\r\n\x1a\n", "an? HDF5 file"), (b"CDF\1", "a NetCDF 3 file"), (b"?", "a file")],
+)
+def test_a_file_of_another_format_is_named(start: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "data.h5").write_bytes(start)
+    for function in (zarr.open, zarr.open_array, zarr.open_group):
+        with pytest.raises(
+            FileNotFoundError, match=rf"found in store .*: there is {kind}|and no array.*{kind}"
+        ):
+            function(tmp_path / "data.h5", mode="r")

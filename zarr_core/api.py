@@ -32,7 +32,7 @@ from zarr_core.errors import (
 from zarr_core.group import Group
 from zarr_core.hierarchy.consolidated import consolidate
 from zarr_core.hierarchy.members import create_nodes
-from zarr_core.hierarchy.stored_nodes import read_node
+from zarr_core.hierarchy.stored_nodes import read_node, there_instead
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
 from zarr_core.metadata.documents import JSON, ZarrFormat
 from zarr_core.storage import AccessMode, StoreLike, StorePath, store_from
@@ -106,7 +106,7 @@ def open(
             raise ContainsGroupError(place.store, place.path, "not an array")
         return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
     if mode in ("r", "r+"):
-        raise GroupNotFoundError(place.store, place.path, "and no array")
+        raise GroupNotFoundError(place.store, place.path, "and no array", *there_instead(place))
     if "shape" in kwargs:
         overwrite = mode == "w"
         return create(

@@ -29,6 +29,7 @@ from zarr_core.hierarchy.info import GroupInfo, Tree
 from zarr_core.hierarchy.members import (
     child_names,
     create_nodes,
+    missing_member,
     move_node,
     walk,
     walk_documents,
@@ -283,17 +284,17 @@ class Group(Node):
 
     def __getitem__(self, path: str) -> "Array | Group":
         """Return the array or group at a path below; raise `KeyError` if there is none."""
-        metadata = self._find(normalize_path(path))
+        normal = normalize_path(path)
+        metadata = self._find(normal)
         if metadata is None:
-            raise KeyError(path)
-        return self._node(normalize_path(path), metadata)
+            slow = self._store_path.store.high_latency and self._consolidation is None
+            raise missing_member(path, self._store_path, () if slow else self.keys())
+        return self._node(normal, metadata)
 
     def get(self, path: str, default: D | None = None) -> "Array | Group | D | None":
         """Return the array or group at a path below, or `default`."""
-        try:
-            return self[path]
-        except KeyError:
-            return default
+        metadata = self._find(normal := normalize_path(path))
+        return default if metadata is None else self._node(normal, metadata)
 
     def get_array(self, path: str) -> Array:
         """Return the array at a path below; raise `ArrayNotFoundError` if there is none."""

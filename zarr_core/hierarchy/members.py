@@ -1,8 +1,10 @@
 """The nodes below a node: listed, created together, moved."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from difflib import get_close_matches
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from zarr_core.errors import (
@@ -281,3 +283,12 @@ def move_node(place: StorePath, source: str, dest: str) -> None:
     for keys in (kinds := node_keys(old)):
         each(copy, keys, slow=store.high_latency)
     remove_keys(old, kinds)
+
+
+def missing_member(path: str, place: StorePath, names: Iterable[str]) -> KeyError:
+    """Return the error about a path below a group; `names` are those that it may have meant."""
+    with suppress(Exception):  # the names only help
+        if near := get_close_matches(path, list(islice(names, 10_000))):
+            listed = ", ".join(map(repr, near))
+            return KeyError(f"{path}: no array or group of this name in {place}; there is {listed}")
+    return KeyError(f"{path}: no array or group of this name in {place}")

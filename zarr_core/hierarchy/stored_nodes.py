@@ -1,6 +1,7 @@
 """A node as it is stored: its documents found, written, changed without losing updates; erased."""
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -157,7 +158,7 @@ def read_array(place: StorePath, zarr_format: ZarrFormat | None = None) -> Array
     if isinstance(metadata, ArrayMetadata):
         return metadata
     if metadata is None:
-        raise ArrayNotFoundError(place.store, place.path)
+        raise ArrayNotFoundError(place.store, place.path, *there_instead(place))
     raise NotAnArrayError(place.store, place.path, "no array was found")
 
 
@@ -169,8 +170,30 @@ def read_group(
     if isinstance(metadata, GroupMetadata):
         return metadata
     if metadata is None:
-        raise GroupNotFoundError(place.store, place.path)
+        raise GroupNotFoundError(place.store, place.path, *there_instead(place))
     raise NotAGroupError(place.store, place.path, "no group was found")
+
+
+_BEGINNINGS = {
+    b"\x89HDF": "HDF5",
+    b"CDF": "NetCDF 3",
+    b"PK\3\4": "zip",
+    b"\x93NUMPY": "NumPy",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+"""How files of formats begin that users take for a place of Zarr."""
+
+
+def there_instead(place: StorePath) -> tuple[str, ...]:
+    """Return what is where a node was looked for, in words, when that is a file."""
+    root = getattr(place.store, "root", None)
+    if not isinstance(root, os.PathLike) or not os.path.isfile(root):
+        return ()
+    with open(root, "rb") as file:
+        start = file.read(8)
+    kind = next((f" {name}" for magic, name in _BEGINNINGS.items() if start.startswith(magic)), "")
+    return (f"there is a{kind} file, and Zarr is in directories or in files named *.zip",)
 
 
 def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = True) -> None:
