@@ -251,9 +251,9 @@ def test_what_is_there_already(store: Store, zarr_format: Any) -> None:
     check_absent(StorePath(store, "a"))
     write_node(StorePath(store, "a"), metadata(zarr_format))
     write_node(StorePath(store, "g"), GroupMetadata(zarr_format=zarr_format))
-    with pytest.raises(ContainsArrayError, match=r"An array exists in store .*overwrite=True"):
+    with pytest.raises(ContainsArrayError, match=r"An array exists in store"):
         check_absent(StorePath(store, "a"))
-    with pytest.raises(ContainsGroupError, match=r"A group exists in store .*overwrite=True"):
+    with pytest.raises(ContainsGroupError, match=r"A group exists in store"):
         check_absent(StorePath(store, "g"))
     store.set("d/zarr.json", b"{")
     with pytest.raises(ContainsArrayError):

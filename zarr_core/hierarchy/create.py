@@ -17,6 +17,7 @@ from zarr_core.codecs.objects import object_codec
 from zarr_core.config import config
 from zarr_core.errors import describe, warn
 from zarr_core.hierarchy.stored_nodes import (
+    REPLACES,
     check_absent,
     check_name,
     check_not_erased,
@@ -510,7 +511,7 @@ def create_node(
     if overwrite:
         check_not_erased(place, [source])
     else:
-        check_absent(place)
+        check_absent(place, REPLACES)
     missing = missing_ancestors(place, metadata.zarr_format, below)
     if overwrite:
         erase_node(place, metadata if isinstance(metadata, ArrayMetadata) else None)

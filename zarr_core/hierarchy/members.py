@@ -14,6 +14,7 @@ from zarr_core.errors import (
 )
 from zarr_core.hierarchy.stored_nodes import (
     NODE_DOCUMENTS,
+    REPLACES,
     check_absent,
     check_name,
     check_not_erased,
@@ -210,7 +211,7 @@ def create_nodes(
             made[path] = metadata
         elif path in asked:
             error = ContainsArrayError if kind == "array" else ContainsGroupError
-            raise error(place.store, places[path].path, "overwrite=True replaces it")
+            raise error(place.store, places[path].path, REPLACES)
         elif kind == "array":
             raise ContainsArrayError(f"the array at {places[path]} cannot contain other nodes")
     place.store._check_writable()

@@ -45,6 +45,8 @@ _logger = logging.getLogger("zarr_core")
 
 N = TypeVar("N", ArrayMetadata, GroupMetadata)
 
+REPLACES = "overwrite=True replaces it"
+
 NODE_DOCUMENTS: dict[ZarrFormat | None, tuple[str, ...]] = {
     None: (V3_DOCUMENT, V2_ARRAY, V2_GROUP, V2_ATTRIBUTES),
     3: (V3_DOCUMENT,),
@@ -218,7 +220,7 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
             if store.set_if_version(key, document, None):
                 _logger.debug("stored %r in %s", key, store)
                 return
-    check_absent(place)
+    check_absent(place, REPLACES)
     raise ConflictError(f"{key!r} was created and removed by others at the same time")
 
 
@@ -337,8 +339,11 @@ def _identity(place: StorePath) -> tuple[object, str]:
     return tuple(store), str(key).removesuffix(V3_DOCUMENT)
 
 
-def check_absent(place: StorePath) -> None:
-    """Raise `ContainsArrayError` or `ContainsGroupError` when there is a node, in either format."""
+def check_absent(place: StorePath, *known: str) -> None:
+    """Raise `ContainsArrayError` or `ContainsGroupError` when there is a node, in either format.
+
+    `known` is what the message says after a colon.
+    """
     found = _get_all(place, (V3_DOCUMENT, V2_ARRAY, V2_GROUP))
     if not found:
         return
@@ -350,7 +355,7 @@ def check_absent(place: StorePath) -> None:
         except MetadataValidationError:
             kind = "array"
     error = ContainsArrayError if kind == "array" else ContainsGroupError
-    raise error(place.store, place.path, "overwrite=True replaces it")
+    raise error(place.store, place.path, *known)
 
 
 def missing_ancestors(
