@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pickle
 import threading
@@ -1166,3 +1167,33 @@ def test_new_axes_elsewhere_are_refused() -> None:
             array[selection]
     with pytest.raises(IndexError, match="new axes"):
         list(array.chunk_parts(None))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("shards", [None, (6, 8)])
+def test_chunks_are_encoded_and_decoded_without_a_store(zarr_format: Any, shards: Any) -> None:
+    if shards is not None and zarr_format == 2:
+        return
+    store: dict[str, bytes] = {}
+    array = zarr.create_array(
+        store, shape=(5, 9), chunks=(3, 4), shards=shards, dtype="i2", zarr_format=zarr_format,
+        fill_value=7,
+    )  # fmt: skip
+    shape = shards or (3, 4)
+    values = np.arange(math.prod(shape), dtype="i2").reshape(shape)
+    last = tuple((n - 1) // size for n, size in zip((5, 9), shape, strict=True))
+    encoded = array.encode_chunk(values, last)
+    assert not [key for key in store if "zarr" not in key and ".z" not in key]
+    array.write_chunk(last, values)
+    assert encoded == array.read_encoded_chunk(last)
+    assert array.encode_chunk(7) == array.encode_chunk(np.full(shape, 7))
+    decoded = array.decode_chunk(last, encoded)
+    assert decoded.tolist() == values.tolist() == array.read_chunk(last).tolist()
+    decoded[...] = 0  # is a copy
+    assert array.decode_chunk(last, memoryview(encoded)).tolist() == values.tolist()
+    with pytest.raises(ChunkDecodeError, match="chunk"):
+        array.decode_chunk(last, encoded[:5])
+    with pytest.raises(ValueError, match="shape"):
+        array.encode_chunk(np.zeros((2, 2)))
+    with pytest.raises(IndexError):
+        array.encode_chunk(0, (9, 9))

@@ -26,6 +26,7 @@ from zarr_core.array.resizing import append, resize
 from zarr_core.array.state import this_process
 from zarr_core.array.views import BlockIndex, Indexable, OIndex, VIndex
 from zarr_core.chunks import loop
+from zarr_core.codecs.checks import flat_bytes
 from zarr_core.config import ArrayConfig, ArrayConfigLike, array_config
 from zarr_core.errors import ArrayIndexError
 from zarr_core.hierarchy.info import ArrayInfo, shown_type
@@ -481,6 +482,33 @@ class Array(Indexable, Handle):
         with self._current().space.noting(at):
             data = self._store_path.store.get(key)
         return None if data is None else bytes(data)
+
+    def encode_chunk(self, value: npt.ArrayLike, coords: Sequence[int] | None = None) -> bytes:
+        """Return the bytes that would be stored of a chunk (a whole shard); no I/O.
+
+        `value` has the full shape of the chunk at `coords` (the first one by default), or is
+        broadcast to it. Raises `ChunkEncodeError`.
+        """
+        at, _ = self._chunk_key((0,) * self.ndim if coords is None else coords)
+        space = self._current().space
+        chunk = np.empty(space.grid.stored_shape(at), space.dtype)
+        chunk[...] = fitted(value, space.dtype, chunk.shape, space.check)
+        try:
+            return bytes(flat_bytes(space.chain_for(at).encode(chunk)))
+        except Exception as error:
+            raise space.encode_error(at, error) from error
+
+    def decode_chunk(self, coords: Sequence[int], data: bytes | memoryview) -> NDArray:
+        """Return what the stored bytes of the chunk (a whole shard) at `coords` hold; no I/O.
+
+        The result has the full shape of the chunk. Raises `ChunkDecodeError`.
+        """
+        at, _ = self._chunk_key(coords)
+        space = self._current().space
+        try:
+            return np.array(space.chain_for(at).decode(data))
+        except Exception as error:
+            raise space.decode_error(at, data, error) from error
 
     def delete_chunk(self, coords: Sequence[int]) -> None:
         """Remove one stored chunk; it reads as the fill value then."""
