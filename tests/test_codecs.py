@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+import zarr_core as zarr
 import zarr_core.codecs as public
 import zarr_core.codecs.zstd as zstd_module
 from zarr_core.codecs import (
@@ -614,3 +615,32 @@ def test_members_of_former_enumerations(kind: Any, codec: Any, field: str) -> No
         kind("nothing")
     with pytest.warns(ZarrDeprecationWarning):
         assert public.ShardingCodecIndexLocation.end == "end"
+
+
+@given(npst.arrays(st.sampled_from(["<i4", "u1", "<f8"]), (3, 4)), st.sampled_from([0, 1, 5]))
+def test_a_codec_alone_does_what_it_does_in_an_array(array: Any, level: int) -> None:
+    transpose, compress = TransposeCodec(order=(1, 0)), GzipCodec(level=level)
+    serial = BytesCodec().evolve_from_array_spec(make_spec(array.shape, array.dtype))
+    turned = transpose.encode(array)
+    assert turned.tobytes() == array.T.tobytes()
+    data = serial.encode(turned)
+    assert len(data) == serial.compute_encoded_size(turned.shape, turned.dtype)
+    store: dict[str, bytes] = {}
+    stored = zarr.create_array(
+        store, shape=(3, 4), chunks=(3, 4), dtype=array.dtype, filters=[transpose],
+        serializer=serial, compressors=[compress], config={"write_empty_chunks": True},
+    )  # fmt: skip
+    stored[...] = array
+    assert compress.decode(store["c/0/0"], nbytes=len(data)) == data
+    assert compress.decode(compress.encode(data)) == data
+    again = serial.decode(data, shape=turned.shape, dtype=turned.dtype)
+    assert again.tobytes() == turned.tobytes()
+    back = transpose.decode(again, shape=array.shape, dtype=array.dtype)
+    assert back.tobytes() == array.tobytes()
+    again[...] = 0  # is a copy
+    with pytest.raises(CodecError):
+        compress.decode(compress.encode(data), nbytes=1)
+    with pytest.raises(MetadataValidationError):
+        TransposeCodec(order=(0,)).validate(shape=array.shape, dtype=array.dtype)
+    transpose.validate(shape=array.shape, dtype=array.dtype)
+    assert public.Crc32cCodec().compute_encoded_size(10) == 14

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zarr_core.codecs.checks import check_fields
+from zarr_core.codecs.checks import check_fields, flat_bytes, variable_limit
 from zarr_core.metadata.data_types import DataType
 
 NDArray: TypeAlias = npt.NDArray[Any]
@@ -32,6 +32,13 @@ class ChunkSpec(NamedTuple):
     data_type: DataType
     dtype: np.dtype[Any]  # of the array in memory
     fill_value: Any  # a NumPy scalar of dtype, or str / bytes for variable-length types
+
+
+def spec_of(shape: Sequence[int], dtype: Any, fill_value: Any = None) -> ChunkSpec:
+    """Return what is known of chunks of a shape and a data type (NumPy's, or a `DataType`)."""
+    kind = dtype if isinstance(dtype, DataType) else DataType(np.dtype(dtype))
+    fill = kind.default_fill if fill_value is None else kind.cast_fill(fill_value)
+    return ChunkSpec(tuple(shape), kind, kind.dtype, fill)
 
 
 class ArrayStage(NamedTuple):
@@ -111,6 +118,23 @@ class Codec(ABC):
         """Return the codec for a document's entry."""
         return cls.from_configuration(data.get("configuration") or {})
 
+    def evolve_from_array_spec(self, array_spec: Any) -> Self:
+        """Return the codec with what it takes from the data type filled in.
+
+        `array_spec` has a `dtype`: NumPy's, or a `DataType`.
+        """
+        resolve = getattr(self, "resolve", None)
+        dtype = array_spec.dtype
+        return resolve(getattr(dtype, "dtype", dtype)) if resolve else self
+
+    def validate(self, *, shape: Sequence[int], dtype: Any, chunk_grid: Any = None) -> None:
+        """Raise `MetadataValidationError` if the codec does not suit chunks of a shape and type."""
+        self._bound(spec_of(shape, dtype))
+
+    def _bound(self, spec: ChunkSpec) -> Any:
+        bind: Any = self.evolve_from_array_spec(spec).bind  # type: ignore[attr-defined]
+        return bind(spec)
+
 
 class ArrayArrayCodec(Codec):
     """Arrays in, arrays out."""
@@ -119,6 +143,14 @@ class ArrayArrayCodec(Codec):
     def bind(self, spec: ChunkSpec) -> ArrayStage:
         """Return the codec bound to chunks of `spec`."""
 
+    def encode(self, array: NDArray) -> NDArray:
+        """Return what becomes of one chunk."""
+        return np.array(self._bound(spec_of(array.shape, array.dtype)).encode(array))
+
+    def decode(self, array: NDArray, *, shape: Sequence[int], dtype: Any) -> NDArray:
+        """Return one chunk of the given shape and data type from what became of it."""
+        return np.array(self._bound(spec_of(shape, dtype)).decode(array))
+
 
 class ArrayBytesCodec(Codec):
     """Arrays in, bytes out: exactly one in every chain."""
@@ -126,6 +158,19 @@ class ArrayBytesCodec(Codec):
     @abstractmethod
     def bind(self, spec: ChunkSpec) -> SerialStage:
         """Return the codec bound to chunks of `spec`."""
+
+    def encode(self, array: NDArray) -> bytes:
+        """Return the bytes of one chunk."""
+        return bytes(flat_bytes(self._bound(spec_of(array.shape, array.dtype)).encode(array)))
+
+    def decode(self, data: Buffer, *, shape: Sequence[int], dtype: Any) -> NDArray:
+        """Return one chunk of the given shape and data type; raise `CodecError` for damaged bytes."""
+        return np.array(self._bound(spec_of(shape, dtype)).decode(data))
+
+    def compute_encoded_size(self, shape: Sequence[int], dtype: Any) -> int | None:
+        """Return how many bytes each chunk of a shape and data type has; None when that varies."""
+        size: int | None = self._bound(spec_of(shape, dtype)).nbytes
+        return size
 
 
 class BytesBytesCodec(Codec):
@@ -139,3 +184,25 @@ class BytesBytesCodec(Codec):
         than `limit` bytes (equal to `nbytes` when that is known) and raises `CodecError` for more,
         and for fewer when `nbytes` is known. `dtype` is that of the serialised elements.
         """
+
+    def encode(self, data: Buffer) -> bytes:
+        """Return encoded bytes."""
+        size = len(flat_bytes(data))
+        return bytes(flat_bytes(self.bind(size, size, np.dtype("u1")).encode(data)))
+
+    def decode(self, data: Buffer, *, nbytes: int | None = None) -> bytes:
+        """Return decoded bytes; raise `CodecError` for damaged ones.
+
+        `nbytes` is how many there must be, if that is known. Otherwise there can be as many as the
+        setting `memory.max_variable_chunk_bytes` allows.
+        """
+        limit = variable_limit() if nbytes is None else nbytes
+        return bytes(flat_bytes(self.bind(nbytes, limit, np.dtype("u1")).decode(data)))
+
+    def compute_encoded_size(self, nbytes: int) -> int | None:
+        """Return how many bytes become of a number of bytes; None when that varies."""
+        return self.bind(nbytes, nbytes, np.dtype("u1")).nbytes
+
+    def _bound(self, spec: ChunkSpec) -> Any:
+        codec: BytesBytesCodec = self.evolve_from_array_spec(spec)
+        return codec.bind(None, variable_limit(), spec.dtype)

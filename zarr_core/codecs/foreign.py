@@ -91,7 +91,7 @@ class BaseCodec(metaclass=_Kind):
         """Return the codec with what it takes from the array filled in."""
         return self
 
-    def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any) -> None:
+    def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any = None) -> None:
         """Raise if the codec does not suit an array."""
 
     def _for(self, spec: ArraySpec) -> Self:
@@ -133,7 +133,7 @@ def _array_of(found: Any) -> Any:
     return found.as_numpy_array() if hasattr(found, "as_numpy_array") else np.asarray(found)
 
 
-class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):  # type: ignore[override]
+class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):  # type: ignore[override, misc]
     """Arrays in, arrays out."""
 
     core = base.ArrayArrayCodec
@@ -152,7 +152,7 @@ class ArrayArrayCodec(BaseCodec, base.ArrayArrayCodec, metaclass=_Kind):  # type
         )
 
 
-class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):  # type: ignore[override]
+class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):  # type: ignore[override, misc]
     """Arrays in, bytes out."""
 
     core = base.ArrayBytesCodec
@@ -173,7 +173,7 @@ class ArrayBytesCodec(BaseCodec, base.ArrayBytesCodec, metaclass=_Kind):  # type
         return base.SerialStage(None, lambda a: _bytes_of(encode(NDBuffer(a))), decoded)
 
 
-class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):  # type: ignore[override]
+class BytesBytesCodec(BaseCodec, base.BytesBytesCodec, metaclass=_Kind):  # type: ignore[override, misc]
     """Bytes in, bytes out."""
 
     core = base.BytesBytesCodec
@@ -239,7 +239,7 @@ class _Adapted(BaseCodec):
         """Return the codec with what it takes from the array filled in."""
         return type(self)(self.codec.evolve_from_array_spec(array_spec))
 
-    def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any) -> None:
+    def validate(self, *, shape: Any, dtype: Any, chunk_grid: Any = None) -> None:
         """Raise if the codec does not suit an array."""
         self.codec.validate(shape=shape, dtype=dtype, chunk_grid=chunk_grid)
 
