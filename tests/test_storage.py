@@ -1185,14 +1185,3 @@ def test_calling_a_store_from_its_own_loop_raises(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="own event loop"):
         asyncio.run_coroutine_threadsafe(bad(), own_loop()).result(10)
-
-
-def test_the_stub_has_the_same_names() -> None:
-    import zarr_core.storage
-
-    stub = Path(zarr_core.storage.__file__).with_suffix(".pyi").read_text("utf-8")
-    names: dict[str, Any] = {}
-    exec(stub, names)
-    assert sorted(names.keys() - {"__builtins__"}) == sorted(zarr_core.storage.__all__)
-    for name in zarr_core.storage.__all__:
-        assert names[name] is getattr(zarr_core.storage, name)

@@ -62,7 +62,10 @@ ARRAY = [
 ]
 """Methods of arrays that touch the store."""
 
-WITHOUT_IO = {"batch", "blocks", "chunk_parts", "from_dict", "oindex", "vindex", "with_config"}
+WITHOUT_IO = {
+    *("batch", "blocks", "chunk_parts", "decode_chunk", "encode_chunk", "from_dict", "oindex"),
+    *("vindex", "with_config"),
+}
 """What arrays have that does not touch the store, properties apart."""
 
 ITEMS = {

@@ -62,7 +62,7 @@ def install_as_zarr() -> None:
 
 def __getattr__(name: str) -> ModuleType:
     if name not in ("dtype", "registry", "types"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise errors.no_attribute(__name__, name, __all__)
     import importlib
 
     return importlib.import_module(f"{__name__}.{name}")

@@ -17,7 +17,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeAlias, final, get_args
 from weakref import ref
 
-from zarr_core.errors import ZarrUserWarning
+from zarr_core.errors import ZarrUserWarning, did_you_mean
 from zarr_core.locks import ForkLock
 
 MemoryOrder: TypeAlias = Literal["C", "F"]
@@ -93,6 +93,11 @@ class BadConfigError(ValueError, KeyError):
 
     def __str__(self) -> str:
         return ValueError.__str__(self)
+
+
+def _no_setting(key: str) -> BadConfigError:
+    near = did_you_mean(key, DEFAULTS) or "; see zarr_core.config.to_dict()"
+    return BadConfigError(f"there is no setting {key!r}{near}")
 
 
 def _check(key: str, value: Any) -> None:
@@ -200,7 +205,7 @@ class Config:
             return below
         if default is not ...:
             return default
-        raise BadConfigError(f"there is no setting {key!r}; see zarr_core.config.to_dict()")
+        raise _no_setting(key)
 
     def set(self, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> _Change:
         """Change settings; see the module's description of the two ways to use it.
@@ -212,7 +217,7 @@ class Config:
             if key.partition(".")[0] == "codecs":
                 self._warn_of_codecs(key)
             elif key not in DEFAULTS:
-                raise BadConfigError(f"there is no setting {key!r}; see zarr_core.config.to_dict()")
+                raise _no_setting(key)
             else:
                 _check(key, value)
                 changes[key] = value
@@ -387,7 +392,8 @@ class ArrayConfig:
         """Return a copy with some options changed; raise `BadConfigError` for unknown ones."""
         unknown = changes.keys() - self.to_dict().keys()
         if unknown:
-            raise BadConfigError(f"there is no array option {min(unknown)!r}")
+            near = did_you_mean(min(unknown), self.to_dict())
+            raise BadConfigError(f"there is no array option {min(unknown)!r}{near}")
         return replace(self, **changes)
 
     def _allowing_pickle(self) -> Self:

@@ -6,6 +6,7 @@ or for plain dictionaries and files, keeps working. Messages say what was asked 
 
 import sys
 import warnings
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -339,6 +340,43 @@ def describe(value: Any, limit: int = 80) -> str:
     except Exception:  # noqa: BLE001  nested too deeply, for instance
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message about a name that does not exist: those that are near it."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(names))
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+_OF_ZARR_2 = {
+    "ABSStore": "storage.FsspecStore",
+    "Attributes": "Array.attrs",
+    "DBMStore": "storage.LocalStore or storage.ZipStore",
+    "DirectoryStore": "storage.LocalStore",
+    "FSStore": "storage.FsspecStore",
+    "KVStore": "storage.MemoryStore",
+    "LMDBStore": "storage.LocalStore or storage.ZipStore",
+    "LRUStoreCache": "storage.CacheStore",
+    "N5FSStore": "storage.N5View",
+    "N5Store": "storage.N5View",
+    "NestedDirectoryStore": "storage.LocalStore",
+    "ProcessSynchronizer": "config={'lock': True}",
+    "SQLiteStore": "storage.LocalStore or storage.ZipStore",
+    "TempStore": "storage.LocalStore(tempfile.mkdtemp())",
+    "ThreadSynchronizer": "needed no more: threads do not lose each other's updates",
+}
+"""What names of zarr 2 are called here."""
+
+
+def no_attribute(module: str, name: str, names: Iterable[str]) -> AttributeError:
+    """Return the error about a name that a package does not have."""
+    if name in _OF_ZARR_2:
+        hint = f"; {name} of zarr 2 is {_OF_ZARR_2[name]}"
+    else:
+        hint = "" if name.startswith("_") else did_you_mean(name, names)
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
 
 
 def unexpected(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zarr_core.array.handle import Handle
 from zarr_core.chunks import loop
 from zarr_core.chunks.space import ChunkSpace
-from zarr_core.errors import StoppedError
+from zarr_core.errors import StoppedError, describe
 from zarr_core.indexing.plan import PARTIAL, Part, Plan
 from zarr_core.indexing.selection import Fields, plan_basic, plan_selection
 from zarr_core.indexing.values import empty_result, field_dtype, fitted_to, only_ints, with_fields
@@ -104,6 +104,15 @@ _Group: TypeAlias = list[tuple[J, Part]]
 """What is read from, or written to, one stored chunk."""
 
 
+def _tuples(items: Iterable[Any], size: int, what: str) -> list[Any]:
+    """Return the items of a call; raise `TypeError` for one that is no tuple of a size."""
+    listed = list(items)
+    for item in listed:
+        if not isinstance(item, tuple | list) or len(item) != size:
+            raise TypeError(f"every item has {size} parts, {what}; found {describe(item)}")
+    return listed
+
+
 def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = None) -> list[Any]:
     """Return `array[selection]` for every pair of an array and a selection.
 
@@ -116,7 +125,7 @@ def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = No
 
     Raises what indexing the arrays one by one would; the first error ends the whole call.
     """
-    pairs = list(items)
+    pairs = _tuples(items, 2, "an array and a selection, such as (array, ...)")
     with time_limit(timeout):
         jobs = [
             None if array._batch is not None else _Job(array, plan_selection, selection)
@@ -132,7 +141,7 @@ def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = No
                 shared.append(job)
         _read_groups(_by_chunk(shared))
         return [
-            job.finished() if job is not None else array[selection]  # type: ignore[index]
+            job.finished() if job is not None else array[selection]
             for job, (array, selection) in zip(jobs, pairs, strict=True)
         ]
 
@@ -228,7 +237,7 @@ def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | Non
 
     Raises what setting one by one would.
     """
-    triples = list(items)
+    triples = _tuples(items, 3, "an array, a selection and a value")
     jobs = [_write_of(array, selection, value) for array, selection, value in triples]
     with time_limit(timeout):
         shared: list[loop._Writer] = []

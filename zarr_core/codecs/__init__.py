@@ -37,6 +37,7 @@ from zarr_core.codecs.v2 import V2FilterCodec, v2_compressor
 from zarr_core.codecs.vlen import VLenBytesCodec, VLenUTF8Codec
 from zarr_core.codecs.zstd import ZstdCodec
 from zarr_core.config import SubchunkWriteOrder
+from zarr_core.errors import no_attribute
 
 __all__ = [
     "ArrayArrayCodec",
@@ -84,4 +85,4 @@ def __getattr__(name: str) -> Any:
     for place in LATER.values():
         if name == place[1]:
             return load_class(*place)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise no_attribute(__name__, name, __all__)

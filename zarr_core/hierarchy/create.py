@@ -24,6 +24,7 @@ from zarr_core.hierarchy.stored_nodes import (
     create_ancestors,
     erase_node,
     missing_ancestors,
+    there_instead,
     write_node,
 )
 from zarr_core.indexing.values import unmasked
@@ -158,7 +159,7 @@ def as_grid(chunks: Any, shape: Shape, itemsize: int, unit: Shape | None = None)
         chunks = -1
     if isinstance(chunks, int | np.integer):
         chunks = (chunks,) * len(shape)
-    if isinstance(chunks, str) or not isinstance(chunks, Iterable):
+    if isinstance(chunks, str | Mapping) or not isinstance(chunks, Iterable):
         raise TypeError(f"chunks are lengths or 'auto', found {describe(chunks)}")
     entries = tuple(chunks)
     if len(entries) != len(shape):
@@ -507,6 +508,8 @@ def create_node(
     moment ago; `source` is what will be copied into the node.
     """
     place.store._check_writable()
+    if found := there_instead(place):
+        raise NotADirectoryError(f"nothing can be created at {place}: {found[0]}")
     check_name(place.path if below is None else place.path[len(below.path) :])
     if overwrite:
         check_not_erased(place, [source])

@@ -218,7 +218,12 @@ def _converted(value: Any, dtype: np.dtype[Any]) -> NDArray:
         return np.array(value, dtype)
     else:
         array = np.empty(np.shape(value), dtype)
-    array[...] = value
+    try:
+        array[...] = value
+    except TypeError as error:
+        raise TypeError(
+            f"a value of type {type(value).__name__} cannot become elements of {dtype}: {error}"
+        ) from None
     return array
 
 

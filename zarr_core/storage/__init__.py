@@ -5,6 +5,8 @@ A name is imported when it is first used: all take 4 ms, and asyncio and zipfile
 
 from typing import Any
 
+from zarr_core.errors import no_attribute
+
 _NAMES = {
     "adapters": "ToZarrStore from_zarr_store",
     "base": (
@@ -30,7 +32,7 @@ __all__ = list(_PLACES)
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(__name__, name, __all__)
     import importlib
 
     value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

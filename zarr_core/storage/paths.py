@@ -204,6 +204,8 @@ def _upath_store(like: Any, read_only: bool) -> Store:
 def _file_store(text: str, read_only: bool, mode: AccessMode | None) -> Store:
     zipped = text.startswith("zip://") or text.endswith(".zip")
     path = text.removeprefix("zip://").removeprefix("file://")
+    if path.startswith("~"):
+        path = os.path.expanduser(path)
     if path != text and os.name == "nt":
         path = path.lstrip("/")  # file:///C:/data
     if not zipped or os.path.isdir(path):

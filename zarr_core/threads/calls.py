@@ -42,6 +42,8 @@ class Call:
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
     ) -> None:
+        if not isinstance(seconds, float | int | None):
+            raise TypeError(f"timeout is a number of seconds, not {seconds!r}")
         self._outer = outer = _current.get()
         self.is_limited = seconds is not None or hook is not None or outer is not None
         """Does it have a time limit or a hook, its own or that of an outer call?"""
