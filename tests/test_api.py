@@ -444,3 +444,38 @@ def test_tree_of_the_top_level() -> None:
     group.create_group("a/b")
     with pytest.warns(DeprecationWarning, match="Use Group.tree instead"):
         assert repr(zarr.tree(group, level=0)) == "/\n└── a"
+
+
+def test_a_group_has_no_options_of_arrays() -> None:
+    store = MemoryStore()
+    for _ in range(2):  # where there is nothing, and where there is a group
+        with pytest.raises(TypeError, match="resolves to a group"):
+            zarr.open(store, config={"order": "F"})
+        zarr.open_group(store)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("target", [None, 2, 3])
+def test_open_like_opens_any_format_and_creates_the_default(zarr_format: Any, target: Any) -> None:
+    source = zarr.full(4, 7, dtype="i4", zarr_format=zarr_format)
+    store = MemoryStore()
+    if target is not None:
+        zarr.create_array(store, name="a", shape=4, dtype="i4", zarr_format=target)
+    opened = zarr.open_like(source, path="a", store=store)
+    assert opened.metadata.zarr_format == (target or 3)
+    assert opened.shape == (4,)
+    if target is None:
+        assert opened.fill_value == 7
+    other = zarr.open_like(source, path="b", store=store, zarr_format=2)
+    assert other.metadata.zarr_format == 2
+
+
+@pytest.mark.parametrize(
+    "create", [zarr.create, lambda **options: zarr.create_array({}, **options)]
+)
+def test_the_option_order_is_that_of_format_2(create: Any) -> None:
+    made = create(shape=(2, 3), dtype="i4", zarr_format=2, config={"order": "F"})
+    assert made.order == made.metadata.order == "F"
+    assert create(shape=(2, 3), dtype="i4", zarr_format=2).order == "C"
+    made = create(shape=(2, 3), dtype="i4", zarr_format=2, order="C", config={"order": "F"})
+    assert made.metadata.order == "C"

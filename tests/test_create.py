@@ -519,6 +519,7 @@ def test_array_and_asarray() -> None:
         view[0] = 1
 
 
+@pytest.mark.filterwarnings("ignore:The `write_empty_chunks`")
 def test_create_with_the_words_of_zarr_2() -> None:
     a = zarr.create(
         4, chunks=2, dtype="i4", compressor=numcodecs.Zlib(1), fill_value=9, order="F",

@@ -99,6 +99,12 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
         "BloscShuffle.shuffle is deprecated; pass the string 'shuffle' instead.",
     ),
     (
+        "write_empty_chunks",
+        lambda: zarr.zeros(3, write_empty_chunks=True),
+        ZarrRuntimeWarning,
+        "The `write_empty_chunks` keyword argument is deprecated",
+    ),
+    (
         "tree",
         lambda: zarr.tree(zarr.create_group({})),
         ZarrDeprecationWarning,

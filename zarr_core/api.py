@@ -102,6 +102,7 @@ def open(
     if isinstance(metadata, ArrayMetadata):
         return Array(metadata, place, config)
     if isinstance(metadata, GroupMetadata):
+        _check_no_options(config, place)
         if "shape" in kwargs:
             raise ContainsGroupError(place.store, place.path, "not an array")
         return Group.from_metadata(metadata, place, use_consolidated=use_consolidated)
@@ -112,7 +113,13 @@ def open(
         return create(
             store=place, zarr_format=zarr_format, config=config, overwrite=overwrite, **kwargs
         )
+    _check_no_options(config, place)
     return open_group(place, mode=mode, zarr_format=zarr_format, **kwargs)
+
+
+def _check_no_options(config: ArrayConfigLike | None, place: StorePath) -> None:
+    if config is not None:
+        raise TypeError(f"config is for arrays, but {place} resolves to a group")
 
 
 def open_group(
@@ -272,7 +279,10 @@ def _to_save(name: str, value: Any) -> Any:
     if not (hasattr(value, "shape") or hasattr(value, "__array__")) and not isinstance(
         value, list | tuple | AsyncArray
     ):
-        raise TypeError(f"{name!r} is not an array but a {type(value).__name__}")
+        raise TypeError(
+            f"Keyword argument {name!r} must be a numpy or other NDArrayLike array: it is a "
+            f"{type(value).__name__}"
+        )
     return as_values(value)
 
 

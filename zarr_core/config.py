@@ -88,7 +88,7 @@ DEFAULTS: Mapping[str, Any] = {key: default for key, (default, _) in _SETTINGS.i
 """Every key and its default."""
 
 
-class BadConfigError(ValueError, KeyError):
+class BadConfigError(ValueError, KeyError, TypeError):
     """A setting does not exist or its value is not valid."""
 
     def __str__(self) -> str:
@@ -393,7 +393,7 @@ class ArrayConfig:
         unknown = changes.keys() - self.to_dict().keys()
         if unknown:
             near = did_you_mean(min(unknown), self.to_dict())
-            raise BadConfigError(f"there is no array option {min(unknown)!r}{near}")
+            raise BadConfigError(f"Unknown array config keys: {sorted(unknown)}{near}")
         return replace(self, **changes)
 
     def _allowing_pickle(self) -> Self:

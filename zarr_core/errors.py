@@ -310,6 +310,13 @@ WARNINGS: dict[str, tuple[type[Warning], str]] = {
             "arrays that have it."
         ),
     ),
+    "write_empty_chunks": (
+        ZarrRuntimeWarning,
+        (
+            "The `write_empty_chunks` keyword argument is deprecated; pass "
+            "`config={{'write_empty_chunks': ...}}`, or change the setting array.write_empty_chunks."
+        ),
+    ),
 }
 """Category and text by topic; the first words are those that filters match."""
 

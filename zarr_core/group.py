@@ -83,8 +83,7 @@ class Group(Node):
         self._consolidation: Consolidation | None = None
         # Path of this group below the one that has the consolidated metadata, with a final slash.
         self._prefix = ""
-        # Was it unpickled in another process? Then so were its arrays.
-        self._travelled = False
+        self._travelled = False  # unpickled in another process, and so were its arrays
         self._shown: tuple[object, object, GroupMetadata] | None = None
 
     @staticmethod
@@ -179,8 +178,7 @@ class Group(Node):
             self._shown = nodes, own, replace(own, consolidated_metadata=part)
         return self._shown[2]
 
-    synchronizer = None
-    """Writes of one process are synchronised without one."""
+    synchronizer = None  # writes of one process are synchronised without one
 
     @property
     def _current_attributes(self) -> Mapping[str, Any]:
@@ -410,7 +408,9 @@ class Group(Node):
         self._check_writable()
         normal = normalize_path(name)
         if not normal:
-            raise ValueError(f"invalid name {name!r}: a member's name is not empty")
+            raise ValueError(
+                f"It is an error to use this method to create a root node. Name: {name!r}"
+            )
         return self._store_path / normal
 
     def _created(self, place: StorePath, metadata: NodeMetadata, *, replaced: bool) -> str:
@@ -580,7 +580,7 @@ class Group(Node):
         zarr_format = self._metadata.zarr_format
         if kwargs.get("zarr_format") not in (None, zarr_format):
             other = kwargs["zarr_format"]
-            raise ValueError(f"a group of format {zarr_format} has no members of format {other}")
+            raise ValueError(f"a zarr_format={other} array in a zarr_format={zarr_format} group")
         made = function(*args, store=place, **{**kwargs, "zarr_format": zarr_format})
         created = self._created(place, made.metadata, replaced=bool(kwargs.get("overwrite")))
         return self._through(created, made)

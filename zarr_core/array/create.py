@@ -11,7 +11,13 @@ from zarr_core.array.asynchronous import AsyncArray
 from zarr_core.codecs import codec_from_dict
 from zarr_core.codecs.base import ArrayArrayCodec, BytesBytesCodec, Codec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, MemoryOrder, array_config, config
-from zarr_core.errors import ContainsArrayError, NodeNotFoundError, ReadOnlyError, warn_ignored
+from zarr_core.errors import (
+    ContainsArrayError,
+    NodeNotFoundError,
+    ReadOnlyError,
+    warn,
+    warn_ignored,
+)
 from zarr_core.hierarchy.create import (
     DEFAULT_FILL_VALUE,
     ChunksLike,
@@ -207,6 +213,8 @@ def make_array(
         dtype = _dtype_of(values) if dtype is None else dtype
     if shape is None or dtype is None:
         raise ValueError("shape and dtype are needed when there is no data")
+    if described.get("zarr_format") == 2 and described.get("order") is None:
+        described["order"] = options.order
     metadata = build_metadata(shape=shape, dtype=dtype, **described)
     source = values if write_data else None
     array = create_array_at(
@@ -392,6 +400,7 @@ def create(
     place, _ = place_and_mode(store, path, mode, storage_options)
     options = array_config(config)
     if write_empty_chunks is not None:
+        warn("write_empty_chunks")
         options = options.with_(write_empty_chunks=write_empty_chunks)
     values = as_values(data, dtype)
     if values is not None:
@@ -421,7 +430,7 @@ def create(
         compressors=compressors,
         serializer=serializer,
         fill_value=fill_value,
-        order=order,
+        order=order or (options.order if zarr_format == 2 else None),
         zarr_format=zarr_format,
         attributes=attributes,
         chunk_key_encoding=chunk_key_encoding,
@@ -512,6 +521,7 @@ def open_array(
     write_empty = kwargs.pop("write_empty_chunks", None)
     options = array_config(config)
     if write_empty is not None:
+        warn("write_empty_chunks")
         options = options.with_(write_empty_chunks=write_empty)
     if allow_pickle:
         options = options._allowing_pickle()
@@ -630,7 +640,8 @@ def full_like(
 
 def open_like(a: Any, path: str, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
     """Open the array at a path, or create it like another one; see `open_array`."""
-    return open_array(path=path, **_like(a, {"zarr_format": zarr_format, **kwargs}))
+    like = _like(a, {**kwargs, "zarr_format": zarr_format or default_format()})
+    return open_array(path=path, **{**like, "zarr_format": zarr_format})
 
 
 create_array_async = async_twin(create_array, snapshot="data")

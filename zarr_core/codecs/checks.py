@@ -157,6 +157,7 @@ def _at_fault(error: BaseException, package: str) -> str:
     # Part of a package is often named after what it wraps: numcodecs.zfpy.
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     names = dict.fromkeys([package, *(name for m in modules for name in m.split("."))])
+    names.pop(__name__.partition(".")[0], None)  # this package
     found = []
     for name in names:
         try:

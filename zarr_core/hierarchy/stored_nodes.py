@@ -104,7 +104,9 @@ def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> d
     """Return the stored documents of the node at a place; empty when there is no node."""
     store = place.store
     if zarr_format not in NODE_DOCUMENTS:
-        raise ValueError(f"zarr_format must be 2, 3 or None, not {zarr_format!r}")
+        raise MetadataValidationError(
+            f"Invalid value for 'zarr_format'. Expected 2, 3, or None. Got {zarr_format!r}."
+        )
     if store.high_latency:
         found = _get_all(place, NODE_DOCUMENTS[zarr_format])
         if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):

@@ -402,7 +402,10 @@ def plan_selection(selection: Any, grid: ChunkGrid) -> Plan:
             or item is Ellipsis
             or hasattr(item, "__index__")
         ):
-            raise ArrayIndexError(f"unsupported index {describe(item)}")
+            raise ArrayIndexError(
+                "unsupported selection item for basic indexing; expected integer or slice, got "
+                f"{type(item)}: {describe(item)}"
+            )
     ndim = len(grid.axes)
     arrays = [as_index_array(item) for item in parts if _is_arraylike(item)]
     if len(parts) == 1 and arrays and arrays[0].dtype.kind == "b" and arrays[0].shape == grid.shape:

@@ -369,7 +369,9 @@ class AwaitedStore:
     async def is_empty(self, prefix: str) -> bool:
         return bool(await self._call(self._core.is_empty, prefix))
 
-    async def set(self, key: str, value: Any) -> None:
+    async def set(self, key: str, value: Any, byte_range: Any = None) -> None:
+        if byte_range is not None:
+            raise NotImplementedError("parts of values cannot be stored")
         await self._call(self.set_sync, key, value)
 
     def set_sync(self, key: str, value: Any) -> None:
