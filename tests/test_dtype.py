@@ -153,3 +153,36 @@ def test_register_codec() -> None:
     assert zarr_core.registry.get_codec_class("test.same", reload_config=True) is Same
     assert zarr_core.registry.get_codec_class("zstd") is ZstdCodec
     assert zarr_core.registry.codec_from_dict is codec_from_dict
+
+
+def test_a_subclass_makes_and_recognises_what_its_base_does() -> None:
+    class Text(zdt.VariableLengthUTF8):  # type: ignore[misc, valid-type]
+        extra = "x"
+
+    assert Text() == zdt.VariableLengthUTF8()
+    assert isinstance(zdt.VariableLengthUTF8(), Text)
+    assert not isinstance(zdt.Int8(), Text)
+    assert Text.extra == "x"
+
+
+def test_data_types_have_the_methods_of_zarr_pythons() -> None:
+    kind = zdt.DateTime64(unit="s", scale_factor=2)
+    assert (kind.unit, kind.scale_factor, kind.item_size) == ("s", 2, 8)
+    assert kind.to_native_dtype() == np.dtype("M8[2s]")
+    assert zdt.Int16(endianness="big").endianness == "big"
+    assert zdt.FixedLengthUTF32(length=3).length == 3
+    assert zdt.FixedLengthUTF32().length == zdt.RawBytes().length == 1
+    assert zdt.Int32().default_scalar() == 0
+    assert zdt.Int32().cast_scalar(5) == np.int32(5)
+    with pytest.raises(DataTypeValidationError):
+        zdt.Int8().cast_scalar(1000)
+    for made in (kind, zdt.Int32(), zdt.VariableLengthUTF8(), zdt.RawBytes(length=4)):
+        for zarr_format in (2, 3):
+            document = made.to_json(zarr_format)
+            found = zdt.data_type_registry.match_json(document, zarr_format=zarr_format)
+            assert found == made
+            scalar = made.default_scalar()
+            again = made.to_json_scalar(scalar, zarr_format=zarr_format)
+            found = made.from_json_scalar(again, zarr_format=zarr_format)
+            assert repr(found) == repr(scalar)  # NaT is not equal to itself
+    assert zdt.ZDType[int, str] is zdt.ZDType

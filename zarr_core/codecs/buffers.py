@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 ArrayLike = NDArrayLike = np.ndarray
-NDArrayLikeOrScalar = Any
+NDArrayLikeOrScalar = np.ndarray | np.generic | bool | int | float | complex | str | bytes
 
 
 class Buffer:

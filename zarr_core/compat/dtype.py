@@ -58,9 +58,9 @@ class _Name(type):
     """Returns the NumPy dtype for the class's parameters."""
     matches: Callable[[np.dtype[Any]], bool]
 
-    def __new__(
-        cls, name: str, make: Callable[..., Any], matches: Callable[[np.dtype[Any]], bool]
-    ) -> "_Name":
+    def __new__(cls, name: str, make: Any, matches: Any) -> "_Name":
+        if isinstance(make, tuple):  # a subclass makes and recognises what its base does
+            return super().__new__(cls, name, make, matches)
         made = super().__new__(
             cls, name, (), {"__module__": "zarr_core.dtype", "__doc__": make.__doc__}
         )
