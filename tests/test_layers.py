@@ -36,7 +36,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "indexing": ("plan", "selection", "values"),
     "storage": (
         *("base", "memory", "directories", "local", "wrappers", "retry", "cache", "adapters"),
-        *("zip_archive", "zip", "fsspec_parts", "fsspec_store", "object_store", "n5", "paths"),
+        *(
+            "zip_archive",
+            "zip",
+            "sqlite",
+            "fsspec_parts",
+            "fsspec_store",
+            "object_store",
+            "n5",
+            "paths",
+        ),
     ),
     "codecs": (
         *(

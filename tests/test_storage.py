@@ -37,6 +37,7 @@ from zarr_core.storage import (
     RangeByteRequest,
     Request,
     RetryStore,
+    SQLiteStore,
     Store,
     StorePath,
     SuffixByteRequest,
@@ -143,6 +144,7 @@ STORES: dict[str, Callable[[Path], Store]] = {
         LatencyStore(MemoryStore()), cache_store=LocalStore(root), max_size=30, whole_values=True
     ),
     "retry": lambda root: RetryStore(MemoryStore()),
+    "sqlite": lambda root: SQLiteStore(root / "a.sqlite"),
     "zip": lambda root: ZipStore(root / "a.zip", mode="w"),
     "zip-deflate": lambda root: ZipStore(root / "a.zip", mode="a", compression=8),
     "zip-stream": lambda root: ZipStore(io.BytesIO(), mode="w"),
@@ -353,7 +355,7 @@ def test_bad_keys_are_refused_by_every_method(store: Store, tmp_path: Path) -> N
         check_bad_key(store, key)
     store.close()
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert files <= {"a.zip", "ok"}
+    assert files <= {"a.sqlite", "a.zip", "ok"}
 
 
 def check_bad_key(store: Store, key: str) -> None:

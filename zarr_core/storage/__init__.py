@@ -22,6 +22,7 @@ _NAMES = {
     "object_store": "ObjectStore",
     "paths": "AccessMode StoreLike StorePath normalize_path store_from",
     "retry": "RetryPolicy RetryStore",
+    "sqlite": "SQLiteStore",
     "wrappers": "LatencyStore LoggingStore PrefixStore WrapperStore",
     "zip": "ZipStore",
 }

@@ -29,6 +29,7 @@ from zarr_core.storage.paths import normalize_path as normalize_path
 from zarr_core.storage.paths import store_from as store_from
 from zarr_core.storage.retry import RetryPolicy as RetryPolicy
 from zarr_core.storage.retry import RetryStore as RetryStore
+from zarr_core.storage.sqlite import SQLiteStore as SQLiteStore
 from zarr_core.storage.wrappers import LatencyStore as LatencyStore
 from zarr_core.storage.wrappers import LoggingStore as LoggingStore
 from zarr_core.storage.wrappers import PrefixStore as PrefixStore
@@ -55,6 +56,7 @@ __all__ = [
     "Result",
     "RetryPolicy",
     "RetryStore",
+    "SQLiteStore",
     "Store",
     "StoreLike",
     "StorePath",

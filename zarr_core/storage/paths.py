@@ -125,7 +125,8 @@ def store_from(
 
     Args:
         store_like: See `StoreLike`. A path that ends in `.zip` and is not a directory is a zip
-            file; a string with another scheme than `file`, `memory` or `zip` belongs to fsspec.
+            file, one that ends in `.sqlite` a file of SQLite; a string with another scheme than
+            `file`, `memory`, `sqlite` or `zip` belongs to fsspec.
         path: Where in the store.
         read_only: Give a read-only store; a writable one that was passed in is not changed.
         mode: `"r"` is as `read_only=True`; any other mode needs a store that can be written.
@@ -172,7 +173,7 @@ def _is_url(like: Any) -> bool:
     if not isinstance(like, str):
         return False
     scheme, found, _ = like.partition("://")
-    return "::" in like or (bool(found) and scheme not in ("file", "memory", "zip"))
+    return "::" in like or (bool(found) and scheme not in ("file", "memory", "sqlite", "zip"))
 
 
 def _is_fsspec_mapper(like: Any) -> bool:
@@ -203,13 +204,18 @@ def _upath_store(like: Any, read_only: bool) -> Store:
 
 def _file_store(text: str, read_only: bool, mode: AccessMode | None) -> Store:
     zipped = text.startswith("zip://") or text.endswith(".zip")
-    path = text.removeprefix("zip://").removeprefix("file://")
+    database = text.startswith("sqlite://") or text.endswith(".sqlite")
+    path = text.removeprefix("zip://").removeprefix("sqlite://").removeprefix("file://")
     if path.startswith("~"):
         path = os.path.expanduser(path)
     if path != text and os.name == "nt":
         path = path.lstrip("/")  # file:///C:/data
-    if not zipped or os.path.isdir(path):
+    if not (zipped or database) or os.path.isdir(path):
         return LocalStore(path, read_only=read_only)
+    if database:
+        from zarr_core.storage.sqlite import SQLiteStore
+
+        return SQLiteStore(path, read_only=read_only)
     from zarr_core.storage.zip import ZipStore
 
     return ZipStore(path, mode="r" if read_only else "a")
