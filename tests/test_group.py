@@ -786,3 +786,14 @@ def test_the_document_of_metadata_is_a_copy(kind: str, zarr_format: Any) -> None
     document["attributes"]["l"].append(3)
     assert node.metadata.to_dict()["attributes"] == {"l": [{"a": 1}]}
     assert dict(node.attrs) == {"l": [{"a": 1}]}
+
+
+def test_notebooks_complete_what_is_in_brackets() -> None:
+    group = zarr.create_group({}, attributes={"units": "K", "n": 1})
+    group.create_group("b")
+    array = group.create_array("a", shape=2, dtype=[("x", "i4"), ("y", "f8")], fill_value=0)
+    assert sorted(group._ipython_key_completions_()) == ["a", "b"]
+    assert group.attrs._ipython_key_completions_() == ["units", "n"]
+    assert array._ipython_key_completions_() == ["x", "y"]
+    plain = group.create_array("c", shape=2, dtype="i4")
+    assert plain._ipython_key_completions_() == []

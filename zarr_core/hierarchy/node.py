@@ -62,6 +62,9 @@ class Attributes(MutableMapping[str, Any]):
         """Return the attributes as a dictionary, a copy at every depth."""
         return deepcopy(dict(self._node._current_attributes))
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
     def _twin_lane(self) -> tuple[bool, int | None, object]:
         return self._node._twin_lane()
 
@@ -126,6 +129,11 @@ class Node:
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Store what `change` makes of the attributes that are stored."""
         raise NotImplementedError
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what may stand in brackets: names of members, or of an array's fields."""
+        names = getattr(self, "keys", None)
+        return list(self.dtype.names or () if names is None else names())  # type: ignore[attr-defined]
 
     def _twin_lane(self) -> tuple[bool, int | None, object]:
         """Return what a twin needs to know to find a thread."""
