@@ -64,7 +64,9 @@ def test_a_consolidated_group_shows_what_is_there(store: Any, zarr_format: Any) 
     assert contents(consolidated) == truth(store)
     for opened in (zarr.open_consolidated(store), zarr.open_group(store), zarr.open(store)):
         assert contents(opened) == truth(store)
-        assert set(opened.metadata.consolidated_metadata.metadata) == set(truth(store)) - {""}
+        assert set(opened.metadata.consolidated_metadata.flattened_metadata) == set(
+            truth(store)
+        ) - {""}
         assert "sub/y" in opened
         assert "sub/z" not in opened
         assert opened["sub"]["deep"].attrs["n"] == [1]
@@ -512,3 +514,27 @@ def test_an_error_while_writing_is_raised() -> None:
     array = zarr.create_array({}, shape=3, dtype="i1").metadata
     with pytest.raises(OSError, match="no space"):
         zarr.create_hierarchy(store=Full(MemoryStore()), nodes={"a": array, "b": array})
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently")
+def test_consolidated_metadata_as_an_object(zarr_format: Any) -> None:
+    root = zarr.create_group({}, zarr_format=zarr_format)
+    root.create_array("g/h/x", shape=2, dtype="i1", attributes={"n": 1})
+    root.create_array("y", shape=3, dtype="i1")
+    nodes = zarr.consolidate_metadata(root.store).metadata.consolidated_metadata
+    assert nodes is not None
+    assert list(nodes.metadata) == ["g", "y"]
+    inside = nodes.metadata["g"].consolidated_metadata
+    assert list(inside.metadata) == ["h"]
+    assert list(inside.flattened_metadata) == ["h", "h/x"]
+    assert list(nodes.flattened_metadata) == ["g", "g/h", "g/h/x", "y"]
+    kind = type(nodes)
+    for again in (kind(metadata=nodes.metadata), kind(metadata=nodes.flattened_metadata)):
+        assert again.flattened_metadata == nodes.flattened_metadata
+        assert again.zarr_format == zarr_format
+    assert kind(metadata={}).metadata == {}
+    if zarr_format == 3:
+        assert kind.from_dict(nodes.to_dict()) == nodes
+    with pytest.raises(MetadataValidationError, match="inline"):
+        kind.from_dict({"kind": "other", "metadata": {}})

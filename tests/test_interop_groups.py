@@ -146,7 +146,8 @@ def test_what_one_writes_both_read(
         # Both handles show the same copies, below a subgroup too.
         ours = zarr_core.open_consolidated(tmp_path)["nested"].metadata.consolidated_metadata
         theirs = peer.open_consolidated(tmp_path)["nested"].metadata.consolidated_metadata
-        assert set(ours.metadata) == set(theirs.flattened_metadata)
+        assert set(ours.flattened_metadata) == set(theirs.flattened_metadata)
+        assert list(ours.metadata) == sorted(theirs.metadata)
 
 
 @pytest.mark.parametrize("writer", ["ours", "theirs"])

@@ -45,8 +45,16 @@ class ConsolidatedMetadata:
     kind = "inline"
     must_understand = False
 
-    def __init__(self, documents: Mapping[str, JSON], zarr_format: ZarrFormat = 3) -> None:
-        self.documents = documents
+    def __init__(
+        self,
+        documents: Mapping[str, JSON] | None = None,
+        zarr_format: ZarrFormat = 3,
+        *,
+        metadata: "Mapping[str, NodeMetadata] | None" = None,
+    ) -> None:
+        if metadata is not None:
+            documents, zarr_format = _documents_of_nodes(metadata, zarr_format)
+        self.documents = documents or {}
         self.zarr_format: ZarrFormat = zarr_format
         self._parsed: dict[str, NodeMetadata] = {}
         self._lines: dict[str, str] = {}
@@ -143,11 +151,27 @@ class ConsolidatedMetadata:
         return new
 
     @property
-    def metadata(self) -> "dict[str, NodeMetadata]":
+    def flattened_metadata(self) -> "dict[str, NodeMetadata]":
         """Metadata of all nodes by path relative to the group."""
         return {path: found for path in sorted(set(self._paths())) if (found := self.get(path))}
 
-    flattened_metadata = metadata
+    @property
+    def metadata(self) -> "dict[str, NodeMetadata]":
+        """Metadata of the members by name; that of a group says what is below it."""
+        return {
+            name: replace(found, consolidated_metadata=self.below(name))
+            if isinstance(found, GroupMetadata)
+            else found
+            for name in self.children("")
+            if (found := self.get(name)) is not None
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, JSON]) -> "ConsolidatedMetadata":
+        """Return what `to_dict` gives, or the field `consolidated_metadata` of a `zarr.json`."""
+        if data.get("kind") != "inline" or not isinstance(data.get("metadata"), Mapping):
+            raise unexpected("consolidated metadata", "kind 'inline' and an object", data)
+        return cls(data["metadata"])
 
     def below(self, path: str) -> "ConsolidatedMetadata":
         """Return the part about the nodes below `path`."""
@@ -186,6 +210,20 @@ class ConsolidatedMetadata:
 
     def __repr__(self) -> str:
         return f"<ConsolidatedMetadata of {len(set(self._paths()))} nodes>"
+
+
+def _documents_of_nodes(
+    nodes: "Mapping[str, NodeMetadata]", zarr_format: ZarrFormat
+) -> tuple[dict[str, JSON], ZarrFormat]:
+    """Return the documents of nodes by path, and of what the metadata of groups says of others."""
+    documents: dict[str, JSON] = {}
+    for path, metadata in nodes.items():
+        zarr_format = metadata.zarr_format
+        documents |= keyed_documents(check_path(path, "consolidated metadata"), metadata)
+        found = metadata.consolidated_metadata if isinstance(metadata, GroupMetadata) else None
+        if found is not None:
+            documents |= {f"{path}/{key}": document for key, document in found.documents.items()}
+    return documents, zarr_format
 
 
 def _without_copies(document: JSON) -> JSON:
