@@ -54,7 +54,7 @@ class ConsolidatedMetadata:
     ) -> None:
         if metadata is not None:
             documents, zarr_format = _documents_of_nodes(metadata, zarr_format)
-        self.documents = documents or {}
+        self.documents = {} if documents is None else documents
         self.zarr_format: ZarrFormat = zarr_format
         self._parsed: dict[str, NodeMetadata] = {}
         self._lines: dict[str, str] = {}
