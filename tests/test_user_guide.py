@@ -283,7 +283,8 @@ def test_consolidated_metadata() -> None:
         zarr.consolidate_metadata(store)
     consolidated = zarr.open_group(store=store)
     copies = consolidated.metadata.consolidated_metadata
-    assert sorted(copies.metadata) == ["a", "b", "c", "child", "child/x"]
+    assert sorted(copies.metadata) == ["a", "b", "c", "child"]
+    assert sorted(copies.flattened_metadata) == ["a", "b", "c", "child", "child/x"]
     assert copies.metadata["child"].attributes == {"kind": "leaf"}
     assert zarr.open_consolidated(store)["child"]["x"].shape == (1,)
     assert zarr.open_group(store, use_consolidated=False).metadata.consolidated_metadata is None
