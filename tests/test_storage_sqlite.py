@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,9 @@ def test_reading_makes_no_file(store: SQLiteStore, path: Path) -> None:
 
 
 def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "other.sqlite") as db:
+    with closing(sqlite3.connect(tmp_path / "other.sqlite")) as db:
         db.execute("CREATE TABLE zarr (x)")
+        db.commit()
     (tmp_path / "text.sqlite").write_text("no database" * 100)
     for name, words in (("other", "something else"), ("text", "not a database")):
         file = tmp_path / f"{name}.sqlite"

@@ -123,7 +123,11 @@ class SQLiteStore(Store):
         mode = "ro" if self._read_only else "rwc"
         address = f"file:{quote(self.path.as_posix())}?mode={mode}"
         db = sqlite3.connect(
-            address, self.timeout, isolation_level=None, check_same_thread=False, uri=True
+            address,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,
         )
         try:
             self._prepare(db)
