@@ -182,4 +182,5 @@ def load_numcodecs(module: str = "numcodecs") -> Any:
     # It warns that it would rather use another package for its CRC-32C, which is nobody's concern
     # here, and it sets a filter so that an ignored warning is shown: hence `record`.
     with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")  # where warnings are errors, it could not be imported
         return load_library(module, "numcodecs")
