@@ -349,12 +349,17 @@ def describe(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def near_names(name: str, names: Iterable[str]) -> list[str]:
+    """Return those names that somebody may have meant who wrote one that does not exist."""
+    from difflib import get_close_matches  # only for messages
+
+    return list(map(repr, get_close_matches(name, list(names))))
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return the end of a message about a name that does not exist: those that are near it."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(names))
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    near = near_names(name, names)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 _OF_ZARR_2 = {

@@ -106,64 +106,46 @@ def _property(name: str, found: property) -> property:
 
 
 def _method(name: str, found: Any) -> Any:
-    """Return a method that calls one of the object, or a static method that calls a static one."""
+    """Return what a method, static method or other attribute of an object is above it."""
     if isinstance(found, staticmethod):
-        return staticmethod(_calling(name, found.__func__))
-    if not callable(found):
-        return found
-
-    through = _calling(name, found)
-    if inspect.isasyncgenfunction(through):
-
-        @wraps(found)
-        async def iterate(self: _Awaited, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            async for item in through(self._sync, *args, **kwargs):
-                yield item
-
-        return _named(iterate, name)
-    if inspect.iscoroutinefunction(through):
-
-        @wraps(found)
-        async def call(self: _Awaited, *args: Any, **kwargs: Any) -> Any:
-            return await through(self._sync, *args, **kwargs)
-
-        return _named(call, name)
-
-    @wraps(found)
-    def forward(self: _Awaited, *args: Any, **kwargs: Any) -> Any:
-        return through(self._sync, *args, **kwargs)
-
-    return _named(forward, name)
+        return staticmethod(calling(name, found.__func__))
+    return calling(name, found) if callable(found) else found
 
 
-def _calling(name: str, function: Callable[..., Any]) -> Any:
-    """Return a function that gives what `function` gives, as what can be awaited again."""
+def calling(name: str, function: Callable[..., Any]) -> Any:
+    """Return a function that gives what `function` gives, as what can be awaited again.
+
+    It takes what can be awaited in the place of the object whose method `function` is.
+    """
+    made: Any
     if name in ITERATORS:
 
         @wraps(function)
         async def iterate(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            for item in await function(*args, **kwargs):
+            for item in await function(*_plain(args), **kwargs):
                 yield _wrapped(item)
 
-        return _named(iterate, name)
-    if inspect.iscoroutinefunction(function):
+        made = iterate
+    elif inspect.iscoroutinefunction(function):
 
         @wraps(function)
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return _wrapped(await function(*args, **kwargs))
+        async def wait(*args: Any, **kwargs: Any) -> Any:
+            return _wrapped(await function(*_plain(args), **kwargs))
 
-        return _named(call, name)
+        made = wait
+    else:
 
-    @wraps(function)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        return _wrapped(function(*args, **kwargs))
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return _wrapped(function(*_plain(args), **kwargs))
 
-    return _named(forward, name)
+        made = call
+    made.__name__ = name
+    return made
 
 
-def _named(function: Any, name: str) -> Any:
-    function.__name__ = name
-    return function
+def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (args[0]._sync, *args[1:]) if args and isinstance(args[0], _Awaited) else args
 
 
 def _wrapped(result: Any) -> Any:

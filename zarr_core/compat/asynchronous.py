@@ -5,7 +5,7 @@ from typing import Any
 from zarr_core import api, copying
 from zarr_core.array import create as creation
 from zarr_core.array.array import Array
-from zarr_core.array.asynchronous import _calling
+from zarr_core.array.asynchronous import calling
 from zarr_core.group import Group
 from zarr_core.storage import store_from
 
@@ -17,7 +17,7 @@ for _place in _PLACES:
     for _name in _place.__all__:
         if _name.endswith("_async"):
             _plain = _name.removesuffix("_async")
-            globals()[_plain] = _calling(_plain, getattr(_place, _name))
+            globals()[_plain] = calling(_plain, getattr(_place, _name))
 for _name in __all__:
     if _name not in globals():
         globals()[_name] = next(vars(p)[_name] for p in _PLACES if _name in vars(p))

@@ -48,7 +48,7 @@ def _v3(
             "shape": [int(n) for n in np.atleast_1d(shape)] if shape != () else [],
             "data_type": kind.to_v3(),
             "chunk_grid": _json(chunk_grid),
-            "chunk_key_encoding": _keys(chunk_key_encoding),
+            "chunk_key_encoding": _json(chunk_key_encoding),
             "fill_value": kind.fill_to_json(fill_value, 3),
             "codecs": [_json(codec) for codec in codecs or ()],
             "attributes": dict(attributes or {}),
@@ -57,14 +57,6 @@ def _v3(
             **(extra_fields or {}),
         }
     )
-
-
-def _keys(encoding: Any) -> Any:
-    """Return the key encoding of a document; zarr-python also takes the separator beside the name."""
-    found = _json(encoding)
-    if isinstance(found, Mapping) and "separator" in found:
-        return {"name": found["name"], "configuration": {"separator": found["separator"]}}
-    return found
 
 
 def _v2(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from zarr_core.errors import (
     ContainsArrayError,
     ContainsGroupError,
     NodeNotFoundError,
+    near_names,
 )
 from zarr_core.hierarchy.stored_nodes import (
     NODE_DOCUMENTS,
@@ -289,7 +289,7 @@ def move_node(place: StorePath, source: str, dest: str) -> None:
 def missing_member(path: str, place: StorePath, names: Iterable[str]) -> KeyError:
     """Return the error about a path below a group; `names` are those that it may have meant."""
     with suppress(Exception):  # the names only help
-        if near := get_close_matches(path, list(islice(names, 10_000))):
-            listed = ", ".join(map(repr, near))
+        if near := near_names(path, islice(names, 10_000)):
+            listed = ", ".join(near)
             return KeyError(f"{path}: no array or group of this name in {place}; there is {listed}")
     return KeyError(f"{path}: no array or group of this name in {place}")

@@ -36,9 +36,8 @@ def check_listed(count: int) -> None:
         raise MemoryLimitError(f"{count} chunks are too many to list the length of each")
 
 
-@final
 @dataclass(frozen=True, slots=True)
-class RegularAxis:
+class _EvenAxis:
     """A dimension of `length` elements in chunks of `size`."""
 
     length: int
@@ -64,6 +63,12 @@ class RegularAxis:
     def starts(self, chunks: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Return the first elements of chunks."""
         return chunks * self.size
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RegularAxis(_EvenAxis):
+    """A dimension whose chunks are all stored at their full length."""
 
     def span(self, chunk: int) -> int:
         """Return how many elements a chunk is for, beyond the end of the array too."""
@@ -154,37 +159,13 @@ class RectilinearAxis:
 
 @final
 @dataclass(frozen=True, slots=True)
-class BoundedAxis:
+class BoundedAxis(_EvenAxis):
     """A dimension in chunks of `size`, the last of which is stored as short as it is."""
-
-    length: int
-    size: int
-
-    @property
-    def count(self) -> int:
-        """Number of chunks."""
-        return -(-self.length // self.size)
 
     @property
     def edges(self) -> Shape:
         """Lengths of all chunks."""
         return RegularAxis(self.length, self.size).sizes()
-
-    def find(self, index: int) -> int:
-        """Return the chunk that holds an element."""
-        return index // self.size
-
-    def find_many(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Return the chunks that hold elements."""
-        return indices // self.size
-
-    def start(self, chunk: int) -> int:
-        """Return the first element of a chunk."""
-        return chunk * self.size
-
-    def starts(self, chunks: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Return the first elements of chunks."""
-        return chunks * self.size
 
     def span(self, chunk: int) -> int:
         """Return how many elements a chunk is for."""

@@ -262,30 +262,28 @@ class SQLiteStore(Store):
     def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
         """Return a value and a token that changes whenever it is stored (None: no such key)."""
         _check(key)
-        with self._db(f"reading {key!r}") as db:
-            query = "SELECT value, version FROM zarr WHERE key = ?"
-            found = None if db is None else db.execute(query, (key,)).fetchone()
-        return (None, None) if found is None else (found[0], str(found[1]))
+        query = "SELECT value, version FROM zarr WHERE key = ?"
+        for value, version in self._rows(f"reading {key!r}", query, key):
+            return value, str(version)
+        return None, None
 
     def open_value(self, key: str) -> OpenValue | None:
         """Return a snapshot; reads are of the value that was opened or raise `ValueChangedError`."""
         _check(key)
-        with self._db(f"opening {key!r}") as db:
-            query = "SELECT length(value), version FROM zarr WHERE key = ?"
-            found = None if db is None else db.execute(query, (key,)).fetchone()
-        return None if found is None else _OpenRow(self, key, *found)
+        query = "SELECT length(value), version FROM zarr WHERE key = ?"
+        rows = self._rows(f"opening {key!r}", query, key)
+        return _OpenRow(self, key, *rows[0]) if rows else None
 
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value."""
         _check(key)
-        with self._db(f"looking at {key!r}") as db:
-            query = "SELECT 1 FROM zarr WHERE key = ?"
-            return db is not None and db.execute(query, (key,)).fetchone() is not None
+        return bool(self._rows(f"looking at {key!r}", "SELECT 1 FROM zarr WHERE key = ?", key))
 
     def getsize(self, key: str) -> int:
         """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
         _check(key)
-        rows = self._rows("SELECT length(value) FROM zarr WHERE key = ?", key)
+        query = "SELECT length(value) FROM zarr WHERE key = ?"
+        rows = self._rows(f"looking at {key!r}", query, key)
         if not rows:
             raise FileNotFoundError(f"no key {key!r} in {self}")
         size: int = rows[0][0]
@@ -351,13 +349,13 @@ class SQLiteStore(Store):
 
     # --- listing ---------------------------------------------------------------------------------
 
-    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._db("listing") as db:
+    def _rows(self, doing: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._db(doing) as db:
             return [] if db is None else db.execute(query, values).fetchall()
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         """Yield every key below the path `prefix`, in no particular order."""
-        rows = self._rows(f"SELECT key FROM zarr WHERE {_BELOW}", *_below(prefix))  # noqa: S608
+        rows = self._rows("listing", f"SELECT key FROM zarr WHERE {_BELOW}", *_below(prefix))  # noqa: S608
         return (key for (key,) in rows)
 
     def list_dir(self, prefix: str) -> Iterator[str]:
@@ -366,7 +364,7 @@ class SQLiteStore(Store):
         start = at
         names: dict[str, None] = {}
         query = f"SELECT key FROM zarr WHERE {_BELOW} ORDER BY key LIMIT 1"  # noqa: S608
-        while found := self._rows(query, at, end):
+        while found := self._rows("listing", query, at, end):
             key: str = found[0][0]
             name, slash, _ = key[len(start) :].partition("/")
             names[name] = None
@@ -376,13 +374,13 @@ class SQLiteStore(Store):
     def getsize_prefix(self, prefix: str) -> int:
         """Return the total size in bytes of the values below `prefix`."""
         query = f"SELECT sum(length(value)) FROM zarr WHERE {_BELOW}"  # noqa: S608
-        rows = self._rows(query, *_below(prefix))
+        rows = self._rows("listing", query, *_below(prefix))
         return rows[0][0] or 0 if rows else 0
 
     def is_empty(self, prefix: str = "") -> bool:
         """Return whether there is no key below `prefix`."""
         query = f"SELECT 1 FROM zarr WHERE {_BELOW} LIMIT 1"  # noqa: S608
-        return not self._rows(query, *_below(prefix))
+        return not self._rows("listing", query, *_below(prefix))
 
     # --- the store itself ------------------------------------------------------------------------
 
