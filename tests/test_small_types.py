@@ -415,6 +415,13 @@ def test_filters_that_name_a_type(zarr_format: int) -> None:
 
 # --- arrays --------------------------------------------------------------------------------------
 
+class Unknown:
+    """What no array takes; its name, an id of tests, is the same in every process."""
+
+    def __repr__(self) -> str:
+        return "unknown"
+
+
 VALUES: tuple[Any, ...] = (
     *(0, 1, -1, 3, 7.0, 0.75, True, np.int8(1), np.uint64(2), np.float16(1.5), np.float64(1e9)),
     *(np.nan, -0.0, [1, 0], [0.5, 1.5], np.array([2, 1]), np.array([1.5, 2], "f4")),
@@ -429,7 +436,7 @@ VALUES: tuple[Any, ...] = (
         [[1], [2]],
         np.datetime64("NaT", "s"),
     ),
-    *(300, 1e300, 10**400, object(), np.ones(2, "V2"), np.array([True, False])),
+    *(300, 1e300, 10**400, Unknown(), np.ones(2, "V2"), np.array([True, False])),
 )
 
 
