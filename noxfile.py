@@ -18,6 +18,15 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session
+def stress(session: nox.Session) -> None:
+    """What the tests try in seconds, tried for minutes: failures and threads at every point."""
+    session.install(".[test]")
+    files = ["tests/test_failing_calls.py"]
+    env = {"ZARR_CORE_STRESS": "1"}
+    session.run("python", "-m", "pytest", *files, *session.posargs, env=env)
+
+
 @nox.session(python="3.11")
 def minimum(session: nox.Session) -> None:
     """The lowest versions of the dependencies that pyproject.toml allows."""

@@ -298,11 +298,11 @@ def test_erasing_takes_what_belongs_to_nodes(store: Store) -> None:
     for key in mine:
         store.set(key, b"mine")
     before = set(store.list())
-    chunks, documents = node_keys(StorePath(store, "g"))
+    chunks, attributes, below, own = node_keys(StorePath(store, "g"))
     assert set(chunks) == {"g/x/c/0/0", "g/deep/y/c/0", "g/deep/y/c/1", "g/deep/y/c/2", "g/old/0"}
-    assert documents[-1] == "g/zarr.json"
+    assert (attributes, own) == ([], ["g/zarr.json"])
     erase_node(StorePath(store, "g"))
-    assert set(store.list()) == before - set(chunks) - set(documents)
+    assert set(store.list()) == before - {*chunks, *below, *own}
     assert set(store.list_prefix("g")) == mine
 
 

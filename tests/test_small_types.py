@@ -415,6 +415,7 @@ def test_filters_that_name_a_type(zarr_format: int) -> None:
 
 # --- arrays --------------------------------------------------------------------------------------
 
+
 class Unknown:
     """What no array takes; its name, an id of tests, is the same in every process."""
 

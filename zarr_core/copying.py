@@ -13,7 +13,7 @@ from zarr_core.array.array import Array
 from zarr_core.array.create import from_array
 from zarr_core.errors import CopyError, warn
 from zarr_core.group import Group
-from zarr_core.hierarchy.stored_nodes import check_name, check_not_erased, is_below
+from zarr_core.hierarchy.stored_nodes import check_name, check_not_erased, in_order, is_below
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import each
@@ -106,7 +106,7 @@ class _Copying:
                 self._array(source, path)
             return
         if not self.dry_run:
-            self._group(source, path, replace=isinstance(existing, Array))
+            self._group(source, path, existing)
         if deep:
             self.members(source, path)
 
@@ -152,10 +152,12 @@ class _Copying:
         self.dest._created(place, made.metadata, replaced=True)
         self.nbytes += made.nbytes
 
-    def _group(self, source: Any, path: str, *, replace: bool) -> None:
-        group = self.dest.require_group(path, overwrite=replace)
-        if not self.without_attrs and (attributes := _attributes(source)):
-            group.attrs.update(attributes)
+    def _group(self, source: Any, path: str, existing: Array | Group | None) -> None:
+        attributes = {} if self.without_attrs else _attributes(source)
+        if not isinstance(existing, Group):
+            self.dest.create_group(path, overwrite=existing is not None, attributes=attributes)
+        elif attributes:
+            existing.attrs.update(attributes)
 
 
 def _can_be_copied(node: Any) -> bool:
@@ -366,7 +368,11 @@ def _copy_values(start: StorePath, end: StorePath, pairs: list[tuple[str, str]])
             dest.set(new, value)
         return len(value)
 
-    return sum(each(copy_one, pairs, slow=source.high_latency or dest.high_latency))
+    slow, old_of = source.high_latency or dest.high_latency, {new: old for old, new in pairs}
+    return sum(
+        sum(each(copy_one, [(old_of[new], new) for new in keys], slow=slow))
+        for keys in in_order(end, old_of)
+    )
 
 
 copy_async = async_twin(copy)

@@ -428,7 +428,8 @@ class Array(Indexable, Handle):
 
         When the array shrinks, the new shape is stored first, then chunks outside are removed and
         the rest of the chunks at the boundary is reset to the fill value, so that elements that
-        come back with a later resize are fill. `delete_outside_chunks=False` does neither.
+        come back with a later resize are fill. `delete_outside_chunks=False` does neither. If that
+        was interrupted, the same call again removes the rest.
 
         Raises `ConflictError` when another handle made the array larger and this call would cut off
         what it added.

@@ -63,7 +63,10 @@ def _resized(array: Handle, metadata: ArrayMetadata, shape: Sequence[int]) -> Ar
 
 def _cut(array: Handle, old: ArrayMetadata, new: ArrayMetadata) -> None:
     """Remove what lies outside the new shape from the chunks that are stored."""
-    if all(n >= o for n, o in zip(new.shape, old.shape, strict=True)):
+    if new.shape == old.shape:  # the rest of what somebody who was interrupted did not remove
+        last = [(axis, axis.count - 1) for axis in new.chunk_grid.axes]
+        old = new.update_shape([a.start(k) + a.span(k) if k >= 0 else 0 for a, k in last])
+    elif all(n >= o for n, o in zip(new.shape, old.shape, strict=True)):
         return
     before, after = old.chunk_grid, new.chunk_grid
     outside, cut = [], []

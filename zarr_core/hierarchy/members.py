@@ -21,6 +21,7 @@ from zarr_core.hierarchy.stored_nodes import (
     create_ancestors,
     erase_node,
     find_documents,
+    in_order,
     is_node,
     load_documents,
     missing_ancestors,
@@ -225,7 +226,9 @@ def create_nodes(
     for path, metadata in made.items():
         there = places[path]
         documents |= {there.key(name): text for name, text in new_documents(metadata).items()}
-    finish(place.store.set_many(documents.items()))
+    _, attributes, below, own = in_order(place, documents)
+    for keys in filter(None, (attributes, own + below)):
+        finish(place.store.set_many([(key, documents[key]) for key in keys]))
     return made
 
 

@@ -214,6 +214,8 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
         store_document(place, main, document)
         return
     key = place.key(main)
+    if main != V3_DOCUMENT and not others and store.exists(place.key(V2_ATTRIBUTES)):
+        others = [(V2_ATTRIBUTES, b"{}")]  # whoever was interrupted has left others here
     # Where a store can only look and then write, the lock makes that one step between threads.
     with key_lock(store.lock_key(key)):
         if not (others and store.exists(key)):
@@ -426,11 +428,30 @@ def chunk_grammar(metadata: ArrayMetadata) -> re.Pattern[str]:
     return re.compile(metadata.chunk_key_encoding.grammar)
 
 
-def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list[str], list[str]]:
-    """Return the keys of the chunks and of the documents of a node and of all nodes below it.
+def in_order(place: StorePath, keys: Iterable[str]) -> tuple[list[str], ...]:
+    """Return keys as they are to be written or removed, those of a list before those of the next.
+
+    Chunks, attributes, and what makes nodes visible, the node at `place` last: whoever is interrupted
+    leaves a node without some chunks or attributes, which can be written or removed again.
+    """
+    chunks, attributes, below, own = ranks = ([], [], [], [])  # type: ignore[var-annotated]
+    for key in keys:
+        parent, _, name = key.rpartition("/")
+        if name not in DOCUMENTS:
+            chunks.append(key)
+        elif name in (V2_ATTRIBUTES, V2_CONSOLIDATED):
+            attributes.append(key)
+        else:
+            (own if parent == place.path else below).append(key)
+    below.sort(key=lambda key: key.count("/"), reverse=True)
+    return ranks
+
+
+def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list[str], ...]:
+    """Return the keys of a node and of all nodes below it, `in_order`.
 
     With `also`, keys that look like chunks of that array are among them, whether or not there is a
-    document. The documents of a node come after those of the nodes below it.
+    document.
     """
     start = f"{place.path}/" if place.path else ""
     # Only files that no store has written have a backslash in their names.
@@ -445,29 +466,27 @@ def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list
         path: _grammars(place / path if path else place, names) for path, names in nodes.items()
     }
     extra = None if also is None else chunk_grammar(also)
-    chunks, documents = [], []
-    for key in keys:
-        parent, _, name = key.rpartition("/")
-        if name in DOCUMENTS and parent in nodes:
-            documents.append(place.key(key))
-        elif (extra is not None and extra.fullmatch(key)) or _is_chunk(key, grammars):
-            chunks.append(place.key(key))
-    documents.sort(key=lambda key: key.count("/"), reverse=True)
-    return chunks, documents
+    found = (
+        place.key(key)
+        for key in keys
+        if key.rpartition("/")[2] in DOCUMENTS
+        or (extra is not None and extra.fullmatch(key))
+        or _is_chunk(key, grammars)
+    )
+    return in_order(place, found)
 
 
 def erase_node(place: StorePath, also: ArrayMetadata | None = None) -> None:
     """Remove a node and all below it: documents and chunks; keys that are neither stay.
 
     With `also`, keys that look like chunks of that array are removed too: they would show up in the
-    array once it is created. Documents go last, so that an interrupted removal leaves arrays
-    without chunks, not chunks without an array.
+    array once it is created.
     """
     remove_keys(place, node_keys(place, also))
 
 
-def remove_keys(place: StorePath, kinds: tuple[list[str], list[str]]) -> None:
-    """Remove chunks, then documents, and the directories that are empty then.
+def remove_keys(place: StorePath, kinds: tuple[list[str], ...]) -> None:
+    """Remove keys, one list after the other, and the directories that are empty then.
 
     Of what is behind a symbolic link to a directory, only the link is removed.
     """
@@ -479,7 +498,8 @@ def remove_keys(place: StorePath, kinds: tuple[list[str], list[str]]) -> None:
         delete_keys(store, [*own, *sorted(used)])
     if any(kinds):
         store.prune(place.path)
-        _logger.debug("removed %d chunks and %d documents at %s", *map(len, kinds), place)
+        n_chunks, *rest = map(len, kinds)
+        _logger.debug("removed %d chunks and %d documents at %s", n_chunks, sum(rest), place)
 
 
 def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:
