@@ -18,7 +18,7 @@ from _thread import RLock
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, TypeAlias, TypeVar, final
 
 from zarr_core.config import config
 from zarr_core.threads.calls import Call
@@ -43,6 +43,8 @@ _NOTHING = object()
 
 # --- the pool ------------------------------------------------------------------------------------
 
+PoolJob: TypeAlias = Callable[[], Callable[[], object] | None]
+
 
 class _Process:
     """What belongs to one process."""
@@ -63,14 +65,18 @@ class _Thread:
 
     __slots__ = ("job", "wake")
 
-    def __init__(self, job: Callable[[], object]) -> None:
-        self.job: Callable[[], object] | None = job
+    def __init__(self, job: "PoolJob") -> None:
+        self.job: PoolJob | None = job
         self.wake = threading.Lock()
         self.wake.acquire()
 
 
-def start(job: Callable[[], object]) -> bool:
-    """Run `job`, which must not raise, on a thread; return False where there are no threads."""
+def start(job: PoolJob) -> bool:
+    """Run `job`, which must not raise, on a thread; return False where there are no threads.
+
+    What it returns, if anything, is called when the thread is free again: somebody who is told that
+    the job has ended, and has the next one, finds a thread that is still awake.
+    """
     if sys.is_finalizing():
         return False  # a thread would never get to run
     process = _process
@@ -97,10 +103,12 @@ def _serve(process: _Process, thread: _Thread) -> None:
     """Do one job after another; the body of a thread of the pool."""
     while True:
         job, thread.job = thread.job, None
-        if job is not None:
-            job()
+        tell = None if job is None else job()
         del job  # what it refers to must not live on while the thread is idle
         process.idle.append(thread)
+        if tell is not None:
+            tell()
+            tell = None
         if not thread.wake.acquire(timeout=IDLE_SECONDS):
             try:
                 process.idle.remove(thread)

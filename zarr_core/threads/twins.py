@@ -54,7 +54,7 @@ LOCAL_SCHEMES = frozenset({"file", "local", "memory", "zip"})
 class Lane:
     """Calls that share a limit; those beyond it wait in order, without a thread."""
 
-    __slots__ = ("__weakref__", "_ending", "_limit", "_lock", "_queue", "_running", "is_slow")
+    __slots__ = ("__weakref__", "_limit", "_lock", "_queue", "_running", "is_slow")
 
     def __init__(self, limit: int, *, is_slow: bool = False) -> None:
         self._limit = limit
@@ -63,13 +63,11 @@ class Lane:
         self._lock = RLock()
         self._queue: OrderedDict[Hop, None] = OrderedDict()
         self._running = 0
-        self._ending = 0  # threads that look at the queue once more
 
     def submit(self, hops: list["Hop"]) -> None:
         """Make calls, several only if they go together, on a thread: now or when it is their turn."""
         with self._lock:
-            n_queued = len(self._queue)
-            if self._running + n_queued >= self._limit or self._ending > n_queued:
+            if self._running >= self._limit:
                 for hop in hops:
                     hop.must_wait()
                     self._queue[hop] = None
@@ -85,39 +83,27 @@ class Lane:
             with self._lock:
                 self._running -= 1
             raise
-        self._serve(hops)
+        self._serve(hops)()
 
     def withdraw(self, hop: "Hop") -> bool:
         """Remove a call that waits for its turn; return whether it did."""
         with self._lock:
             return self._queue.pop(hop, self) is None
 
-    def _serve(self, hops: list["Hop"]) -> None:
-        """Make calls, then those that wait: no other thread has to be woken for them.
-
-        A task that awaits one call after the other makes the next one as soon as it hears that one
-        has ended. So this thread looks for it again after it has said so, before it falls asleep.
-        """
-        while hops:
-            ended = hops
+    def _serve(self, hops: list["Hop"]) -> Callable[[], None]:
+        """Make calls, then those that wait; return what tells that the last ones have ended."""
+        while True:
             _run(hops)
+            ended = hops
             with self._lock:
                 self._running -= 1
                 hops = self._next()
-                if not hops:
-                    self._ending += 1
-            _tell(ended)
-            del ended
             if not hops:
-                with self._lock:
-                    self._ending -= 1
-                    hops = self._next()
+                return partial(_tell, ended)
+            _tell(ended)
 
     def _next(self) -> list["Hop"]:
-        """Take the call whose turn it is, and those that go with it, under the lock.
-
-        There is room for it: threads that run calls or are ending are never more than the limit.
-        """
+        """Take the call whose turn it is, and those that go with it, under the lock."""
         if not self._queue:
             return []
         first, _ = self._queue.popitem(last=False)
