@@ -42,7 +42,7 @@ class Call:
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
     ) -> None:
-        if not isinstance(seconds, float | int | None):
+        if seconds is not None and not isinstance(seconds, (float, int)):
             raise TypeError(f"timeout is a number of seconds, not {seconds!r}")
         self._outer = outer = _current.get()
         self.is_limited = seconds is not None or hook is not None or outer is not None

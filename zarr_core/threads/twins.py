@@ -132,7 +132,8 @@ class _Lanes:
         lane = self._shared.get((key, n_calls))
         if lane is None:
             lane = Lane(n_calls, is_slow=key == "async.limit_high_latency")
-        return self._shared.setdefault((key, n_calls), lane)
+            lane = self._shared.setdefault((key, n_calls), lane)
+        return lane
 
     def owned(self, owner: object, n_calls: int) -> Lane:
         """Return the lane of one object."""
@@ -351,7 +352,7 @@ class Hop:
     def run(self) -> None:
         """Make the call, on a thread; never raises."""
         try:
-            self.keep(self.context.run(self._enter))
+            self._result = self.context.run(self._enter)
         except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
             self.keep(error=error)
 
