@@ -92,8 +92,9 @@ def nobody_helps() -> bool:
 
 
 def all_threads_are_idle() -> bool:
-    """Return whether no thread of the pool works."""
-    return len(pool._process.idle) == len(pool._process.threads)
+    """Return whether no thread of the pool works, or tells that it has."""
+    idle = pool._process.idle
+    return len(idle) == len(pool._process.threads) and not any(thread.tell for thread in idle)
 
 
 @contextmanager

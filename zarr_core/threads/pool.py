@@ -61,12 +61,13 @@ class _Process:
 
 @final
 class _Thread:
-    """A thread of the pool: what it does next, and the lock it sleeps on."""
+    """A thread of the pool: what it does next, whom it tells now, and the lock it sleeps on."""
 
-    __slots__ = ("job", "wake")
+    __slots__ = ("job", "tell", "wake")
 
     def __init__(self, job: "PoolJob") -> None:
         self.job: PoolJob | None = job
+        self.tell: Callable[[], object] | None = None
         self.wake = threading.Lock()
         self.wake.acquire()
 
@@ -103,12 +104,12 @@ def _serve(process: _Process, thread: _Thread) -> None:
     """Do one job after another; the body of a thread of the pool."""
     while True:
         job, thread.job = thread.job, None
-        tell = None if job is None else job()
+        thread.tell = None if job is None else job()
         del job  # what it refers to must not live on while the thread is idle
         process.idle.append(thread)
-        if tell is not None:
-            tell()
-            tell = None
+        if thread.tell is not None:
+            thread.tell()
+            thread.tell = None
         if not thread.wake.acquire(timeout=IDLE_SECONDS):
             try:
                 process.idle.remove(thread)
