@@ -56,6 +56,16 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     session.install(".[test]")
     session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs)
+    session.install(".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "site")
+    session.log("open site/index.html")
+
+
+@nox.session
+def links(session: nox.Session) -> None:
+    """Addresses outside of this repository that the documentation names."""
+    session.install(".[docs]")
+    session.run("sphinx-build", "-b", "linkcheck", "-q", "docs", "site/links")
 
 
 def python_with_zarr2(session: nox.Session) -> str:

@@ -24,7 +24,7 @@ SetUp = Callable[[Peer, Path], Operation]
 """Gets a peer and an empty directory, returns the operation to time."""
 Floor = Callable[[Path], Operation]
 
-ARRAYS = ("read", "write", "open", "index", "shard")
+ARRAYS = ("read", "write", "open", "indexing", "shard")
 GROUPS = (*ARRAYS, "stores", "groups", "scaling", "memory", "load")
 
 EVERYBODY = tuple(PEERS)

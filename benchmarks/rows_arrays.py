@@ -143,7 +143,7 @@ for where in ("memory", "local"):
         ("vindex: 100,000 points", "vindex", points(100_000)),
         ("mask: 1 % of 4 million elements", "vindex", MASK),
     ]
-    ROWS["index"] += [
+    ROWS["indexing"] += [
         row(f"{name}, {where}", partial(read, view=view), large["raw"], at)
         for name, view, at in selections
     ]

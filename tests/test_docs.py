@@ -19,6 +19,7 @@ import pytest
 import zarr_core
 from zarr_core import codecs
 from zarr_core.codecs import registry
+from zarr_core.config import DEFAULTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -102,6 +103,34 @@ def test_the_table_of_codecs_is_complete() -> None:
     found = {name: getattr(codecs, cls) for name, cls in rows}
     known = {name for name in {*registry._codecs, *registry.LATER} if "numcodecs." not in name}
     assert found == {name: registry.get_codec_class(name) for name in known - NOT_IN_DOCUMENTS}
+
+
+def test_the_table_of_settings_is_complete() -> None:
+    text = (ROOT / "docs/configuration.md").read_text()
+    table, _, nothing = text.partition("## Settings of zarr-python")
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| `(.+?)` \|", table, re.MULTILINE))
+    ignored = re.findall(r"`([a-z_.]+)`", nothing)
+    assert rows == {key: repr(value) for key, value in DEFAULTS.items() if key not in ignored}
+    assert set(ignored) <= DEFAULTS.keys()
+
+
+TOCTREE = re.compile(r"^```{toctree}\n(?:.+\n)*\n?((?:.+\n)+)```$", re.MULTILINE)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    docs = ROOT / "docs"
+    shown = {"index"}
+    todo = ["index"]
+    while todo:
+        page = docs / f"{todo.pop()}.md"
+        for entries in TOCTREE.findall(page.read_text("utf-8") if page.exists() else ""):
+            for entry in entries.split():
+                name = (page.parent / entry).relative_to(docs).as_posix()
+                assert name not in shown, f"{name} is in the navigation twice"
+                shown.add(name)
+                todo.append(name)
+    pages = [*docs.rglob("*.md"), *docs.rglob("*.rst"), *docs.glob("examples/*.py")]
+    assert shown == {page.relative_to(docs).with_suffix("").as_posix() for page in pages}
 
 
 def test_readme_has_a_program() -> None:

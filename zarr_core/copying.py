@@ -239,6 +239,8 @@ def copy(
 ) -> Counts:
     """Copy an array or group into another group, chunk by chunk.
 
+    Returns how many nodes were copied, how many skipped, and the bytes of the arrays copied.
+
     Parameters
     ----------
     source
@@ -261,8 +263,6 @@ def copy(
         Only log.
     create_kws
         Parameters of `from_array` for arrays, in place of those of the source.
-
-    Returns how many nodes were copied, how many skipped, and the bytes of the arrays copied.
     """
     given: dict[str, Any] = dict(locals())
     name = name or (getattr(source, "name", None) or "").rpartition("/")[2]
@@ -303,6 +303,8 @@ def copy_store(
 ) -> Counts:
     """Copy stored values as they are, encoded, from one store to another.
 
+    Returns how many values were copied, how many skipped, and the bytes copied.
+
     Parameters
     ----------
     source, dest
@@ -321,8 +323,6 @@ def copy_store(
         Only log.
     log
         Gets a line for every key: a function, the path of a file, or a file.
-
-    Returns how many values were copied, how many skipped, and the bytes copied.
     """
     _check_if_exists(if_exists, ("raise", "replace", "skip"))
     start, end = store_from(source, path=source_path), store_from(dest, path=dest_path)

@@ -55,14 +55,14 @@ D = TypeVar("D")
 class Group(Node):
     """A Zarr group.
 
+    Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
+
     Parameters
     ----------
     metadata
         What the group's documents say.
     store_path
         Where the group is.
-
-    Usually made by `open_group`, `create_group` and the like. This constructor does no I/O.
     """
 
     def __init__(

@@ -17,8 +17,10 @@ class ForkLock(RLock):  # type: ignore[misc] # final in the stubs only
 
     Leaving it is not Python code: before its first line a Ctrl-C could leave it locked.
 
-    Args:
-        after_fork: Called in the child, to put right what a thread may have left half done.
+    Parameters
+    ----------
+    after_fork
+        Called in the child, to put right what a thread may have left half done.
     """
 
     __slots__ = ("_after_fork",)

@@ -59,6 +59,8 @@ NDArray: TypeAlias = npt.NDArray[Any]
 class Array(Indexable, Handle):
     """A Zarr array.
 
+    Usually made by `create_array`, `open_array` and the like. This constructor does no I/O.
+
     Parameters
     ----------
     metadata
@@ -67,8 +69,6 @@ class Array(Indexable, Handle):
         Where the array is.
     config
         How it is read and written; the process-wide options fill the gaps.
-
-    Usually made by `create_array`, `open_array` and the like. This constructor does no I/O.
     """
 
     @staticmethod
@@ -171,6 +171,9 @@ class Array(Indexable, Handle):
         array's shape is a mask. Integer arrays for all dimensions select single elements; mixed
         with slices they are orthogonal. Names of fields may be part of the selection.
 
+        Raises `ArrayIndexError` or `BoundsCheckError` (both `IndexError`) for a selection that does
+        not fit, `ValueError` for an `out` that does not, `ChunkDecodeError` for damaged chunks.
+
         Parameters
         ----------
         selection
@@ -183,9 +186,6 @@ class Array(Indexable, Handle):
             Object whose `nd_buffer.create(shape=, dtype=, order=)` allocates the result.
         timeout
             Seconds after which no request starts any more and `OperationTimeoutError` is raised.
-
-        Raises `ArrayIndexError` or `BoundsCheckError` (both `IndexError`) for a selection that does
-        not fit, `ValueError` for an `out` that does not, `ChunkDecodeError` for damaged chunks.
         """
         if out is None and fields is None and prototype is None and timeout is None:
             return self[selection]

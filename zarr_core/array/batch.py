@@ -264,9 +264,12 @@ class Batch(Indexable, Generic[A]):
     are stored. Each chunk or shard is then changed once, however many writes went into it. When
     the block ends with an error, what is not stored yet is discarded.
 
-    Attributes:
-        array: The handle to write and read through.
-        early_flushes: How many chunks or shards were stored before the end to save memory.
+    Attributes
+    ----------
+    array
+        The handle to write and read through.
+    early_flushes
+        How many chunks or shards were stored before the end to save memory.
     """
 
     __slots__ = (

@@ -141,6 +141,9 @@ def create_array(
 ) -> Array:
     """Create an array and the groups above it.
 
+    Raises `MetadataValidationError` (a `ValueError`) for what cannot be expressed; nothing is
+    stored then.
+
     Parameters
     ----------
     store
@@ -176,9 +179,6 @@ def create_array(
         `ContainsGroupError`.
     config
         How this handle reads and writes; see `ArrayConfig`.
-
-    Raises `MetadataValidationError` (a `ValueError`) for what cannot be expressed; nothing is
-    stored then.
     """
     given = without(locals(), "store", "name", "storage_options")
     place = store_from(store, path=name, storage_options=storage_options)

@@ -116,14 +116,14 @@ def _tuples(items: Iterable[Any], size: int, what: str) -> list[Any]:
 def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = None) -> list[Any]:
     """Return `array[selection]` for every pair of an array and a selection.
 
+    Raises what indexing the arrays one by one would; the first error ends the whole call.
+
     Parameters
     ----------
     items
         Pairs `(array, selection)`; the arrays may be in different stores.
     timeout
         Seconds after which no request starts any more and `OperationTimeoutError` is raised.
-
-    Raises what indexing the arrays one by one would; the first error ends the whole call.
     """
     pairs = _tuples(items, 2, "an array and a selection, such as (array, ...)")
     with time_limit(timeout):
@@ -228,14 +228,14 @@ def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | Non
     Every selection and value is checked before anything is written. Where selections meet, the
     later one counts. The writes are not a transaction: an error leaves some of them done.
 
+    Raises what setting one by one would.
+
     Parameters
     ----------
     items
         Triples `(array, selection, value)`.
     timeout
         Seconds after which no request starts any more and `OperationTimeoutError` is raised.
-
-    Raises what setting one by one would.
     """
     triples = _tuples(items, 3, "an array, a selection and a value")
     jobs = [_write_of(array, selection, value) for array, selection, value in triples]

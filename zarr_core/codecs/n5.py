@@ -48,9 +48,11 @@ _START = struct.Struct(">HH")
 class N5DefaultCodec(ArrayBytesCodec):
     """Blocks of N5 in its default mode.
 
-    Args:
-        codecs: A `TransposeCodec` that reverses all axes, a big-endian `BytesCodec` and at most one
-            compressor, as codecs or as they stand in a document.
+    Parameters
+    ----------
+    codecs
+        A `TransposeCodec` that reverses all axes, a big-endian `BytesCodec` and at most one
+        compressor, as codecs or as they stand in a document.
     """
 
     name = "n5_default"

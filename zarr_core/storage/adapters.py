@@ -43,9 +43,12 @@ from zarr_core.storage.base import (
 def from_zarr_store(store: Any, *, read_only: bool = False) -> "FromZarrStore":
     """Return a store that asks a store of zarr-python (such as Icechunk's).
 
-    Args:
-        store: An instance of `zarr.abc.store.Store`; it is never closed from here.
-        read_only: Refuse to write, whatever `store` allows.
+    Parameters
+    ----------
+    store
+        An instance of `zarr.abc.store.Store`; it is never closed from here.
+    read_only
+        Refuse to write, whatever `store` allows.
     """
     return FromZarrStore(store, read_only=read_only)
 

@@ -62,19 +62,26 @@ class _Copies:
 class CacheStore(WrapperStore[S]):
     """A store that keeps copies of values, and drops the least recently used ones.
 
-    Args:
-        store: The store that does the work.
-        cache_store: Where copies are; a dictionary by default. What it already has is used when
-            there is no age limit, so do not let the store change while the cache lies unused.
-        max_size: Bytes that copies may take; None is unlimited. Larger values are not kept.
-        max_age_seconds: Age from which a copy is not used any more; None (or `"infinity"`) is never.
-        cache_set_data: Keep what is written too, not only what is read.
-        whole_values: Read whole values even when a part is asked for, so that every part of a shard
-            comes from the cache afterwards. Otherwise parts that were asked for are kept one by
-            one, and `open_value` uses the cache only for values that are in it whole.
-
     Writes go through to the store at once and never leave an old copy behind, whatever runs
     concurrently through this object. Changes that others make are seen when copies grow too old.
+
+    Parameters
+    ----------
+    store
+        The store that does the work.
+    cache_store
+        Where copies are; a dictionary by default. What it already has is used when
+        there is no age limit, so do not let the store change while the cache lies unused.
+    max_size
+        Bytes that copies may take; None is unlimited. Larger values are not kept.
+    max_age_seconds
+        Age from which a copy is not used any more; None (or `"infinity"`) is never.
+    cache_set_data
+        Keep what is written too, not only what is read.
+    whole_values
+        Read whole values even when a part is asked for, so that every part of a shard
+        comes from the cache afterwards. Otherwise parts that were asked for are kept one by
+        one, and `open_value` uses the cache only for values that are in it whole.
     """
 
     def __init__(

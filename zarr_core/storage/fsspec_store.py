@@ -66,19 +66,25 @@ _Call: TypeAlias = tuple[str, Callable[[Any], Any]]
 class FsspecStore(Store):
     """A store in a file system of fsspec.
 
-    Args:
-        fs: The file system. One made for use inside an event loop (`asynchronous=True`) is made
-            anew without that.
-        read_only: Refuse to write.
-        path: Where in the file system the store begins.
-        allowed_exceptions: Errors that mean "no such key".
-        retries: How often requests are tried again; see `RetryPolicy`. By default not at all for
-            file systems that do so themselves, as s3fs does unless `config_kwargs` has
-            `{"retries": {"max_attempts": 0}}`; `from_url` gives it that.
-
     A write is as atomic as the file system's own. In a forked process the file system is made anew
     from its options; if they cannot be pickled, `StoreError` says so. The file system is never
     closed by the store.
+
+    Parameters
+    ----------
+    fs
+        The file system. One made for use inside an event loop (`asynchronous=True`) is made
+        anew without that.
+    read_only
+        Refuse to write.
+    path
+        Where in the file system the store begins.
+    allowed_exceptions
+        Errors that mean "no such key".
+    retries
+        How often requests are tried again; see `RetryPolicy`. By default not at all for
+        file systems that do so themselves, as s3fs does unless `config_kwargs` has
+        `{"retries": {"max_attempts": 0}}`; `from_url` gives it that.
     """
 
     default_retries: ClassVar[RetryPolicy] = RetryPolicy()

@@ -93,15 +93,19 @@ if hasattr(os, "register_at_fork"):
 class LocalStore(Store):
     """A store in a directory.
 
-    Args:
-        root: The directory; it is made by the first write.
-        read_only: Refuse to write.
-        fsync: Have every write (file and directory) on the disk before `set` returns. Without it
-            a value survives the end of the process, but perhaps not the loss of power.
-
     Symbolic links below the root are followed, except by what removes a whole directory or node:
     that removes the link, and what it leads to stays.
     `list_dir` also yields directories without any file below them.
+
+    Parameters
+    ----------
+    root
+        The directory; it is made by the first write.
+    read_only
+        Refuse to write.
+    fsync
+        Have every write (file and directory) on the disk before `set` returns. Without it
+        a value survives the end of the process, but perhaps not the loss of power.
     """
 
     # Four short system calls: after each the thread has to wait for the interpreter's lock if others
@@ -290,8 +294,10 @@ class LocalStore(Store):
     def clean_temp(self, older_than: float = 3600.0) -> int:
         """Remove unfinished files that killed processes left; return how many.
 
-        Args:
-            older_than: Age in seconds from which a file counts as left behind.
+        Parameters
+        ----------
+        older_than
+            Age in seconds from which a file counts as left behind.
         """
         self._check_writable()
         latest, removed = time.time() - older_than, 0

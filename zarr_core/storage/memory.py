@@ -25,12 +25,15 @@ _conditional = ForkLock()
 class MemoryStore(Store):
     """A store over a dictionary, or any other mutable mapping from strings to bytes.
 
-    Args:
-        store_dict: The mapping, shared by reference; a new dictionary by default.
-        read_only: Refuse to write.
-
     Values are copied to `bytes` when they are set. Two stores are equal when they share one
     mapping and agree in `read_only`. A pickled store takes a copy of the mapping along.
+
+    Parameters
+    ----------
+    store_dict
+        The mapping, shared by reference; a new dictionary by default.
+    read_only
+        Refuse to write.
     """
 
     def __init__(
@@ -190,14 +193,18 @@ _numbers = itertools.count()
 class ManagedMemoryStore(MemoryStore):
     """A store in a dictionary that belongs to the process and is found by its name.
 
-    Args:
-        name: Stores with one name share one dictionary, which lives as long as the process.
-            Without a name, a new one is made, and the dictionary is given up with its last store.
-        path: Where in that dictionary the keys of this store begin.
-        read_only: Refuse to write.
-
     Written as a URL it is `memory://name/path`. It pickles as its name, so a pickle can be read in
     the same process and in a fork of it; elsewhere unpickling raises `StoreError`.
+
+    Parameters
+    ----------
+    name
+        Stores with one name share one dictionary, which lives as long as the process.
+        Without a name, a new one is made, and the dictionary is given up with its last store.
+    path
+        Where in that dictionary the keys of this store begin.
+    read_only
+        Refuse to write.
     """
 
     def __init__(self, name: str | None = None, *, path: str = "", read_only: bool = False) -> None:

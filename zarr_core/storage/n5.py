@@ -43,11 +43,13 @@ class N5View(WrapperStore[S]):
     not stored read as 0. User attributes are those of `attributes.json` without N5's own; `axes`, if
     it names every dimension, becomes the names of the dimensions.
 
-    Args:
-        store: Where the N5 hierarchy is; `PrefixStore` shows part of a store.
-
     Raises `MetadataValidationError` for an `attributes.json` that describes no array of N5. Arrays
     of a data type or compression that is not known are listed; their data raises.
+
+    Parameters
+    ----------
+    store
+        Where the N5 hierarchy is; `PrefixStore` shows part of a store.
     """
 
     def __init__(self, store: S) -> None:

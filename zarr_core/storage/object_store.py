@@ -69,12 +69,15 @@ _runtime = _Runtime()
 class ObjectStore(Store, Generic[T]):
     """A store in an object store.
 
-    Args:
-        store: A store of obstore, or of another library with the same classes.
-        read_only: Refuse to write.
-
     Writes are atomic, and so are conditional ones where the service compares versions. Stores in
     the memory of obstore cannot be pickled; others pickle with their credentials.
+
+    Parameters
+    ----------
+    store
+        A store of obstore, or of another library with the same classes.
+    read_only
+        Refuse to write.
     """
 
     def __init__(self, store: T, *, read_only: bool = False) -> None:

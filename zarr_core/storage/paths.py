@@ -123,14 +123,20 @@ def store_from(
 ) -> StorePath:
     """Return the place that a user means.
 
-    Args:
-        store_like: See `StoreLike`. A path that ends in `.zip` and is not a directory is a zip
-            file, one that ends in `.sqlite` a file of SQLite; a string with another scheme than
-            `file`, `memory`, `sqlite` or `zip` belongs to fsspec.
-        path: Where in the store.
-        read_only: Give a read-only store; a writable one that was passed in is not changed.
-        mode: `"r"` is as `read_only=True`; any other mode needs a store that can be written.
-        storage_options: Options of the fsspec file system; a `TypeError` for any other store.
+    Parameters
+    ----------
+    store_like
+        See `StoreLike`. A path that ends in `.zip` and is not a directory is a zip
+        file, one that ends in `.sqlite` a file of SQLite; a string with another scheme than
+        `file`, `memory`, `sqlite` or `zip` belongs to fsspec.
+    path
+        Where in the store.
+    read_only
+        Give a read-only store; a writable one that was passed in is not changed.
+    mode
+        `"r"` is as `read_only=True`; any other mode needs a store that can be written.
+    storage_options
+        Options of the fsspec file system; a `TypeError` for any other store.
     """
     if mode not in (None, "r", "r+", "a", "w", "w-"):
         raise ValueError(f"Invalid mode: {mode}; it must be 'r', 'r+', 'a', 'w' or 'w-'")

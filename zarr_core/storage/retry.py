@@ -164,11 +164,14 @@ def _sleep(seconds: float) -> None:
 class RetryStore(OneByOneStore[S]):
     """A store that tries again what a network or a busy server made fail.
 
-    Args:
-        store: The store that does the work.
-        policy: How often and for how long.
-
     Errors that do not go away (permission, a missing bucket) are raised at once.
+
+    Parameters
+    ----------
+    store
+        The store that does the work.
+    policy
+        How often and for how long.
     """
 
     def __init__(self, store: S, policy: RetryPolicy | None = None) -> None:

@@ -71,16 +71,21 @@ class _Connections:
 class SQLiteStore(Store):
     """A store in one file of SQLite.
 
-    Args:
-        path: The file; it is made when something is stored.
-        read_only: Refuse to write; the file must exist once something is read.
-        timeout: Seconds to wait for another process or thread that writes.
-        durable: Is what was committed safe when the machine loses power, too? It takes an `fsync`
-            for every commit; without, only the last commits before that moment can be lost.
-
     Threads and processes may read and write at the same time. `set_many`, `delete_dir` and what is
     done within `transaction()` is stored together or not at all. A value has less than 1 GB. After
     `close` everything is in the one file; the store opens it again when it is used.
+
+    Parameters
+    ----------
+    path
+        The file; it is made when something is stored.
+    read_only
+        Refuse to write; the file must exist once something is read.
+    timeout
+        Seconds to wait for another process or thread that writes.
+    durable
+        Is what was committed safe when the machine loses power, too? It takes an `fsync`
+        for every commit; without, only the last commits before that moment can be lost.
     """
 
     supports_conditional_writes = True

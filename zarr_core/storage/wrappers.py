@@ -47,8 +47,10 @@ class WrapperStore(Store, Generic[S]):
 
     Every call goes through `_do`. A subclass overrides that, or single methods (see `Store`).
 
-    Args:
-        store: The store that does the work. It says whether it is read-only.
+    Parameters
+    ----------
+    store
+        The store that does the work. It says whether it is read-only.
     """
 
     def __init__(self, store: S) -> None:
@@ -137,9 +139,12 @@ _OF_PATHS = frozenset(
 class PrefixStore(WrapperStore[S]):
     """The part of a store below a prefix, as a store of its own.
 
-    Args:
-        store: The whole store.
-        prefix: A path in it; keys of this store are meant below it.
+    Parameters
+    ----------
+    store
+        The whole store.
+    prefix
+        A path in it; keys of this store are meant below it.
     """
 
     def __init__(self, store: S, prefix: str) -> None:
@@ -203,13 +208,17 @@ class PrefixStore(WrapperStore[S]):
 class LoggingStore(WrapperStore[S]):
     """A store that logs and counts the calls it passes on.
 
-    Args:
-        store: The store that does the work.
-        log_level: Name or number of the level of the records.
-        log_handler: Where records go; by default to the logger `zarr_core.storage`.
-
     `counter` has the number of calls by method; `items` the number of keys by `*_many` method, as
     far as the store that does the work has asked for them.
+
+    Parameters
+    ----------
+    store
+        The store that does the work.
+    log_level
+        Name or number of the level of the records.
+    log_handler
+        Where records go; by default to the logger `zarr_core.storage`.
     """
 
     def __init__(
@@ -290,10 +299,14 @@ class OneByOneStore(WrapperStore[S]):
 class LatencyStore(OneByOneStore[S]):
     """A store that takes its time, as one on the other side of a network does; for tests.
 
-    Args:
-        store: The store that does the work.
-        get_latency: Seconds, or a callable that returns seconds, before every read.
-        set_latency: The same before every write.
+    Parameters
+    ----------
+    store
+        The store that does the work.
+    get_latency
+        Seconds, or a callable that returns seconds, before every read.
+    set_latency
+        The same before every write.
     """
 
     def __init__(self, store: S, *, get_latency: Seconds = 0.0, set_latency: Seconds = 0.0) -> None:

@@ -36,22 +36,29 @@ class _Owner:
 class ZipStore(Store):
     """A store in a zip file.
 
-    Args:
-        path: The file, or an open file object (which is then read and written at any position).
-        mode: `"r"`, `"w"`, `"a"` or `"x"`; see `ZipMode`.
-        read_only: Refuse to write; by default in mode `"r"`.
-        compression: How members are compressed, a constant of `zipfile`; chunks usually are
-            compressed already.
-        allowZip64: Write archives above 4 GiB, or with more than 65,535 members.
-        max_value_bytes: Values up to this size are read however much they shrank. By default a
-            value above 64 MiB that shrank more than a hundredfold is an error.
-
     Changes are on the disk after `close` or `flush`, or when the store is garbage collected or the
     interpreter exits; until then they are seen through this store only. For a file object, that
     moment replaces its contents and is not safe against being killed. Of two stores that change one
     file the second to be closed raises `StoreError`. After `close` the store opens the file again
     when it is used. A pickled store reads; one with changes that are not in the file yet cannot be
     pickled. A file that does not exist is an error at the first use of a store that reads.
+
+    Parameters
+    ----------
+    path
+        The file, or an open file object (which is then read and written at any position).
+    mode
+        `"r"`, `"w"`, `"a"` or `"x"`; see `ZipMode`.
+    read_only
+        Refuse to write; by default in mode `"r"`.
+    compression
+        How members are compressed, a constant of `zipfile`; chunks usually are
+        compressed already.
+    allowZip64
+        Write archives above 4 GiB, or with more than 65,535 members.
+    max_value_bytes
+        Values up to this size are read however much they shrank. By default a
+        value above 64 MiB that shrank more than a hundredfold is an error.
     """
 
     supports_conditional_writes = True

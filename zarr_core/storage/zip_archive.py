@@ -64,9 +64,12 @@ class _QuietFile(io.FileIO):
 def open_file(function: Callable[..., int], *arguments: Any) -> io.FileIO:
     """Return a file to read from, which closes itself with the last reference.
 
-    Args:
-        function: Returns a descriptor for `arguments`: `os.open`, `os.dup`.
-        arguments: What it is called with.
+    Parameters
+    ----------
+    function
+        Returns a descriptor for `arguments`: `os.open`, `os.dup`.
+    arguments
+        What it is called with.
     """
 
     def opener(path: str, flags: int) -> int:

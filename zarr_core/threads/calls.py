@@ -172,14 +172,14 @@ def progress(
 ) -> Iterator[None]:
     """Show a progress bar, in chunks, for what is read, written and copied in this context.
 
+    Raises `ImportError` when there is neither.
+
     Parameters
     ----------
     description
         Stands before the bar.
     using
         The library that draws it; by default `tqdm`, or `rich` where that is missing.
-
-    Raises `ImportError` when there is neither.
     """
     if using is None:
         from importlib.util import find_spec

@@ -30,19 +30,25 @@ def overlap(
 ) -> Generator[tuple[int, R | None, Exception | None], None, None]:
     """Call `fn`, which waits for something slow, with many items at once.
 
-    Args:
-        fn: called on threads, with the context variables of the thread that iterates.
-        items: taken lazily, only by the thread that iterates over the results.
-        limit: how many calls may be under way; an eighth more may have results that were not taken.
-            None, and the most, is `io.max_requests`, which also bounds the calls of the process;
-            when others use it up, calls are made one at a time on the thread that iterates.
-        size_of: the bytes that a result needs, which count towards `io.max_bytes` until it is
-            taken; None when not known.
+    Parameters
+    ----------
+    fn
+        called on threads, with the context variables of the thread that iterates.
+    items
+        taken lazily, only by the thread that iterates over the results.
+    limit
+        how many calls may be under way; an eighth more may have results that were not taken.
+        None, and the most, is `io.max_requests`, which also bounds the calls of the process;
+        when others use it up, calls are made one at a time on the thread that iterates.
+    size_of
+        the bytes that a result needs, which count towards `io.max_bytes` until it is
+        taken; None when not known.
 
-    Yields:
-        The position of an item, and the result or the error of its call, as calls end. A stopped
-        call, and what is not an `Exception`, is raised instead. `close()` or an error starts no
-        more calls, and waits for those under way.
+    Yields
+    ------
+    The position of an item, and the result or the error of its call, as calls end. A stopped
+    call, and what is not an `Exception`, is raised instead. `close()` or an error starts no
+    more calls, and waits for those under way.
     """
     return fly(_OnThreads(fn, limit, size_of), items)
 

@@ -498,13 +498,18 @@ def async_twin(
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return a coroutine function that takes exactly `sync`'s arguments and runs it in a thread.
 
-    Args:
-        sync: a function, or a method (not a classmethod) of a class without subclasses.
-        private: `sync` stores nothing and, unless it is given `out`, changes no memory of others.
-            Then a cancelled twin does not wait for a request that is under way.
-        snapshot: the name of an argument. NumPy arrays and other buffers up to 1 MB are copied
-            when the twin starts, so that the caller may change them right after.
-        read: gets the arguments of `sync`, and returns what to read together with others, or None.
+    Parameters
+    ----------
+    sync
+        a function, or a method (not a classmethod) of a class without subclasses.
+    private
+        `sync` stores nothing and, unless it is given `out`, changes no memory of others.
+        Then a cancelled twin does not wait for a request that is under way.
+    snapshot
+        the name of an argument. NumPy arrays and other buffers up to 1 MB are copied
+        when the twin starts, so that the caller may change them right after.
+    read
+        gets the arguments of `sync`, and returns what to read together with others, or None.
     """
     value_at = 0 if snapshot is None else sync.__code__.co_varnames.index(snapshot)
 
