@@ -77,6 +77,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("wrappers", "asynchronous", "names", "finder"),
     ),
     "as_zarr": (),
+    "xarray": (),
 }
 """The rooms of zarr_core, from the lowest to the highest, and their files in the same order."""
 

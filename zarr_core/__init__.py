@@ -61,7 +61,7 @@ def install_as_zarr() -> None:
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name not in ("dtype", "registry", "types"):
+    if name not in ("dtype", "registry", "types", "xarray"):
         raise errors.no_attribute(__name__, name, __all__)
     import importlib
 

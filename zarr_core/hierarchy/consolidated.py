@@ -150,7 +150,9 @@ class WriteThrough:
         return WriteThrough, (Consolidation(whole.place, whole.zarr_format, nodes, key), self.path)
 
 
-def consolidate(place: StorePath, zarr_format: ZarrFormat | None) -> GroupMetadata:
+def consolidate(
+    place: StorePath, zarr_format: ZarrFormat | None, *, warns: bool = True
+) -> GroupMetadata:
     """Copy the documents of all nodes below a group to the group, with one write."""
     if not place.store.supports_consolidated_metadata:
         raise TypeError(f"{place.store} does not support consolidated metadata")
@@ -164,7 +166,8 @@ def consolidate(place: StorePath, zarr_format: ZarrFormat | None) -> GroupMetada
             copies |= {f"{path}/{name}": document for name, document in documents.items()}
     nodes = ConsolidatedMetadata(copies, metadata.zarr_format)
     if metadata.zarr_format == 3:
-        warn("consolidated v3")
+        if warns:
+            warn("consolidated v3")
         return update_node(
             place, metadata, lambda fresh: replace(fresh, consolidated_metadata=nodes)
         )
