@@ -21,6 +21,7 @@ COLOURS = {
 
 Result = dict[str, Any]
 
+SITE = "https://zarr-core.readthedocs.io/en/latest"
 README_ROWS = (
     ("read", "one raw chunk of 20 kB, memory"),
     ("read", "one raw chunk of 20 kB, local"),
@@ -139,7 +140,7 @@ def write_readme() -> None:
             rows.append([f"{VERBS.get(group, f'{group} ')}{row}", in_words(median[OURS]), *ratios])
     lines = [
         "How many times as long as zarr_core the others take on the same work",
-        "([all rows and how it is measured](docs/performance/README.md)):",
+        f"([all rows and how it is measured]({SITE}/performance/README.html)):",
         "",
         *table(["", OURS, *others], rows),
     ]

@@ -26,6 +26,7 @@ default_role = "py:obj"
 
 # --- pages ---------------------------------------------------------------------------------------
 
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 myst_url_schemes = ["http", "https"]
 suppress_warnings = ["myst.strikethrough"]
@@ -55,6 +56,7 @@ toc_object_entries_show_parents = "hide"
 
 # --- looks ---------------------------------------------------------------------------------------
 
+html_baseurl = "https://zarr-core.readthedocs.io/en/latest/"  # README.md has links to it
 html_theme = "pydata_sphinx_theme"
 html_title = "zarr_core"
 html_static_path = ["assets"]

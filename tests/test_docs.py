@@ -4,8 +4,11 @@ A process and a new directory for each. A block that starts with `>>>` is a doct
 compared.
 """
 
+import ast
+import asyncio
 import doctest
 import importlib.util
+import inspect
 import os
 import pkgutil
 import re
@@ -14,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import zarr_core
@@ -99,6 +103,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+def test_readme_links_to_pages_of_the_site() -> None:
+    """They are absolute, as the page of the package has to show them too."""
+    site = "https://zarr-core.readthedocs.io/en/latest/"
+    targets = LINK.findall((ROOT / "README.md").read_text("utf-8"))
+    pages = [target.removeprefix(site) for target in targets if target.startswith(site)]
+    assert len(pages) > 10
+    assert [target for target in targets if ":" not in target] == []
+    for page in pages:
+        place = page.replace("_images/", "performance/").replace(".html", ".md") or "index.md"
+        assert (ROOT / "docs" / place).exists(), page
+
+
 def test_the_table_of_codecs_is_complete() -> None:
     rows = re.findall(
         r"^\| `([^`]+)` \| `([^`]+)`", (ROOT / "docs/codecs.md").read_text(), re.MULTILINE
@@ -115,6 +131,47 @@ def test_the_table_of_settings_is_complete() -> None:
     ignored = re.findall(r"`([a-z_.]+)`", nothing)
     assert rows == {key: repr(value) for key, value in DEFAULTS.items() if key not in ignored}
     assert set(ignored) <= DEFAULTS.keys()
+
+
+COMING_FROM = (ROOT / "docs/coming-from.md").read_text("utf-8")
+ROW = re.compile(r"^\| (.*?) \| (.*) \|$", re.MULTILINE)
+
+
+def names_of_a_user(library: str) -> dict[str, Any]:
+    """Return what the lines of a table take for granted, and files that they open."""
+    zarr_core.create_array("a.zarr", shape=8, chunks=2, dtype="i4")
+    zarr_core.create_array("old.zarr", shape=8, dtype="i4", zarr_format=2)
+    names = {"zarr": zarr_core, "values": np.ones((4, 4)), "store": zarr_core.storage.MemoryStore()}
+    names["numcodecs"] = pytest.importorskip("numcodecs")
+    names["array"] = zarr_core.open_array("a.zarr")
+    names["group"] = zarr_core.open_group("g.zarr")
+    names["other"] = zarr_core.open_group({})
+    if library == "h5py":
+        names["h5py"] = h5py = pytest.importorskip("h5py")
+        names["file"] = file = h5py.File("there.h5", "w")
+        file.create_dataset("x", data=names["values"], maxshape=(None, 4))
+        names["group"].create_array("x", data=names["values"], chunks=2)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+@pytest.mark.parametrize("library", ["zarr-python 3", "zarr 2", "h5py", "tensorstore"])
+def test_what_is_said_to_those_who_come_from_elsewhere_runs(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    part = COMING_FROM.split(f"## {library}\n")[1].partition("\n## ")[0]
+    rows = ROW.findall(part)[1:]
+    assert len(rows) > 6
+    names = names_of_a_user(library)
+    for there, here in rows:
+        if library == "h5py" and there.startswith("`file[") and "resize" not in there:
+            exec(there.strip("`"), names)
+        if code := re.match("`([^`]+)`", here):
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            result = eval(compile(code[1], here, "single", flags), names)
+            if inspect.iscoroutine(result):
+                asyncio.run(result)
 
 
 TOCTREE = re.compile(r"^```{toctree}\n(?:.+\n)*\n?((?:.+\n)+)```$", re.MULTILINE)
