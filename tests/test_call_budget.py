@@ -41,6 +41,7 @@ BUDGET = Path(__file__).with_name("call_budget.json")
 MORE = 1.10
 """How far a count may grow."""
 DEPTH = 6
+INSIDE = 2  # more, down to a shard
 """Through how many functions of ours a read goes before it reaches the store."""
 
 PACKAGE = str(Path(zarr.__file__).parent)
@@ -357,15 +358,42 @@ class BoomStore(MemoryStore):
 def test_a_read_goes_through_few_functions(selection: Any, chunks: Any, compressors: Any) -> None:
     options = {"shape": (100, 100), "dtype": "f8", "compressors": compressors}
     array = zarr.create_array(BoomStore(), chunks=chunks, **options)
+    path = path_of(lambda: array[selection])
+    assert path[0] == "__getitem__"
+    assert len(path) <= DEPTH, path
+
+
+def path_of(read: Callable[[], object]) -> list[str]:
+    """Return our functions that a read goes through, down to the store."""
     with pytest.raises(BoomError) as caught:
-        array[selection]
-    path = [
+        read()
+    return [
         frame.name
         for frame in traceback.extract_tb(caught.value.__traceback__)
         if frame.filename.startswith(PACKAGE)
     ]
-    assert path[0] == "__getitem__"
-    assert len(path) <= DEPTH, path
+
+
+# How many functions more than from brackets; those of an await include three of its task.
+LONGER: dict[str, tuple[int, Callable[[zarr.Array], object]]] = {
+    "brackets": (0, lambda a: a[...]),
+    "oindex": (0, lambda a: a.oindex[[1, 50]]),
+    "vindex": (0, lambda a: a.vindex[[1, 50], [2, 3]]),
+    "blocks": (0, lambda a: a.blocks[0]),
+    "several arrays": (1, lambda a: zarr.read_many([(a, ...)])),
+    "an await": (7, lambda a: asyncio.run(a.getitem_async(...))),
+}
+
+
+@pytest.mark.parametrize("way", LONGER)
+@pytest.mark.parametrize("shards", [None, (50, 50)])
+def test_other_ways_go_through_few_functions_more(way: str, shards: tuple[int, int] | None) -> None:
+    array = zarr.create_array(
+        BoomStore(), shape=(100, 100), chunks=(10, 10), shards=shards, dtype="f8"
+    )
+    more, read = LONGER[way]
+    path = path_of(lambda: read(array))
+    assert len(path) <= DEPTH + more + (0 if shards is None else INSIDE), path
 
 
 def rewrite() -> None:
