@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from running import at_once
 
 import zarr_core as zarr
+from zarr_core.array import many
 from zarr_core.codecs import ZstdCodec
 from zarr_core.config import config
 from zarr_core.errors import BoundsCheckError, ChunkDecodeError, OperationTimeoutError
@@ -105,6 +107,40 @@ def test_a_chunk_that_many_want_is_fetched_and_decoded_once(run: Any) -> None:
         assert len({id(array) for array in found}) == 50
 
     run(main)
+
+
+def test_what_is_read_first_is_given_before_the_last_is_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(many, "AT_A_TIME_BYTES", 2 * VALUES[0].nbytes)
+    seen, last_may = threading.Event(), threading.Event()
+
+    class Last(Gate):
+        def get(self, key: str, byte_range: Any = None) -> Value | None:
+            assert key != "c/9/0" or not seen.is_set() or last_may.wait(LONG)
+            return super().get(key, byte_range)
+
+    store = Last()
+    a = filled(store)
+    seen.set()
+    n_given = 0
+
+    async def main() -> None:
+        async def one(row: int) -> Any:
+            nonlocal n_given
+            found = await a.getitem_async((row, slice(5, 9)))
+            n_given += 1
+            if n_given == 6:  # the last three are in one part with the one that waits
+                last_may.set()
+            return found
+
+        # The first row is wanted again at the end: it is fetched once.
+        rows = [*range(10), 0]
+        found = await while_busy(store, a, [partial(one, row) for row in rows])
+        np.testing.assert_array_equal(found, VALUES[rows, 5:9])
+        assert store.keys == {f"c/{row}/0": 1 for row in range(10)}
+
+    asyncio.run(main())
 
 
 def test_every_kind_of_read_is_made_with_the_others() -> None:

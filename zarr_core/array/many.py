@@ -8,6 +8,7 @@ fetched and decoded, or changed and stored, once. Selections of very many chunks
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
+from itertools import chain as chained
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from zarr_core.storage.base import Request, Value
 from zarr_core.threads import calls, pool
 from zarr_core.threads.calls import timeout as time_limit
 from zarr_core.threads.requests import finish, overlap
-from zarr_core.threads.twins import Read, async_twin
+from zarr_core.threads.twins import Outcome, Read, async_twin
 
 __all__ = [
     "read_many",
@@ -40,6 +41,10 @@ MakePlan: TypeAlias = Callable[[Any, ChunkGrid], Plan]
 
 TOGETHER_BYTES = 256 << 20
 """So much is read together for reads that waited, then the next."""
+AT_A_TIME_BYTES = 8 << 20
+"""So many bytes of chunks are decoded before those whose reads have ended are told."""
+UNKNOWN_BYTES = 128 << 10
+"""What a chunk counts there whose size is not known before it is decoded."""
 CHEAP_CHUNKS = 16
 """A selection of more chunks that cost nothing to decode is read in rows, by itself."""
 SHARED_CHUNKS = 1000
@@ -50,8 +55,8 @@ class _Job:
     """A selection that is to be read, and the array of the plan's shape that is filled."""
 
     __slots__ = (
-        *("call", "failed", "fields", "make_plan", "out", "plan", "result", "selection", "space"),
-        "view",
+        *("call", "failed", "fields", "make_plan", "n_left", "number", "out", "plan", "result"),
+        *("selection", "space", "view"),
     )
 
     def __init__(
@@ -60,6 +65,7 @@ class _Job:
         make_plan: MakePlan,
         selection: Any,
         call: calls.Call | None = None,
+        number: int = 0,
     ) -> None:
         state = array._current()
         chosen, self.fields = with_fields(selection, None)
@@ -74,6 +80,9 @@ class _Job:
         self.call = call
         """That of an awaited read, which ends and fails for itself."""
         self.failed = False
+        self.number = number
+        self.n_left = plan.nparts
+        """So many chunks have still to be read."""
 
     def enter(self) -> bool:
         """Ask to be let in before a request; return whether the read still needs its result."""
@@ -158,33 +167,69 @@ def awaited(make_plan: MakePlan) -> Callable[..., Read | None]:
     return read
 
 
-def read_together(reads: list[tuple[Read, calls.Call]]) -> list[tuple[Any, BaseException | None]]:
-    """Make awaited reads that waited for a thread; each has its result or an error of its own.
+def read_together(reads: list[tuple[Read, calls.Call]]) -> Iterator[list[Outcome]]:
+    """Make awaited reads that waited for a thread; yield their outcomes as they end.
 
     What several of them want is fetched and decoded once, after the last of them was asked for. A
     read that is told to stop, or fails, leaves the others alone.
     """
-    outcomes: list[Any] = [None] * len(reads)
-    jobs: dict[int, _Job] = {}
+    alone: list[Outcome] = []
+    jobs: list[_Job] = []
     nbytes = 0
     for number, (read, call) in enumerate(reads):
         array, make_plan, selection = read.what
-        job = _shared_job(array, make_plan, selection, call)
+        job = _shared_job(array, make_plan, selection, call, number)
         if job is None:
-            outcomes[number] = _alone(read, call)
+            alone.append((number, *_alone(read, call)))
             continue
-        jobs[number] = job
+        jobs.append(job)
         nbytes += job.view.nbytes
         if nbytes > TOGETHER_BYTES:
-            _read_groups(_by_chunk(jobs.values()))
-            outcomes = _with_results(outcomes, jobs, reads)
-            jobs, nbytes = {}, 0
-    _read_groups(_by_chunk(jobs.values()))
-    return _with_results(outcomes, jobs, reads)
+            yield from _outcomes(jobs, reads)
+            jobs, nbytes = [], 0
+    if alone:
+        yield alone
+    yield from _outcomes(jobs, reads)
+
+
+def _outcomes(jobs: list[_Job], reads: list[tuple[Read, calls.Call]]) -> Iterator[list[Outcome]]:
+    """Make reads together, some chunks at a time; yield the outcomes of those that have ended."""
+    ended = [job for job in jobs if not job.n_left]  # nothing is selected
+    for groups in _some_at_a_time(_by_chunk(jobs)):
+        _read_groups(groups)
+        for job, _ in chained.from_iterable(groups):
+            job.n_left -= 1
+            if not job.n_left:
+                ended.append(job)
+        # What failed is read once more: so that its error is its own, and names what it read.
+        yield [
+            (job.number, *(_alone(*reads[job.number]) if job.failed else (job.finished(), None)))
+            for job in ended
+        ]
+        ended = []
+
+
+def _some_at_a_time(groups: list[_Group[_Job]]) -> Iterator[list[_Group[_Job]]]:
+    """Yield chunks of which the first results can be used while the next are read.
+
+    Requests to slow stores go out at once.
+    """
+    some: list[_Group[_Job]] = []
+    nbytes = 0
+    for group in groups:
+        space = group[0][0].space
+        some.append(group)
+        if not space.store.high_latency:
+            nbytes += getattr(space.chain, "nbytes", None) or UNKNOWN_BYTES
+        if nbytes > AT_A_TIME_BYTES:
+            yield some
+            some, nbytes = [], 0
+    if some:
+        yield some
 
 
 def _shared_job(
-    array: Handle, make_plan: MakePlan, selection: Any, call: calls.Call
+    array: Handle, make_plan: MakePlan, selection: Any, call: calls.Call, number: int
 ) -> _Job | None:
     """Return the job of a read, or None if it is better made alone."""
     space = array._current().space
@@ -192,19 +237,10 @@ def _shared_job(
     if cheap or array._batch is not None:
         return None
     try:
-        job = _Job(array, make_plan, selection, call)
+        job = _Job(array, make_plan, selection, call, number)
     except Exception:  # noqa: BLE001 - raised again, to the read that it belongs to
         return None
     return None if _is_better_alone(space, job.plan, space.read_cost) else job
-
-
-def _with_results(
-    outcomes: list[Any], jobs: dict[int, _Job], reads: list[tuple[Read, calls.Call]]
-) -> list[Any]:
-    for number, job in jobs.items():
-        # What failed is read once more: so that its error is its own, and names what it read.
-        outcomes[number] = _alone(*reads[number]) if job.failed else (job.finished(), None)
-    return outcomes
 
 
 def _alone(read: Read, call: calls.Call) -> tuple[Any, BaseException | None]:

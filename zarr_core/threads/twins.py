@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import cache, partial, wraps
 from itertools import islice
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast, final
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, final
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -93,8 +93,7 @@ class Lane:
     def _serve(self, hops: list["Hop"]) -> Callable[[], None]:
         """Make calls, then those that wait; return what tells that the last ones have ended."""
         while True:
-            _run(hops)
-            ended = hops
+            ended = _run(hops)
             with self._lock:
                 self._running -= 1
                 hops = self._next()
@@ -434,25 +433,33 @@ def _tell(hops: list[Hop]) -> None:
         _tell(others)
 
 
-def _run(hops: list[Hop]) -> None:
-    """Make calls on this thread, several together."""
+def _run(hops: list[Hop]) -> list[Hop]:
+    """Make calls on this thread, several together; return those that nobody was told of yet."""
     first = hops[0]
     if len(hops) == 1 or first.read is None:
         first.run()
-        return
+        return hops
+    make = first.read.together
     reads = [(hop.read, hop.call) for hop in hops if hop.read is not None]
+    under_way = dict(enumerate(hops))
+    ended: list[Hop] = []
 
-    def together() -> list[tuple[Any, BaseException | None]]:
+    def together() -> None:
+        nonlocal ended
         _enter_thread()
-        assert first.read is not None
-        return first.read.together(reads)
+        for outcomes in make(reads):
+            if ended:
+                _tell(ended)
+            ended = [under_way.pop(number) for number, _, _ in outcomes]
+            for hop, (_, result, error) in zip(ended, outcomes, strict=True):
+                hop.keep(result, error)
 
     try:
-        outcomes = first.context.run(together)
+        first.context.run(together)
     except BaseException as error:  # noqa: BLE001 - of what is no Exception, each has its share
-        outcomes = [(None, error)] * len(hops)
-    for hop, outcome in zip(hops, outcomes, strict=True):
-        hop.keep(*outcome)
+        for hop in under_way.values():
+            hop.keep(error=error)
+    return [*ended, *under_way.values()]
 
 
 async def _make(hop: Hop, lane: Lane, private: bool) -> Any:
@@ -479,12 +486,16 @@ async def _make(hop: Hop, lane: Lane, private: bool) -> Any:
 # --- twins ---------------------------------------------------------------------------------------
 
 
+Outcome: TypeAlias = tuple[int, Any, BaseException | None]
+"""The number of a read among those made together, and its result or error."""
+
+
 @final
 class Read(NamedTuple):
     """A read that may be made together with others that wait for a thread."""
 
-    together: Callable[[Any], list[tuple[Any, BaseException | None]]]
-    """Makes several, given pairs of a `Read` and its `Call`; returns results or errors."""
+    together: Callable[[Any], Iterator[list[Outcome]]]
+    """Makes several, given pairs of a `Read` and its `Call`; yields what has ended."""
     what: tuple[Any, ...]
     """What is read: up to `together`."""
 
