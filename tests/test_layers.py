@@ -63,7 +63,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("objects", "scale_offset", "chain", "zfp", "numcodecs", "cast_value", "bitround"),
         *("packbits", "reshape", "v2", "buffers", "foreign", "registry", "n5"),
     ),
-    "chunks": ("space", "rows", "loop", "inner_chunks", "sharding"),
+    "chunks": ("space", "rows", "loop", "inner_chunks", "shard_stream", "sharding"),
     "hierarchy": ("info", "stored_nodes", "node", "create", "members", "consolidated"),
     "array": (
         *("asynchronous", "state", "chunk_parts", "handle", "many", "views", "resizing", "batch"),

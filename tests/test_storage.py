@@ -317,6 +317,34 @@ def test_set_if_not_exists(store: Store) -> None:
     assert store.get("a") == b"first"
 
 
+@pytest.mark.parametrize("reserved", [0, 3])
+def test_values_written_piece_by_piece(store: Store, reserved: int) -> None:
+    store.set("a/b", b"old")
+    start = b"123"[:reserved]
+    writer = store.open_writer("a/b", reserved)
+    piece = bytearray(b"xy")
+    writer.write(piece)
+    piece[:] = b"--"
+    writer.write(memoryview(b"z"))
+    assert store.get("a/b") == b"old"
+    assert list(store.list()) == ["a/b"]
+    writer.complete(start)
+    writer.abort()
+    assert store.get("a/b") == start + b"xyz"
+    for key in ("a/b", "c/d"):
+        given_up = store.open_writer(key)
+        given_up.write(b"1")
+        given_up.abort()
+        given_up.abort()
+    store.open_writer("e").complete()
+    assert store.get("e") == b""
+    assert sorted(store.list()) == ["a/b", "e"]
+    with pytest.raises(InvalidKeyError):
+        store.open_writer("../a")
+    with pytest.raises(ReadOnlyError):
+        store.with_read_only(True).open_writer("a/b")
+
+
 def test_set_if_version(store: Store) -> None:
     assert store.get_versioned("a") == (None, None)
     assert store.set_if_version("a", b"1", None)

@@ -555,6 +555,28 @@ def test_s3(bucket: Store) -> None:
     assert bucket.is_empty()
 
 
+@pytest.mark.parametrize("reserved", [0, 5])
+def test_s3_takes_large_values_in_parts(bucket: Store, reserved: int) -> None:
+    pieces = [bytes([n]) * (3 << 20) for n in range(8)]
+    start = b"start"[:reserved]
+    writer = bucket.open_writer("a/b", reserved)
+    for piece in pieces:
+        writer.write(piece)
+    assert bucket.get("a/b") is None
+    writer.complete(start)
+    assert bucket.get("a/b") == start + b"".join(pieces)
+    given_up = bucket.open_writer("a/b", reserved)
+    for piece in pieces[::-1]:
+        given_up.write(piece)
+    given_up.abort()
+    assert bucket.get("a/b") == start + b"".join(pieces)
+    if isinstance(bucket, FsspecStore):
+        uploads = bucket._call(
+            "", lambda fs: fs._call_s3("list_multipart_uploads", Bucket=bucket.path.split("/")[0])
+        )
+        assert not uploads.get("Uploads")
+
+
 def test_s3_conditions(bucket: Store) -> None:
     assert bucket.set_if_not_exists("a", b"1")
     assert not bucket.set_if_not_exists("a", b"2")

@@ -52,6 +52,8 @@ _SETTINGS: Mapping[str, tuple[Any, _Rule]] = {
     # Shard indexes kept per array, in bytes; 0 is off. See docs on shards changed by others.
     "array.shard_index_cache_bytes": (0, _SIZE),
     "array.batch_bytes": (256 << 20, _SIZE),
+    # Shards of more bytes in memory are written piece by piece.
+    "array.shard_stream_bytes": (16 << 20, _SIZE),
     "array.lock": (None, _SWITCH),
     "default_zarr_format": (3, _one_of(2, 3)),
     "json_indent": (2, _SIZE),
@@ -345,6 +347,8 @@ class ArrayConfig:
     """Memory for indexes of shards; 0 reads the index at every call."""
     batch_bytes: int = DEFAULTS["array.batch_bytes"]
     """Memory that `Array.batch()` may hold before it writes."""
+    shard_stream_bytes: int = DEFAULTS["array.shard_stream_bytes"]
+    """Shards of more bytes in memory are written in pieces of about this size, or of one inner chunk."""
     lock: bool | None = DEFAULTS["array.lock"]
     """Lose nothing when processes write to different parts of one chunk, all with this option: a
     chunk is read, and written on the condition that it is still the same, or else changed anew.

@@ -3,6 +3,9 @@
 What is kept are patches: the (inner) chunks that were written to, with a mask of the elements that
 were set. Nothing is read for them. When they are stored, each is merged with what is stored then,
 under the lock of the key, so that others may write to the same chunks meanwhile.
+
+Of a large shard, inner chunks that are complete do not stay: they are encoded and go to where the new
+shard is put together, which nobody sees until then. If they are wanted again, it is stored early.
 """
 
 import math
@@ -17,10 +20,11 @@ import numpy.typing as npt
 from zarr_core.array.handle import Handle
 from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop
+from zarr_core.chunks.shard_stream import ShardStream, relative
 from zarr_core.chunks.space import ChunkSpace, NDArray
 from zarr_core.codecs.layout import inverse_permutation
-from zarr_core.errors import CodecError
-from zarr_core.indexing.plan import Part, Plan, Selector, sub_plan
+from zarr_core.errors import CodecError, ConflictError
+from zarr_core.indexing.plan import FULL, Part, Plan, Selector, sub_plan
 from zarr_core.indexing.selection import Fields
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords
 from zarr_core.threads import key_locks
@@ -28,6 +32,9 @@ from zarr_core.threads.twins import async_twin
 
 TILE_BYTES = 512
 """What a tile costs beside its elements, roughly."""
+
+STREAMS = 32
+"""So many large shards at most are being put together; each is an open file, or parts of an upload."""
 
 VARIABLE_BYTES = 64
 """A guess at the memory of an element of variable length."""
@@ -48,7 +55,7 @@ class Tile:
     def __init__(self, values: NDArray, masks: dict[str | None, npt.NDArray[np.bool_]]) -> None:
         self.values = values
         self.masks = masks
-        """Which elements were set, by field; under None when there are no fields."""
+        """Which elements were set, by field; under None when there are no fields. No mask: all."""
 
     @property
     def nbytes(self) -> int:
@@ -62,11 +69,21 @@ class Tile:
 class Patches:
     """What was set in one stored chunk or shard."""
 
-    __slots__ = ("_dtype", "_fill", "_tile_shape", "grid", "nbytes", "tiles")
+    __slots__ = (
+        *("_dtype", "_fill", "_tile_shape", "extent", "grid", "nbytes", "sent", "shards"),
+        *("stream", "tiles"),
+    )
 
     def __init__(self, space: ChunkSpace, coords: Coords) -> None:
         chain = space.chain_for(coords)
         shape = tile_shape = space.grid.stored_shape(coords)
+        self.shards: Any = chain.partial
+        self.stream: ShardStream | None = None
+        """The new shard, if tiles have been sent."""
+        self.sent: set[Coords] = set()
+        """Those."""
+        self.extent: Coords = ()
+        """How much of the chunk was in the array when the stream began."""
         if chain.partial is not None:
             inner = chain.partial.grid.chunk_shape
             axes = chain.axes or range(len(shape))
@@ -90,8 +107,16 @@ class Patches:
         plan = sub_plan(inside, pointwise, self.grid)
         # NumPy 2.4 crashes when an element of StringDType without dimensions goes to index arrays.
         element = value.reshape(1) if not value.ndim and value.dtype.kind in "OT" else value
-        for coords, within, source, _ in plan.parts():
+        for coords, within, source, cover in plan.parts():
             tile = self.tiles.get(coords)
+            if cover == FULL and fields is None:
+                self.nbytes -= 0 if tile is None else tile.nbytes
+                shape = self.grid.stored_shape(coords)
+                whole = np.empty(shape, self._dtype)
+                whole[...] = value[plan.index(source)].reshape(shape) if value.ndim else value
+                tile = self.tiles[coords] = Tile(whole, {})
+                self.nbytes += tile.nbytes
+                continue
             if tile is None:
                 tile = self.tiles[coords] = self._new_tile(coords)
                 self.nbytes += tile.nbytes
@@ -101,8 +126,8 @@ class Patches:
                 target[at] = value[plan.index(source)] if value.ndim else element
             else:
                 target[...] = value
-            for name in self._names(fields):  # after the values: others read without a lock
-                tile.masks[name][at] = True
+            for name in self._names(fields) if tile.masks else ():
+                tile.masks[name][at] = True  # after the values: others read without a lock
 
     def _new_tile(self, coords: Coords) -> Tile:
         shape = self.grid.stored_shape(coords)
@@ -119,21 +144,62 @@ class Patches:
             at, where = (*plan.index(within), ...), (*plan.index(into), ...)
             piece = out[where]
             for name in self._names(fields):
-                mask = tile.masks[name][at]
+                mask: Any = tile.masks[name][at] if tile.masks else np.True_
                 values = tile.values if name is None else tile.values[name]
                 target = piece if name is None or name == fields else piece[name]
-                np.copyto(target, values[at], where=_spread(mask, values.ndim - tile.values.ndim))
+                more = values.ndim - tile.values.ndim if tile.masks else 0
+                np.copyto(target, values[at], where=_spread(mask, more))
             if plan.fancy:
                 out[where] = piece
 
     # --- storing: `extent` is how much of the chunk is in the array --------------------------------
 
+    def send(self, space: ChunkSpace, coords: Coords) -> None:
+        """Write tiles of which every element was set to where the new shard is put together."""
+        extent = _extent(space.grid, coords)
+        tiles = [at for at in self.tiles if self._is_whole(at, extent)]
+        if not tiles or (self.stream is not None and extent != self.extent):
+            return
+        if self.stream is None:
+            store: Any = space.store
+            key = space.key(coords)
+            self.stream = self.shards.stream(store.open_writer(key, self.shards.reserved), key)
+            self.extent = extent
+        axes = space.chain_for(coords).axes
+        _merge_all(self.shards.space.over(self.stream), self, tiles, extent, axes)
+        self.stream.send()
+        self.sent.update(tiles)
+        for at in tiles:
+            self.nbytes -= self.tiles.pop(at).nbytes
+
+    def was_sent(self, inside: tuple[Any, ...], pointwise: bool) -> bool:
+        """Return whether a part of the chunk is not here any more."""
+        if not self.sent:
+            return False
+        return any(
+            part.coords in self.sent for part in sub_plan(inside, pointwise, self.grid).parts()
+        )
+
+    def check_extent(self, extent: Coords) -> None:
+        """Raise `ConflictError` if a tile at the end of the array was sent, which is elsewhere now."""
+        if any(self._within(at, extent) != self._within(at, self.extent) for at in self.sent):
+            raise ConflictError("the shape was changed while a batch wrote at the end of the array")
+
+    def abort(self) -> None:
+        """Give up what was sent."""
+        if self.stream is not None:
+            self.stream.abort()
+
     def whole(self, extent: Coords) -> bool:
         """Return whether every element within `extent` was set."""
         counts = ChunkGrid.regular(extent, self._tile_shape).counts
         # A list at once: other threads may be writing, which only adds tiles.
-        inside = [c for c in list(self.tiles) if all(k < n for k, n in zip(c, counts, strict=True))]
-        return len(inside) == math.prod(counts) and all(self._is_whole(c, extent) for c in inside)
+        sent = self.sent.copy()
+        done = [*sent, *(c for c in list(self.tiles) if c not in sent)]
+        inside = [c for c in done if all(k < n for k, n in zip(c, counts, strict=True))]
+        return len(inside) == math.prod(counts) and all(
+            c in sent or self._is_whole(c, extent) for c in inside
+        )
 
     def _within(self, coords: Coords, extent: Coords) -> tuple[Any, ...]:
         """Return the elements of a tile that are within `extent`."""
@@ -176,6 +242,28 @@ def _without_ints(selectors: tuple[Selector, ...]) -> tuple[Any, ...]:
     return tuple(slice(s, s + 1) if isinstance(s, int) else s for s in selectors)
 
 
+def _pieces(
+    patches: Patches, inside: tuple[Any, ...], value: NDArray, axes: tuple[int, ...] | None
+) -> Iterator[tuple[tuple[Any, ...], NDArray]]:
+    """Yield a selection in a shard whose axes are permuted by `axes`, and the values: in pieces."""
+    shards = patches.shards
+    if shards is None or not shards.is_streamed(inside):
+        yield inside, value
+        return
+    order = axes or tuple(range(len(inside)))
+    for cut in shards.pieces(tuple(inside[axis] for axis in order)):
+        piece = tuple(cut[at] for at in inverse_permutation(order))
+        yield piece, value[relative(piece, inside)] if value.ndim else value
+
+
+def _streams(space: ChunkSpace) -> bool:
+    """Return whether complete parts of shards can leave memory before all of a shard is."""
+    shards = None if space.chain is None else space.chain.partial
+    if shards is None or not shards.is_large or space.lock_processes:
+        return False
+    return loop.can_stream(space, whole=True)
+
+
 def _spread(mask: npt.NDArray[np.bool_], axes: int) -> npt.NDArray[np.bool_]:
     """Return a mask with more axes at the end: those of a field that is itself an array."""
     return mask[(..., *(None,) * axes)] if axes else mask
@@ -190,8 +278,10 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
     """Change a chunk as patches say: at most one read, one set."""
     grid = space.grid
     if not all(k < n for k, n in zip(coords, grid.counts, strict=True)):
+        patches.abort()
         return  # the array was made smaller meanwhile
     extent = _extent(grid, coords)
+    patches.check_extent(extent)
     key = space.key(coords)
     chain = space.chain_for(coords)
     space = space.watched("write", 1)
@@ -200,11 +290,19 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
         if chain.partial is None:
             _merge(space, coords, patches, (0,) * len(coords), extent, None)
             return
-        old = None if patches.whole(extent) else space.store.get(key)
+        whole = patches.whole(extent)
+        shards = chain.partial
+
+        def merge(inner: ChunkSpace) -> None:
+            _merge_all(inner, patches, list(patches.tiles), extent, chain.axes)
+
         try:
-            encoded = chain.partial.change(
-                old, lambda inner: _merge_all(inner, patches, extent, chain.axes)
-            )
+            begun = patches.stream
+            if begun is not None or (shards.is_large and loop.can_stream(space, whole)):
+                fill = lambda stream: merge(shards.space.over(stream))  # noqa: E731
+                loop.stream_shard(space, key, shards, fill, whole=whole, begun=begun)
+                return
+            encoded = shards.change(None if whole else space.store.get(key), merge)
         except CodecError as error:
             raise space.inside_error(coords, error) from error
         loop._put(space, key, encoded)
@@ -217,15 +315,18 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
 
 
 def _merge_all(
-    inner: ChunkSpace, patches: Patches, extent: Coords, axes: tuple[int, ...] | None
+    inner: ChunkSpace,
+    patches: Patches,
+    tiles: list[Coords],
+    extent: Coords,
+    axes: tuple[int, ...] | None,
 ) -> None:
-    """Merge the tiles of a shard, whose axes are permuted by `axes`, with its inner chunks."""
+    """Merge tiles of a shard, whose axes are permuted by `axes`, with its inner chunks."""
 
     def merge(coords: Coords) -> None:
         at = coords if axes is None else tuple(coords[axis] for axis in axes)
         _merge(inner, at, patches, coords, extent, axes)
 
-    tiles = list(patches.tiles)
     loop._run(merge, tiles, len(tiles), 0.0 if inner.chain is None else inner.chain.encode_cost)
 
 
@@ -330,7 +431,9 @@ class Batch(Indexable, Generic[A]):
             self._discard()
 
     def _discard(self) -> None:
-        self._chunks = OrderedDict()
+        chunks, self._chunks = self._chunks, OrderedDict()
+        for patches in chunks.values():
+            patches.abort()
         self._bytes = 0
 
     @property
@@ -369,7 +472,8 @@ class Batch(Indexable, Generic[A]):
         with key_locks.key_lock(self._lock_key):
             if not self._open:
                 raise RuntimeError("a batch is written to in its `with` block")
-            if math.prod(plan.shape) * space.dtype.itemsize > self._limit:
+            large = _streams(space)
+            if math.prod(plan.shape) * space.dtype.itemsize > self._limit and not large:
                 # It would not stay; written at once, it needs no memory.
                 self._store(list(self._chunks))
                 loop.write(space, plan, value, fields)
@@ -378,42 +482,81 @@ class Batch(Indexable, Generic[A]):
             if value.ndim:
                 value = loop._flipped(value, plan)
             for part in plan.parts():
-                patches = self._chunks.get(part.coords)
-                if patches is None:
-                    patches = self._chunks[part.coords] = Patches(space, part.coords)
-                else:
-                    self._chunks.move_to_end(part.coords)
                 if value.ndim:
                     inside, piece, _ = loop._kept(part, plan, value)
                 else:
                     inside, piece = _without_ints(part.chunk), value
-                self._bytes -= patches.nbytes
-                patches.write(inside, plan.pointwise, piece, fields)
-                self._bytes += patches.nbytes
-            self._make_room()
+                patches = self._chunks.get(part.coords)
+                if patches is not None and patches.was_sent(inside, plan.pointwise):
+                    self._store([part.coords])
+                    self.early_flushes += 1
+                    patches = None
+                if patches is None:
+                    patches = self._chunks[part.coords] = Patches(space, part.coords)
+                else:
+                    self._chunks.move_to_end(part.coords)
+                axes = space.chain_for(part.coords).axes
+                for at, values in _pieces(patches, inside, piece, axes):
+                    self._bytes -= patches.nbytes
+                    patches.write(at, plan.pointwise, values, fields)
+                    self._bytes += patches.nbytes
+                    if large and patches.nbytes > self.array.config.shard_stream_bytes:
+                        self._send(space, part.coords)
+            self._make_room(space, large)
 
-    def _make_room(self) -> None:
+    def _send(self, space: ChunkSpace, coords: Coords) -> None:
+        """Have what is complete of a large shard leave memory, if not too many are written so."""
+        patches = self._chunks[coords]
+        streams = sum(other.stream is not None for other in self._chunks.values())
+        if patches.stream is not None or streams < STREAMS:
+            self._bytes -= patches.nbytes
+            try:
+                patches.send(space, coords)
+            finally:
+                self._bytes += patches.nbytes
+
+    def _make_room(self, space: ChunkSpace, large: bool) -> None:
         """Store the chunks that were written to longest ago when there is too much."""
-        excess = self._bytes - self._limit
-        if excess <= 0:
+        if self._bytes <= self._limit:
             return
+        left = self._bytes
         chosen = []
         for coords, patches in self._chunks.items():
-            chosen.append(coords)
-            excess -= patches.nbytes
-            if excess <= -self._limit // 2:
+            before = patches.nbytes
+            if large:
+                self._send(space, coords)
+            if patches.nbytes == before:
+                chosen.append(coords)
+            left -= before if patches.nbytes == before else before - patches.nbytes
+            if left <= self._limit // 2:
                 break
         self._store(chosen)
         self.early_flushes += len(chosen)
 
     def read(self, space: ChunkSpace, plan: Plan, out: NDArray, fields: Fields) -> None:
         """Read what `loop.read` reads, with what was written to the batch over it."""
-        chunks = self._chunks
-        if not chunks:
+        if not self._chunks:
             loop.read(space, plan, out, fields)
             return
+        while not self._read_once(space, plan, out, fields):
+            pass  # what was written before is on its way from memory to the store
+
+    def _read_once(self, space: ChunkSpace, plan: Plan, out: NDArray, fields: Fields) -> bool:
+        """Read, unless what was written before is elsewhere than expected; return whether it was read."""
         # Looked up before reading: what is stored meanwhile must not be missed here and there.
+        chunks = self._chunks
         parts = [(part, chunks.get(part.coords)) for part in plan.parts()]
+        sent = [
+            part.coords
+            for part, patches in parts
+            if patches and patches.was_sent(_without_ints(part.chunk), plan.pointwise)
+        ]
+        if sent:
+            with key_locks.key_lock(self._lock_key):
+                self._store([coords for coords in sent if coords in chunks])
+                self.early_flushes += len(sent)
+            return False
+        counts = [len(patches.sent) for _, patches in parts if patches]
         rest = [
             part
             for part, patches in parts
@@ -429,6 +572,7 @@ class Batch(Indexable, Generic[A]):
             if not is_view:
                 where = plan.index(part.out)
                 out[where] = target.reshape(out[where].shape)
+        return counts == [len(patches.sent) for _, patches in parts if patches]
 
     # --- short for the same of `array` -------------------------------------------------------------
 

@@ -66,9 +66,9 @@ def merge_ranges(ranges: Sequence[Range], max_gap: int, max_bytes: int) -> list[
 
 
 def read_runs(
-    reader: OpenValue, runs: list[Run], high_latency: bool
+    reader: OpenValue, runs: list[Run], high_latency: bool, limit: int | None = None
 ) -> Iterator[tuple[Run, memoryview]]:
-    """Yield the bytes of runs; the requests overlap on slow stores."""
+    """Yield the bytes of runs; the requests, up to a limit, overlap on slow stores."""
 
     def fetch(run: Run) -> Value:
         return reader.read(RangeByteRequest(run.start, run.end))
@@ -77,7 +77,7 @@ def read_runs(
         for run in runs:
             yield run, memoryview(fetch(run))
         return
-    for number, data, error in overlap(fetch, runs, limit=None):
+    for number, data, error in overlap(fetch, runs, limit=limit):
         if error is not None:
             raise error
         assert data is not None

@@ -370,16 +370,62 @@ def _write_inside(
     coords, _, _, cover = part
     chain = space.chain_for(coords)
     inside, piece, _ = _kept(part, plan, value)
-    old = None if cover != PARTIAL and fields is None else space.store.get(key)
+    whole = cover != PARTIAL and fields is None
     axes = chain.axes
     if axes is not None:
         inside = tuple(inside[a] for a in axes)
         piece = piece if plan.pointwise else piece.transpose(axes)
+    shards = chain.partial
     try:
-        encoded = chain.partial.write(old, inside, plan.pointwise, piece, fields)
+        if fields is None and shards.is_streamed(inside) and can_stream(space, whole):
+            fill = partial(shards.write_pieces, inside=inside, value=piece)
+            stream_shard(space, key, shards, fill, whole=whole)
+            return
+        old = None if whole else space.store.get(key)
+        encoded = shards.write(old, inside, plan.pointwise, piece, fields)
     except CodecError as error:
         raise space.inside_error(coords, error) from error
     _put(space, key, encoded)
+
+
+def can_stream(space: ChunkSpace, whole: bool) -> bool:
+    """Return whether a shard can be written piece by piece, and gains from it.
+
+    From a slow store the old one is fetched, and the new one stored, with one request each.
+    """
+    store: Any = space.store
+    return getattr(store, "writes_pieces", False) and (whole or not store.high_latency)
+
+
+def stream_shard(
+    space: ChunkSpace,
+    key: Any,
+    shards: Any,
+    fill: Callable[[Any], None],
+    *,
+    whole: bool,
+    begun: Any = None,
+) -> None:
+    """Store a shard piece by piece: what `fill` puts into a stream, and the rest as it is stored.
+
+    There is no rest in a `whole` shard. The stream may have `begun`.
+    """
+    store: Any = space.store
+    old = None if whole else store.open_value(key)
+    stream = begun
+    try:
+        if stream is None:
+            stream = shards.stream(store.open_writer(key, shards.reserved), key)
+        if old is not None:
+            shards.open_old(stream, old)
+        fill(stream)
+        if not shards.finish(stream, slow=store.high_latency):
+            store.delete(key)
+    finally:
+        if old is not None:
+            old.close()
+        if stream is not None:
+            stream.abort()
 
 
 # --- writing ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-in
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, final
 
@@ -32,6 +32,7 @@ from zarr_core.chunks.inner_chunks import (
     merge_ranges,
     read_runs,
 )
+from zarr_core.chunks.shard_stream import ShardStream, relative
 from zarr_core.chunks.space import ChunkSpace
 from zarr_core.codecs import (
     BytesCodec,
@@ -55,6 +56,7 @@ from zarr_core.storage.base import (
     SuffixByteRequest,
     Value,
     ValueSnapshot,
+    ValueWriter,
 )
 
 NAME = "sharding_indexed"
@@ -180,6 +182,9 @@ class Shards:
             )
         self.index_nbytes = self.index_chain.fixed_nbytes
         self._behind = self.index_nbytes if self.index_at_end else 0
+        self.reserved = self.index_nbytes - self._behind
+        """Bytes before the first inner chunk."""
+        self.is_large = math.prod(shape) * spec.dtype.itemsize > self.config.shard_stream_bytes
         self._strides = [math.prod(self.counts[d + 1 :]) for d in range(len(shape))]
         self.space = ChunkSpace(
             name="the shard",
@@ -345,6 +350,14 @@ class Shards:
             offset, size = entries[at].tolist()
             self.is_stored(int(numbers[at]), offset, size, total)
 
+    def _check_all(self, index: Index, total: int | None) -> None:
+        """Raise for an index of a shard that cannot be true; copying what it says would not end."""
+        self._check(index, np.arange(self.nchunks), total)
+        # As floats: a sum of hostile sizes may not fit into 64 bits.
+        stored = index[:, 1].sum(where=index[:, 1] != NOT_STORED, dtype=np.float64)
+        if total is not None and stored > total:
+            raise _overlap_error(total)
+
     def _bounds(self, total: int | None) -> tuple[int, int]:
         """Return where the inner chunks of a shard of `total` bytes begin and end at most."""
         n = self.index_nbytes
@@ -410,6 +423,59 @@ class Shards:
 
     # --- writing -------------------------------------------------------------------------------------
 
+    def is_streamed(self, inside: tuple[Any, ...]) -> bool:
+        """Return whether a selection is written piece by piece: one of slices in a large shard."""
+        return self.is_large and all(isinstance(s, slice) and s.step in (None, 1) for s in inside)
+
+    def stream(self, writer: ValueWriter, key: str) -> ShardStream:
+        """Return a new shard, to be written piece by piece."""
+        return ShardStream(writer, key, self.reserved, self._sequence(None)[1])
+
+    def write_pieces(self, stream: ShardStream, inside: tuple[slice, ...], value: NDArray) -> None:
+        """Write an array to a selection of slices, encoded inner chunks as they are complete."""
+        for piece in self.pieces(inside):
+            part = value[relative(piece, inside)]
+            loop.write(self.space.over(stream), self._plan(piece, False)[0], part)
+            stream.send()
+
+    def pieces(self, inside: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+        """Yield pieces of a selection of slices: whole rows of inner chunks, as few as can be cut.
+
+        A piece has about as many bytes as the setting allows at most.
+        """
+        most = self.config.shard_stream_bytes
+        count = math.prod(s.stop - s.start for s in inside)
+        excess = count * self.space.dtype.itemsize / max(1, most)
+        sizes = self.grid.chunk_shape or ()
+        for dim, (part, size) in enumerate(zip(inside, sizes, strict=True)):
+            first, last = part.start // size, (part.stop - 1) // size
+            if excess > 1 and last > first:
+                step = max(1, int((last - first + 1) / excess))
+                for k in range(first, last + 1, step):
+                    cut = slice(max(part.start, k * size), min(part.stop, (k + step) * size))
+                    yield from self.pieces((*inside[:dim], cut, *inside[dim + 1 :]))
+                return
+        yield inside
+
+    def open_old(self, stream: ShardStream, reader: OpenValue) -> None:
+        """Have a stream begin with the shard that is stored."""
+        index = self._index(reader, None)
+        self._check_all(index, reader.size)
+        stream.onto(reader, index)
+
+    def finish(self, stream: ShardStream, *, slow: bool) -> bool:
+        """Store a shard that was written piece by piece, False when nothing but fill remains."""
+
+        def encode_index(entries: Index) -> Buffer:
+            return self.index_chain.encode(entries.reshape(*self.counts, 2))
+
+        return stream.finish(
+            encode_index,
+            at_end=self.index_at_end,
+            even_empty=self.config.write_empty_chunks,
+            slow=slow,
+        )
+
     def write(
         self,
         old: Value | None,
@@ -456,10 +522,7 @@ class Shards:
             packed = (entries[:, 0].view(np.int64) == starts) | missing[:, 0]
             if packed.all() and (missing[:, 0] == missing[:, 1]).all() and ends[-1] <= high:
                 return Layout(index, len(data), order, rank, (starts, ends))
-        self._check(index, np.arange(self.nchunks), len(data))
-        # As floats: a sum of hostile sizes may not fit into 64 bits.
-        if index[:, 1].sum(where=index[:, 1] != NOT_STORED, dtype=np.float64) > len(data):
-            raise _overlap_error(len(data))
+        self._check_all(index, len(data))
         return Layout(index, len(data), order, rank, None)
 
     def _assemble(self, data: memoryview | None, old: Layout | None, changes: Changes) -> bytes:

@@ -306,8 +306,9 @@ class _WatchedBytes:
         self._call.enter()
         value: OpenValue | None = self._store.open_value(key)
         if value is not None and not isinstance(value, ValueSnapshot):
-            return _WatchedValue(value, self._call, key)
-        self._call.note("read", key, 0 if value is None else value.size or 0)
+            return _WatchedValue(value, self._call, key if self._reads else None)
+        if self._reads:
+            self._call.note("read", key, 0 if value is None else value.size or 0)
         return value
 
     def get_many(self, requests: Iterable[Request]) -> Iterator[Any]:
@@ -328,9 +329,9 @@ class _WatchedBytes:
 
 @final
 class _WatchedValue:
-    """A snapshot of which parts are read; one chunk that was read, when it is closed."""
+    """A snapshot of which parts are read; with a key, one chunk that was read when it is closed."""
 
-    def __init__(self, value: OpenValue, call: calls.Call, key: str) -> None:
+    def __init__(self, value: OpenValue, call: calls.Call, key: str | None) -> None:
         self._value, self._call, self._key = value, call, key
         self.size, self.version = value.size, value.version
         self._nbytes: list[int] = []  # of each request; they may be made by several threads
@@ -343,4 +344,5 @@ class _WatchedValue:
 
     def close(self) -> None:
         self._value.close()
-        self._call.note("read", self._key, sum(self._nbytes))
+        if self._key is not None:
+            self._call.note("read", self._key, sum(self._nbytes))

@@ -78,6 +78,43 @@ class OpenValue(Protocol):
         ...
 
 
+class ValueWriter(Protocol):
+    """A value on its way into a store, piece by piece: nobody sees it before it is complete."""
+
+    def write(self, data: Writable) -> None:
+        """Add bytes; they may be changed afterwards."""
+        ...
+
+    def complete(self, start: bytes = b"") -> None:
+        """Store the value, as `set` does; `start` are the bytes that it was to begin with."""
+        ...
+
+    def abort(self) -> None:
+        """Give up, if the value is not complete: what is stored stays as it is."""
+        ...
+
+
+class CollectedValue:
+    """A `ValueWriter` that keeps all pieces, and stores them with one `set`."""
+
+    def __init__(self, store: "Store", key: str) -> None:
+        self._store, self._key = store, key
+        self._pieces: list[bytes] = []
+
+    def write(self, data: Writable) -> None:
+        """Keep a copy of bytes."""
+        self._pieces.append(bytes(data))
+
+    def complete(self, start: bytes = b"") -> None:
+        """Store the value."""
+        pieces, self._pieces = self._pieces, []
+        self._store.set(self._key, b"".join((start, *pieces)))
+
+    def abort(self) -> None:
+        """Drop the pieces."""
+        self._pieces = []
+
+
 def values_of(store: "Store", keys: Iterable[str]) -> dict[str, Value]:
     """Return the values of those keys that exist: one batch. Raises the first error."""
     keys, found = [*keys], {}
@@ -255,7 +292,7 @@ class ValueSnapshot:
 
 _MADE_OF = {
     "get": ("get_each", "get_many", "get_versioned", "open_value"),
-    "set": ("set_each", "set_if_version", "set_many"),
+    "set": ("open_writer", "set_each", "set_if_version", "set_many"),
     "delete": ("delete_dir", "delete_many"),
 }
 """What the contract makes of a method, where nothing does it better."""
@@ -283,6 +320,9 @@ class Store(ABC):
 
     set_threads: int = 0
     """On how many threads `set` is worth calling although there are fewer cores: it waits."""
+
+    writes_pieces: bool = False
+    """Does a value that is written piece by piece (`open_writer`) need little memory?"""
 
     supports_consolidated_metadata: bool = True
     supports_writes: bool = True
@@ -335,6 +375,15 @@ class Store(ABC):
         """Return a snapshot of a value to read parts from, or None when there is no such key."""
         value = self.get(key)
         return None if value is None else ValueSnapshot(value)
+
+    def open_writer(self, key: str, reserved: int = 0) -> ValueWriter:
+        """Return what writes a value piece by piece, in little memory if `writes_pieces`.
+
+        The first `reserved` bytes of the value are given in the end. Only one thread at a time may
+        use it, and whoever opens it completes or aborts it.
+        """
+        self._check_writable()
+        return CollectedValue(self, check_key(key))
 
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value; a directory is not a value."""

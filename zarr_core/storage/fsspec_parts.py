@@ -1,8 +1,13 @@
-"""Parts of values on S3 and over HTTP, as they were when the value was opened."""
+"""Parts of values on S3 and over HTTP: as they were when the value was opened, or are uploaded."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+from zarr_core.storage.base import Writable
 from zarr_core.storage.retry import http_status
+
+PART_BYTES = 8 << 20
+"""Of a multipart upload."""
 
 _VERSIONS = (
     *("VersionId", "generation", "ETag", "etag", "e_tag", "md5Hash", "content_md5", "Content-MD5"),
@@ -78,3 +83,62 @@ async def _fetch_over_http(fs: Any, path: str, span: str, etag: str | None) -> _
         fs._raise_not_found_for_status(response, path)
     info = {name: response.headers.get(name) for name in _HEADERS}
     return data, info, response.headers.get("Content-Range")
+
+
+class Upload:
+    """A value on its way into an object of S3: a multipart upload, or one request if it is small.
+
+    What it begins with is known last, so the first part is kept until then.
+    """
+
+    def __init__(self, call: Callable[[Callable[[Any], Any]], Any], path: str) -> None:
+        self._call, self._path = call, path
+        self._parts: list[dict[str, Any]] = []
+        self._first: bytes | None = None
+        self._rest = bytearray()
+        self._id: str | None = None
+
+    def write(self, data: Writable) -> None:
+        """Add bytes; what is long enough for a part is sent."""
+        self._rest += data
+        while len(self._rest) >= PART_BYTES:
+            part, self._rest = bytes(self._rest[:PART_BYTES]), self._rest[PART_BYTES:]
+            if self._first is None:
+                self._first = part
+            else:
+                self._send(len(self._parts) + 2, part)
+
+    def complete(self, start: bytes = b"") -> None:
+        """Store the value."""
+        path = self._path
+        if self._first is None:
+            data = start + self._rest
+            self._call(lambda fs: fs._pipe_file(path, data))
+            return
+        if self._rest:
+            self._send(len(self._parts) + 2, bytes(self._rest))
+        self._send(1, start + self._first)
+        parts = {"Parts": sorted(self._parts, key=lambda part: part["PartNumber"])}
+        self._request("complete_multipart_upload", MultipartUpload=parts)
+        self._id = None
+
+    def abort(self) -> None:
+        """Give up."""
+        if self._id is not None:
+            self._request("abort_multipart_upload")
+            self._id = None
+
+    def _send(self, number: int, data: bytes) -> None:
+        if self._id is None:
+            self._id = self._request("create_multipart_upload")["UploadId"]
+        answer = self._request("upload_part", PartNumber=number, Body=data)
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    def _request(self, method: str, **options: Any) -> Any:
+        def call(fs: Any) -> Any:
+            bucket, name, _ = fs.split_path(self._path)
+            if self._id is not None:
+                options["UploadId"] = self._id
+            return fs._call_s3(method, Bucket=bucket, Key=name, **options)
+
+        return self._call(call)

@@ -30,6 +30,7 @@ from zarr_core.storage.base import (
     SuffixByteRequest,
     Value,
     ValueSnapshot,
+    ValueWriter,
     Writable,
     _size_of_item,
     _size_of_range,
@@ -40,7 +41,7 @@ from zarr_core.storage.base import (
     slice_value,
 )
 from zarr_core.storage.directories import TEMP_SUFFIX
-from zarr_core.storage.fsspec_parts import Part, fetch_part, is_refused, version_of
+from zarr_core.storage.fsspec_parts import Part, Upload, fetch_part, is_refused, version_of
 from zarr_core.storage.local import LocalStore
 from zarr_core.storage.retry import (
     NO_RETRIES,
@@ -122,6 +123,7 @@ class FsspecStore(Store):
             LocalStore(self.path or "/", read_only=read_only) if protocols & _LOCAL else None
         )
         self.supports_conditional_writes = self._local is not None
+        self.writes_pieces = self._local is not None or self._is_s3
         self._pid = os.getpid()
         self._lock = ForkLock()
         self._turn: Any = ForkLock() if protocols & _ONE_AT_A_TIME else nullcontext()
@@ -416,6 +418,15 @@ class FsspecStore(Store):
             self._local.set(key, value)
         else:
             self._call(*self._writing((key, value)))
+
+    def open_writer(self, key: str, reserved: int = 0) -> ValueWriter:
+        """Return what writes a value piece by piece: to local files, and to S3 in parts."""
+        if self._local is not None:
+            return self._local.open_writer(key, reserved)
+        if not self._is_s3:
+            return super().open_writer(key, reserved)
+        self._check_writable()
+        return Upload(lambda call: self._call(f"writing {key!r}", call), self._full(key))
 
     def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
         """Store values; yield a `Result` per item as they complete."""

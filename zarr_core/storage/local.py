@@ -30,6 +30,7 @@ from zarr_core.storage.base import (
     OpenValue,
     Store,
     Value,
+    ValueWriter,
     Writable,
     bounds_of,
     check_document,
@@ -114,6 +115,7 @@ class LocalStore(Store):
     set_cost = 50.0  # a file is made, written and renamed
     set_threads = 4  # replacing a file waits for the disk; more threads gain nothing more
     supports_conditional_writes = True
+    writes_pieces = True
 
     def __init__(
         self, root: str | os.PathLike[str], *, read_only: bool = False, fsync: bool = False
@@ -200,6 +202,11 @@ class LocalStore(Store):
             self._check_writable()
         path = self._path(key)
         self._put(path, value, _replace)
+
+    def open_writer(self, key: str, reserved: int = 0) -> ValueWriter:
+        """Return what writes a value piece by piece into a temporary file, renamed in the end."""
+        self._check_writable()
+        return _FileWriter(self._path(key), reserved, self.fsync)
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
@@ -521,6 +528,70 @@ def _write_all(fd: int, value: Writable) -> None:
     view = view.cast("B")
     while written < size:
         written += os.write(fd, view[written:])
+
+
+class _FileWriter:
+    """A value on its way into a file; see `_OpenFile` for what Ctrl-C may not do."""
+
+    __slots__ = ("_fds", "_fsync", "_path", "_temp")
+
+    def __init__(self, path: str, reserved: int, fsync: bool) -> None:
+        self._path, self._fsync = path, fsync
+        self._fds: list[int] = []
+        parent = path.rpartition("/")[0]
+        self._temp = _temp_name(parent)
+        try:
+            while not self._fds:
+                try:
+                    self._fds.extend(map(os.open, (self._temp,), _CREATE, _MODE))
+                except FileNotFoundError:  # as long as somebody removes empty directories
+                    make_directory(parent)
+            os.lseek(self._fds[0], reserved, os.SEEK_SET)
+        except OSError as error:
+            self.abort()
+            _raise_with_path(error, path)
+
+    def write(self, data: Writable) -> None:
+        """Add bytes."""
+        try:
+            _write_all(self._fds[0], data)
+        except OSError as error:
+            _raise_with_path(error, self._path)
+
+    def complete(self, start: bytes = b"") -> None:
+        """Give the file its name."""
+        try:
+            if start:
+                os.lseek(self._fds[0], 0, os.SEEK_SET)
+                _write_all(self._fds[0], start)
+            if self._fsync:
+                os.fsync(self._fds[0])
+            self._close()
+            _replace(self._temp, self._path)
+            self._temp = ""
+        except OSError as error:
+            _raise_with_path(error, self._path)
+        finally:
+            self.abort()
+        if self._fsync:
+            _fsync_directory(self._path.rpartition("/")[0])
+
+    def abort(self) -> None:
+        """Remove the file if it has not got its name."""
+        try:
+            self._close()
+        finally:
+            if self._temp:
+                with suppress(OSError):
+                    os.unlink(self._temp)
+                self._temp = ""
+
+    def _close(self) -> None:
+        any(map(os.close, map(self._fds.pop, range(len(self._fds)))))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_temp"):
+            self.abort()
 
 
 def _replace(temp: str, path: str) -> bool:

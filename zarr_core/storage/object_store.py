@@ -26,6 +26,7 @@ from zarr_core.storage.base import (
     SuffixByteRequest,
     Value,
     ValueSnapshot,
+    ValueWriter,
     Writable,
     check_document,
     check_key,
@@ -38,6 +39,10 @@ T = TypeVar("T")
 
 DELETE_AT_ONCE = 1000
 """What S3 deletes with one request."""
+
+PART_BYTES = 8 << 20
+PARTS_AT_ONCE = 4
+"""Of an upload."""
 
 _QUICK = frozenset({"LocalStore", "MemoryStore"})
 
@@ -79,6 +84,8 @@ class ObjectStore(Store, Generic[T]):
     read_only
         Refuse to write.
     """
+
+    writes_pieces = True
 
     def __init__(self, store: T, *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
@@ -227,6 +234,17 @@ class ObjectStore(Store, Generic[T]):
         self._check_writable()
         with self._errors("writing", check_key(key)):
             obstore.put(self._any, key, bytes(value))
+
+    def open_writer(self, key: str, reserved: int = 0) -> ValueWriter:
+        """Return what writes a value piece by piece: as a multipart upload, if it is large.
+
+        The parts have their order, so a value with `reserved` bytes is collected. Parts of an upload
+        that was given up stay, invisible, where the service does not remove them by a rule.
+        """
+        if reserved:
+            return super().open_writer(key, reserved)
+        self._check_writable()
+        return _Upload(self, check_key(key))
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
         """Store `value` if the value still has `version` (None: does not exist); say whether.
@@ -484,3 +502,30 @@ class _OpenObject(RemoteValue):
         if _version(response.meta) != self.version:
             raise ValueChangedError(f"{self._key!r} of {store} was replaced while it was read")
         return store._exactly(self._key, data, wanted, wanted.end - wanted.start)
+
+
+class _Upload:
+    """A value on its way into an object."""
+
+    def __init__(self, store: ObjectStore[Any], key: str) -> None:
+        import obstore
+
+        self._store, self._key = store, key
+        with store._errors("writing", key):
+            self._file: Any = obstore.open_writer(
+                store._any, key, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+            )
+
+    def write(self, data: Writable) -> None:
+        """Add bytes."""
+        with self._store._errors("writing", self._key):
+            self._file.write(bytes(data))
+
+    def complete(self, start: bytes = b"") -> None:
+        """Store the value."""
+        with self._store._errors("writing", self._key):
+            self._file.close()
+
+    def abort(self) -> None:
+        """Give up: an upload that nobody completes is never seen."""
+        self._file = None

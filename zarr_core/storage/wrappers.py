@@ -59,6 +59,8 @@ class WrapperStore(Store, Generic[S]):
         self.high_latency = store.high_latency
         self.get_cost, self.set_cost = store.get_cost, store.set_cost
         self.set_threads = store.set_threads
+        own_way = type(self).open_writer is Store.open_writer
+        self.writes_pieces = store.writes_pieces and not own_way
         self.supports_consolidated_metadata = store.supports_consolidated_metadata
         self.supports_writes = store.supports_writes
         self.supports_deletes = store.supports_deletes
@@ -81,6 +83,7 @@ class WrapperStore(Store, Generic[S]):
     set = _passed_on(Store.set)
     delete = _passed_on(Store.delete)
     open_value = _passed_on(Store.open_value)
+    open_writer = _passed_on(Store.open_writer)
     exists = _passed_on(Store.exists)
     getsize = _passed_on(Store.getsize)
     get_versioned = _passed_on(Store.get_versioned)
@@ -292,6 +295,7 @@ class OneByOneStore(WrapperStore[S]):
     get_many = Store.get_many
     set_many = Store.set_many
     delete_many = Store.delete_many
+    open_writer = Store.open_writer  # one `set` in the end, which is tried again and takes its time
     getsize_prefix = Store.getsize_prefix
     delete_dir = Store.delete_dir
 
