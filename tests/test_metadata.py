@@ -573,6 +573,55 @@ def test_codecs_nested_too_deeply_are_refused(depth: int) -> None:
         zarr.open_array({"zarr.json": text}, mode="r")
 
 
+def depth_of(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(depth_of, inside), default=0) if isinstance(value, dict | list) else 0
+
+
+TEXTS = st.text('[]{}"\\:,\nxü', max_size=5)
+NESTED = st.recursive(TEXTS, lambda of: st.lists(of) | st.dictionaries(TEXTS, of), max_leaves=30)
+
+
+@given(NESTED)
+def test_the_depth_of_a_text_is_that_of_its_value(value: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for ascii_only in (False, True):
+            text, depth = json.dumps(value, ensure_ascii=ascii_only), depth_of(value)
+            patch.setattr(documents, "MAX_DEPTH", depth)
+            documents.check_depth(text)
+            if depth:
+                patch.setattr(documents, "MAX_DEPTH", depth - 1)
+                with pytest.raises(ValueError, match="nested too deeply"):
+                    documents.check_depth(text)
+
+
+@pytest.mark.parametrize("field", ["attributes", "new", "data_type", "fill_value", "chunk_grid"])
+@pytest.mark.parametrize("opening", ["[", '{"a": ', '{"name": "x", "configuration": {"codecs": ['])
+def test_a_document_nested_too_deeply_is_refused_whole(field: str, opening: str) -> None:
+    closing = opening[::-1].translate(str.maketrans("[{", "]}", '": abcdefghijklmnopqrstuvwxyz,'))
+    text = json.dumps(changed(V3, **{field: "HERE"}))
+    for times in (200, 600, 100_000):
+        deep = text.replace('"HERE"', f"{opening * times}1{closing * times}").encode()
+        with pytest.raises(MetadataValidationError, match="nested too deeply"):
+            zarr.open_array({"zarr.json": deep}, mode="r")
+
+
+def test_attributes_as_deep_as_a_document_may_be_are_copied_shown_and_stored() -> None:
+    deep: Any = 1
+    for _ in range(documents.MAX_DEPTH - 5):
+        deep = [deep]
+    root = zarr.create_group({})
+    array = root.create_array("a", shape=3, dtype="i1", attributes={"deep": deep})
+    assert array.refresh().attrs["deep"] == deep == array.attrs.asdict()["deep"]
+    with pytest.warns(UserWarning, match="Consolidated metadata"):
+        assert zarr.consolidate_metadata(root.store)["a"].attrs["deep"] == deep
+    assert zarr.open_consolidated(root.store)["a"].attrs["deep"] == deep
+    assert repr(deep) in repr(array.metadata.to_dict())
+    with pytest.raises(MetadataValidationError, match="nested too deeply"):
+        array.attrs["deeper"] = [deep]
+    assert list(array.refresh().attrs) == ["deep"]
+
+
 @pytest.mark.parametrize("spec", ["|V2147483647", "|S99999999"])
 def test_elements_of_gigabytes_are_refused(spec: str) -> None:
     with pytest.raises(MetadataValidationError, match="size of an element"):

@@ -11,7 +11,6 @@ import threading
 from collections import UserDict
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from running import at_once, from_threads, in_new_interpreter, threads
+from running import at_once, from_threads, in_new_interpreter
 
 import zarr_core
 from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
@@ -649,35 +648,6 @@ def test_threads(store: Store) -> None:
     from_threads(work, 4)
     assert errors == []
     assert sorted(store.list()) == keys
-
-
-@pytest.mark.usefixtures("_hasty")
-def test_an_existing_key_is_never_missing(store: Store) -> None:
-    keys = ["a", "b/c"]
-    for key in keys:
-        store.set(key, b"0" * 100)
-    missing: list[str] = []
-    ended = threading.Event()
-
-    def write(seed: int) -> None:
-        for turn in range(60):
-            store.set(keys[(seed + turn) % 2], b"%d" % (turn % 10) * 100)
-            if turn % 20 == 19 and isinstance(store, ZipStore):
-                store.flush()
-
-    def read(seed: int) -> None:
-        for turn in range(20_000):
-            key = keys[(seed + turn) % 2]
-            value = store.get(key)
-            if value is None or not store.exists(key):
-                missing.append(key)
-            if ended.is_set():
-                break
-
-    with threads(partial(read, 0), partial(read, 1)):
-        from_threads(write, 2)
-        ended.set()
-    assert missing == []
 
 
 def test_one_of_many_creators_wins(store: Store) -> None:

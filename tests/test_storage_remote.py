@@ -323,6 +323,26 @@ def test_a_body_that_is_shorter_than_asked_is_an_error(remote: Store, server: Se
         remote.get("a/b", RangeByteRequest(10, 20))
 
 
+def test_snapshots_notice_changes_without_versions() -> None:
+    memory = pytest.importorskip("fsspec.implementations.memory")
+
+    class Bare(memory.MemoryFileSystem):  # type: ignore[misc, name-defined]
+        protocol = "bare"
+
+        def info(self, path: str, **options: Any) -> Any:
+            return {k: v for k, v in super().info(path, **options).items() if k != "created"}
+
+    store = FsspecStore(Bare(), path="/bare")
+    store.set("a", b"1" * 100)
+    opened = store.open_value("a")
+    assert opened is not None
+    assert opened.version is None
+    assert opened.read(RangeByteRequest(5, 10)) == b"1" * 5
+    store.set("a", b"2" * 200)
+    with pytest.raises(ValueChangedError):
+        opened.read(RangeByteRequest(5, 10))
+
+
 def test_snapshots_notice_changes(remote: Store, server: Server) -> None:
     server.handler.values["/data/a/b"] = bytes(200_000)
     opened = remote.open_value("a/b")

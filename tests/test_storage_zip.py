@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from running import from_threads, in_new_interpreter
 
-from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError
+from zarr_core.errors import InvalidKeyError, ReadOnlyError, StoreError, ValueChangedError
 from zarr_core.storage import (
     OffsetByteRequest,
     RangeByteRequest,
@@ -22,6 +22,7 @@ from zarr_core.storage import (
     zip_archive,
 )
 from zarr_core.storage import zip as zip_module
+from zarr_core.storage.zip_archive import Archive
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="forks and kills")
 
@@ -448,6 +449,29 @@ def test_file_objects(path: Path) -> None:
         assert reader.path is None
         with pytest.raises(TypeError):
             pickle.dumps(reader)
+
+
+def test_a_file_object_that_is_written_anew_while_a_value_is_read() -> None:
+    store = ZipStore(io.BytesIO(), mode="w")
+    store.set("a", b"a" * 100)
+    store.set("b", b"b" * 100)
+    store.flush()
+    opened, read = store.open_value("b"), Archive.read
+    assert opened is not None
+    assert opened.read(RangeByteRequest(0, 2)) == b"bb"
+
+    def read_late(archive: Archive, info: Any, byte_range: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Archive, "read", read)
+            store.delete("a")
+            store.flush()
+        return read(archive, info, byte_range)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Archive, "read", read_late)
+        assert store.get("b") == b"b" * 100
+    with pytest.raises(ValueChangedError):
+        opened.read(RangeByteRequest(0, 2))
 
 
 def test_pickling_is_for_reading(path: Path) -> None:

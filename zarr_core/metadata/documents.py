@@ -42,6 +42,9 @@ MAX_DIMENSIONS = 64
 MAX_CODEC_DEPTH = 64
 """Lists and objects in each other in the configuration of a codec; a nested shard takes three."""
 
+MAX_DEPTH = 128
+"""Lists and objects in each other in a document: so many can be copied, shown and written again."""
+
 LARGE = 1 << 17
 """Documents of more bytes are parsed without the garbage collector."""
 
@@ -85,14 +88,36 @@ def load_json(data: bytes | memoryview, document: object) -> dict[str, JSON]:
             f"{document}: {len(data)} bytes are more than the setting metadata.max_bytes ({limit})"
         )
     try:
-        value = _parse(str(data, "utf-8"))
-    except RecursionError:
-        raise MetadataValidationError(f"{document}: nested too deeply") from None
+        text = str(data, "utf-8")
+        check_depth(text)
+        value = _parse(text)
     except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
         raise MetadataValidationError(f"{document}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise unexpected(document, "an object", value)
     return value
+
+
+def check_depth(text: str, around: int = 0) -> None:
+    """Raise `ValueError` if more than `MAX_DEPTH` lists and objects of a JSON text are in each other.
+
+    The text itself is going to be in `around` others.
+    """
+    most = MAX_DEPTH - around
+    if text.count("[") + text.count("{") <= most:
+        return
+    if "\\" in text:
+        text = text.replace("\\\\", "").replace('\\"', "")
+    marks = text.encode().translate(None, _NO_MARKS).replace(b'""', b"")
+    if b'"' in marks:  # brackets in strings
+        marks = _STRING_OF_MARKS.sub(b"", marks)
+    steps = (np.frombuffer(marks, np.int8) & 2) - 1  # opening brackets have this bit
+    if np.cumsum(steps, dtype=np.intp).max(initial=0) > most:
+        raise ValueError(f"nested too deeply, more than {most} lists and objects in each other")
+
+
+_STRING_OF_MARKS = re.compile(b'"[^"]*"')
+_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def _parse(text: str) -> JSON:
@@ -200,6 +225,7 @@ def check_attributes(attributes: Mapping[str, JSON]) -> dict[str, JSON]:
             raise MetadataValidationError(f"attribute names are strings, found {describe(name)}")
         try:
             text = json.dumps(value, default=_plain)
+            check_depth(text, around=5)  # in consolidated metadata
         except (TypeError, ValueError, RecursionError) as error:
             raise MetadataValidationError(f"attribute {name!r}: {error}") from None
         if ("NaN" in text or "Infinity" in text) and _has_nonfinite(json.loads(text)):

@@ -12,6 +12,7 @@ PART_BYTES = 8 << 20
 _VERSIONS = (
     *("VersionId", "generation", "ETag", "etag", "e_tag", "md5Hash", "content_md5", "Content-MD5"),
     *("LastModified", "last_modified", "Last-Modified", "updated", "modified", "mtime"),
+    *("CRC", "sha", "modify", "modificationTime", "created"),
 )
 """Under which names file systems say what changes with the bytes of a file; the surest first."""
 

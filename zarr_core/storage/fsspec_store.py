@@ -55,8 +55,8 @@ from zarr_core.storage.retry import (
 _LOCAL = frozenset({"file", "local"})
 _QUICK = frozenset({"file", "local", "memory"})
 _S3_URLS = ("s3://", "s3a://")
-_ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "smb", "tar"})
-"""File systems with one connection or one file position that threads must not share."""
+_ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "memory", "smb", "tar"})
+"""File systems with one connection, file position or listing that threads must not share."""
 
 _TRY_AGAIN_THEMSELVES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs"})
 
@@ -612,7 +612,8 @@ class _OpenFile(RemoteValue):
             data = await self._fetch_part(fs, path, wanted)
         else:
             data = bytes(await fs._cat_file(path, start=wanted.start, end=wanted.end))
-            if self.version and self.version != version_of(await store._describe(fs, path)):
+            now = await store._describe(fs, path)
+            if (version_of(now), now.get("size")) != (self.version, self.size):
                 raise self._changed()
         if len(data) == self.size:  # the server may have ignored the range
             return slice_value(data, wanted)

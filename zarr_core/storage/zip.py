@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-from zarr_core.errors import ReadOnlyError, StoreError
+from zarr_core.errors import ReadOnlyError, StoreError, ValueChangedError
 from zarr_core.storage.base import (
     LARGE,
     ByteRequest,
@@ -112,7 +112,10 @@ class ZipStore(Store):
         self._check_size(entry.info)
         if byte_range is None and entry.info.file_size >= LARGE:
             check_document(key, entry.info.file_size, self)
-        return entry.archive.read(entry.info, byte_range)
+        try:
+            return entry.archive.read(entry.info, byte_range)
+        except ValueChangedError:
+            return self.get(key, byte_range)
 
     def _check_size(self, info: zipfile.ZipInfo) -> None:
         suspicious = (

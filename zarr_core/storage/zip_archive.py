@@ -24,7 +24,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import IO, Any, Literal, NamedTuple, Protocol, Self, TypeAlias, final
 
-from zarr_core.errors import InvalidKeyError, StoreError
+from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
 from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     ByteRequest,
@@ -93,14 +93,17 @@ class File:
 
 @final
 class Stream:
-    """A file object that was given to us."""
+    """A file object that was given to us, until an archive is written into it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.lock = ForkLock()
+        self.is_replaced = False
 
     def read_at(self, offset: int, size: int) -> bytes:
         with self.lock:
+            if self.is_replaced:
+                raise ValueChangedError("the zip file was written anew while it was read")
             self.file.seek(offset)
             return self.file.read(size)
 
@@ -523,7 +526,9 @@ class Session:
         """Put a complete archive in its place; return True if somebody else has changed that."""
         if not isinstance(self.target, str):
             with self._stream.lock:  # others may be reading a member
+                self._stream.is_replaced = True
                 new.copy_to(self.target)
+            self._stream = Stream(self.target)
             return False
         if self._identify() not in (self._identity, self._ours):
             return True
