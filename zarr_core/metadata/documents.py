@@ -89,8 +89,9 @@ def load_json(data: bytes | memoryview, document: object) -> dict[str, JSON]:
         )
     try:
         text = str(data, "utf-8")
-        check_depth(text)
-        value = _parse(text)
+        value = _decode(text) if len(data) < LARGE else _without_collector(text)
+    except RecursionError:
+        raise MetadataValidationError(f"{document}: nested too deeply") from None
     except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
         raise MetadataValidationError(f"{document}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
@@ -120,8 +121,8 @@ _STRING_OF_MARKS = re.compile(b'"[^"]*"')
 _NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 
 
-def _parse(text: str) -> JSON:
-    if len(text) < LARGE or not gc.isenabled():
+def _without_collector(text: str) -> JSON:
+    if not gc.isenabled():
         return _decode(text)
     # It makes many objects and no garbage: the collector would take half of the time.
     gc.disable()
@@ -159,7 +160,7 @@ _spare: list[tuple[Callable[[str], JSON], list[int]]] = []
 
 
 def _decode(text: str) -> JSON:
-    """Return what a JSON text means; raise if a name stands twice in an object.
+    """Return what a JSON text means; raise for names that stand twice in an object, and for its depth.
 
     To look at the pairs of every object makes decoding take twice as long. But every pair has a
     colon, right after a quote unless there are blanks between. So if there are as many of them as
@@ -174,6 +175,8 @@ def _decode(text: str) -> JSON:
     n_names = sum(sizes)
     sizes.clear()
     _spare.append((decode, sizes))
+    if n_names + text.count("[") >= MAX_DEPTH:  # an object with something in it has names
+        check_depth(text)
     if n_names == text.count(":") or (
         n_names == text.count('":') and not any(blank in text for blank in _BEFORE_COLON)
     ):
