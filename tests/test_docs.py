@@ -7,10 +7,8 @@ compared.
 import ast
 import asyncio
 import doctest
-import importlib.util
 import inspect
 import os
-import pkgutil
 import re
 import subprocess
 import sys
@@ -217,12 +215,3 @@ def test_blocks_share_a_namespace_and_keep_their_lines(tmp_path: Path) -> None:
     page.write_text("# Title\n\n" + "".join(f"```python\n{one}\n```\n\n" for one in sources))
     line = page.read_text().splitlines().index("raise KeyError") + 1
     assert f'page.py", line {line}, in <module>' in run_page(page, tmp_path)
-
-
-def test_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for found in pkgutil.walk_packages(zarr_core.__path__, "zarr_core."):
-        if found.name == "zarr_core.xarray" and importlib.util.find_spec("xarray") is None:
-            continue
-        if found.name != "zarr_core.as_zarr":  # which takes zarr's place when it is imported
-            assert doctest.testmod(importlib.import_module(found.name)).failed == 0

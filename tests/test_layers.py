@@ -100,7 +100,7 @@ WITHOUT_A_SUBJECT = frozenset(
     }
 )
 
-LONGEST_FILE = 700
+LONGEST_FILE = 640  # lines beside docstrings, which grow with examples
 """A file that needs more lines is probably two things."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -168,7 +168,13 @@ def test_imports_point_down(module: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_file_is_short(path: Path) -> None:
-    lines = len(path.read_text("utf-8").splitlines())
+    text = path.read_text("utf-8")
+    lines = len(text.splitlines())
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            lines -= len(ast.get_docstring(node, clean=False).splitlines())
     assert lines <= LONGEST_FILE, f"{path} has {lines} lines"
 
 

@@ -54,6 +54,9 @@ def install_as_zarr() -> None:
 
     For programs and libraries that import zarr themselves. It comes before the first of them;
     raises `RuntimeError` when zarr-python is imported already.
+
+    >>> zarr.install_as_zarr()  # doctest: +SKIP
+    >>> import xarray  # finds zarr_core where it imports zarr # doctest: +SKIP
     """
     from zarr_core.as_zarr import install
 

@@ -90,6 +90,13 @@ def open(
 
     With a `shape` an array is created, otherwise a group. See `open_array` and `open_group`;
     `allow_pickle` is for the array at this place, not for those in a group.
+
+    >>> zarr.open("a.zarr", mode="w", shape=4, dtype="i4")[:]
+    array([0, 0, 0, 0], dtype=int32)
+    >>> zarr.open("g.zarr", mode="w").create_array("x", data=[1, 2]).name
+    '/x'
+    >>> zarr.open("g.zarr", path="x", mode="r")[:]
+    array([1, 2])
     """
     if allow_pickle:
         config = array_config(config)._allowing_pickle()
@@ -140,6 +147,10 @@ def open_group(
 
     Consolidated metadata is used when there is some; `use_consolidated=True` raises `ValueError`
     without, `False` reads the children's own documents.
+
+    >>> group = zarr.open_group("g.zarr", mode="w", attributes={"by": "me"})
+    >>> zarr.open_group("g.zarr", mode="r").attrs["by"]
+    'me'
     """
     warn_ignored(
         synchronizer=synchronizer,
@@ -176,7 +187,11 @@ def create_group(
     attributes: Mapping[str, Any] | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Group:
-    """Create a group and the groups above it; raise `ContainsGroupError` if there is one."""
+    """Create a group and the groups above it; raise `ContainsGroupError` if there is one.
+
+    >>> zarr.create_group({}, path="a/b").path
+    'a/b'
+    """
     place = store_from(store, path=path, storage_options=storage_options)
     return Group.create_at(place, zarr_format or default_format(), attributes, overwrite=overwrite)
 
@@ -194,7 +209,14 @@ def group(
     attributes: Mapping[str, JSON] | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Group:
-    """Open a group, or create it when there is none; with `overwrite` always create it."""
+    """Open a group, or create it when there is none; with `overwrite` always create it.
+
+    >>> store = {}
+    >>> zarr.group(store).create_group("a").name
+    '/a'
+    >>> list(zarr.group(store))
+    ['a']
+    """
     return open_group(mode="w" if overwrite else "a", **without(locals(), "overwrite"))
 
 
@@ -204,6 +226,14 @@ def open_consolidated(
     """Open a group whose metadata is consolidated; raise `ValueError` if it is not.
 
     It must exist; other parameters are those of `open_group`.
+
+    >>> import warnings
+    >>> store = {}
+    >>> zarr.save(store, a=np.arange(3), b=np.arange(4))
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     group = zarr.consolidate_metadata(store)
+    >>> sorted(zarr.open_consolidated(store))
+    ['a', 'b']
     """
     if use_consolidated is not True:
         raise TypeError("use_consolidated must be True in open_consolidated; see open_group")
@@ -230,6 +260,10 @@ def save_array(
 
     An existing node raises `ContainsArrayError` or `ContainsGroupError`, as in zarr-python 3.4.2,
     unless `overwrite=True` or `mode="w"` says that it is to be replaced.
+
+    >>> zarr.save_array("saved.zarr", np.arange(4), chunks=2)
+    >>> zarr.load("saved.zarr")
+    array([0, 1, 2, 3])
     """
     values = _to_save("arr", arr)
     place, _ = place_and_mode(store, path, kwargs.get("mode") or "a", storage_options)
@@ -251,6 +285,10 @@ def save_group(
     A node that is there is replaced, as `numpy.savez` replaces a file, once all arrays have been
     checked. What is not an array (a text, a number, a setting that is not a parameter) raises
     `TypeError`.
+
+    >>> zarr.save_group("group.zarr", np.arange(2), heights=np.ones(3))
+    >>> zarr.load("group.zarr")
+    {'arr_0': array([0, 1]), 'heights': array([1., 1., 1.])}
     """
     if not args and not kwargs:
         raise ValueError("at least one array must be provided")
@@ -297,6 +335,11 @@ def save(
     """Store one array as an array, several as a group; see `save_array` and `save_group`.
 
     One array does not replace what is there; `save_array(..., overwrite=True)` does.
+
+    >>> zarr.save("one.zarr", np.arange(4))
+    >>> zarr.save("two.zarr", x=np.arange(2), y=np.ones(2))
+    >>> sorted(zarr.open("two.zarr"))
+    ['x', 'y']
     """
     if not args and not kwargs:
         raise ValueError("at least one array must be provided")
@@ -308,7 +351,14 @@ def save(
 
 
 def load(store: StoreLike, path: str | None = None, zarr_format: ZarrFormat | None = None) -> Any:
-    """Return an array as a NumPy array, or the arrays of a group as a dictionary of them."""
+    """Return an array as a NumPy array, or the arrays of a group as a dictionary of them.
+
+    >>> zarr.save("loaded.zarr", x=np.arange(3))
+    >>> zarr.load("loaded.zarr")
+    {'x': array([0, 1, 2])}
+    >>> zarr.load("loaded.zarr", path="x")
+    array([0, 1, 2])
+    """
     if (
         isinstance(store, str | os.PathLike)
         and "://" not in str(store)
@@ -322,7 +372,11 @@ def load(store: StoreLike, path: str | None = None, zarr_format: ZarrFormat | No
 
 
 def tree(grp: Group, expand: bool | None = None, level: int | None = None) -> Any:
-    """Return a drawing of what is below a group; see `Group.tree`."""
+    """Return a drawing of what is below a group; see `Group.tree`.
+
+    >>> zarr.tree(zarr.group({}))  # doctest: +SKIP
+    /
+    """
     warn("tree")
     return grp.tree(expand=expand, level=level)
 
@@ -333,6 +387,13 @@ def consolidate_metadata(
     """Store copies of all documents below a group with the group; return a group that uses them.
 
     Opening it then takes one request however many nodes there are.
+
+    >>> import warnings
+    >>> zarr.save("many.zarr", a=np.arange(3), b=np.arange(4))
+    >>> with warnings.catch_warnings(action="ignore"):  # format 3 does not specify it yet
+    ...     group = zarr.consolidate_metadata("many.zarr")
+    >>> group["b"].shape  # no request
+    (4,)
     """
     place = store_from(store, path=path)
     return Group.from_metadata(consolidate(place, zarr_format), place)
@@ -344,6 +405,11 @@ def create_hierarchy(
     """Create several nodes at once from their metadata; yield pairs of path and node.
 
     Groups in between are created as needed. Everything is created before the first pair.
+
+    >>> like = zarr.zeros(4).metadata
+    >>> made = dict(zarr.create_hierarchy(store={}, nodes={f"run/{n}": like for n in range(3)}))
+    >>> sorted(made)
+    ['', 'run', 'run/0', 'run/1', 'run/2']
     """
     place = store_from(store)
     made = create_nodes(place, nodes, overwrite=overwrite)
@@ -380,18 +446,27 @@ def set_log_level(
 
     DEBUG shows metadata that is stored and nodes that are removed, INFO requests that are made
     again. `on_chunk` hears of chunks, `LoggingStore` of every call of a store.
+
+    >>> zarr.set_log_level("WARNING")
     """
     _logger.setLevel(level)
     _log_handler().setLevel(level)
 
 
 def set_format(log_format: str) -> None:
-    """Set how messages of the logger `zarr_core` look; see `logging.Formatter`."""
+    """Set how messages of the logger `zarr_core` look; see `logging.Formatter`.
+
+    >>> zarr.set_format("%(levelname)s %(message)s")
+    """
     _log_handler().setFormatter(logging.Formatter(fmt=log_format))
 
 
 def print_debug_info() -> None:
-    """Print the versions of this library and of those it uses, for bug reports."""
+    """Print the versions of this library and of those it uses, for bug reports.
+
+    >>> zarr.print_debug_info()
+    platform: ...
+    """
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

@@ -182,7 +182,12 @@ _overrides: ContextVar[Mapping[str, Any]] = ContextVar("zarr_core_config", defau
 
 @final
 class Config:
-    """The settings of this process and context; there is one, `zarr_core.config`."""
+    """The settings of this process and context; there is one, `zarr_core.config`.
+
+    >>> with zarr.config.set({"array.order": "F"}):
+    ...     zarr.config.get("array.order")
+    'F'
+    """
 
     def __init__(self) -> None:
         self._process: dict[str, Any] = dict(DEFAULTS)
@@ -193,7 +198,11 @@ class Config:
         self.refresh()
 
     def get(self, key: str, default: Any = ...) -> Any:
-        """Return a setting, or a dictionary of settings when `key` is the start of several."""
+        """Return a setting, or a dictionary of settings when `key` is the start of several.
+
+        >>> zarr.config.get("default_zarr_format")
+        3
+        """
         overrides = _overrides.get()
         if key in overrides:
             return overrides[key]
@@ -213,6 +222,10 @@ class Config:
         """Change settings; see the module's description of the two ways to use it.
 
         Raises `BadConfigError` for a key that does not exist or a value that is not valid.
+
+        >>> with zarr.config.set({"array.write_empty_chunks": True}):
+        ...     zarr.zeros(2).config.write_empty_chunks
+        True
         """
         changes: dict[str, Any] = {}
         for key, value in _flatten({**(settings or {}), **kwargs}):
@@ -266,7 +279,10 @@ class Config:
             )
 
     def refresh(self) -> None:
-        """Read the environment variables again."""
+        """Read the environment variables again.
+
+        >>> zarr.config.refresh()
+        """
         for variable, text in os.environ.items():
             for start in ("ZARR_", "ZARR_CORE_"):
                 key = variable.removeprefix(start).lower().replace("__", ".")
@@ -281,7 +297,10 @@ class Config:
         self._changes += 1
 
     def reset(self) -> None:
-        """Go back to the defaults and the environment variables."""
+        """Go back to the defaults and the environment variables.
+
+        >>> zarr.config.reset()
+        """
         with self._lock:
             self._latest.clear()
             self._process.update(DEFAULTS)
@@ -295,7 +314,11 @@ class Config:
         return {**self._process, **_overrides.get()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings as nested dictionaries."""
+        """Return all settings as nested dictionaries.
+
+        >>> zarr.config.to_dict()["io"]["max_requests"]
+        256
+        """
         return _nested(self._current())
 
     @property
@@ -316,7 +339,11 @@ class Config:
         )
 
     def pprint(self) -> None:
-        """Print all settings."""
+        """Print all settings.
+
+        >>> zarr.config.pprint()
+        {'array': {...
+        """
         import pprint
 
         pprint.pprint(self.to_dict())  # noqa: T203 - what the method is for
@@ -331,7 +358,11 @@ config = Config()
 @final
 @dataclass(frozen=True, slots=True)
 class ArrayConfig:
-    """How one array is read and written; fixed when it is opened, changed by `with_config`."""
+    """How one array is read and written; fixed when it is opened, changed by `with_config`.
+
+    >>> zarr.zeros(2, config={"order": "F"}).config.order
+    'F'
+    """
 
     order: MemoryOrder = DEFAULTS["array.order"]
     """Memory order of results."""

@@ -263,6 +263,14 @@ def copy(
         Only log.
     create_kws
         Parameters of `from_array` for arrays, in place of those of the source.
+
+    Examples
+    --------
+    >>> source = zarr.group({})
+    >>> source["x"] = np.arange(4)
+    >>> dest = zarr.group({}, zarr_format=2)
+    >>> zarr.copy(source["x"], dest, name="y", chunks=2)
+    (1, 0, 32)
     """
     given: dict[str, Any] = dict(locals())
     name = name or (getattr(source, "name", None) or "").rpartition("/")[2]
@@ -282,7 +290,15 @@ def copy_all(
     dry_run: bool = False,
     **create_kws: Any,
 ) -> Counts:
-    """Copy all members of a group into another group; see `copy`."""
+    """Copy all members of a group into another group; see `copy`.
+
+    >>> source, dest = zarr.group({}), zarr.group({})
+    >>> source["a/x"] = np.arange(4)
+    >>> zarr.copy_all(source, dest)
+    (2, 0, 32)
+    >>> dest["a/x"][:]
+    array([0, 1, 2, 3])
+    """
     return _copy_nodes(name=None, **locals())
 
 
@@ -323,6 +339,14 @@ def copy_store(
         Only log.
     log
         Gets a line for every key: a function, the path of a file, or a file.
+
+    Examples
+    --------
+    >>> source, dest = {}, {}
+    >>> zarr.save(source, np.arange(4))
+    >>> copied, skipped, nbytes = zarr.copy_store(source, dest)
+    >>> sorted(dest)
+    ['c/0', 'zarr.json']
     """
     _check_if_exists(if_exists, ("raise", "replace", "skip"))
     start, end = store_from(source, path=source_path), store_from(dest, path=dest_path)

@@ -63,6 +63,16 @@ class Group(Node):
         What the group's documents say.
     store_path
         Where the group is.
+
+    Examples
+    --------
+    >>> root = zarr.create_group({})
+    >>> root["raw/signal"] = np.arange(4)
+    >>> root["raw"].attrs["by"] = "me"
+    >>> root.tree()
+    /
+    └── raw
+        └── signal (4,) int64
     """
 
     def __init__(
@@ -93,6 +103,10 @@ class Group(Node):
         """Return a group that uses its consolidated metadata unless told not to; no I/O.
 
         Raises `ValueError` when `use_consolidated` is true and there is none.
+
+        >>> group = zarr.create_group({}, attributes={"a": 1})
+        >>> zarr.Group.from_metadata(group.metadata, group.store_path).attrs["a"]
+        1
         """
         nodes = metadata.consolidated_metadata
         group = Group(replace(metadata, consolidated_metadata=None) if nodes else metadata, place)
@@ -131,7 +145,11 @@ class Group(Node):
         zarr_format: ZarrFormat = 3,
         overwrite: bool = False,
     ) -> "Group":
-        """Create a group."""
+        """Create a group.
+
+        >>> zarr.Group.from_store({}, attributes={"a": 1}).attrs["a"]
+        1
+        """
         return Group.create_at(store_from(store), zarr_format, attributes, overwrite=overwrite)
 
     @staticmethod
@@ -140,7 +158,13 @@ class Group(Node):
         zarr_format: ZarrFormat | None = 3,
         use_consolidated: bool | str | None = None,
     ) -> "Group":
-        """Open an existing group; raise `GroupNotFoundError` if there is none."""
+        """Open an existing group; raise `GroupNotFoundError` if there is none.
+
+        >>> store = {}
+        >>> group = zarr.create_group(store, path="a")
+        >>> list(zarr.Group.open(store))
+        ['a']
+        """
         place = store_from(store)
         return Group.open_at(place, zarr_format, use_consolidated)
 
@@ -155,7 +179,12 @@ class Group(Node):
 
     @staticmethod
     def from_dict(store_path: StorePath, data: Mapping[str, Any]) -> "Group":
-        """Return the group that a metadata document describes; no I/O."""
+        """Return the group that a metadata document describes; no I/O.
+
+        >>> group = zarr.create_group({})
+        >>> zarr.Group.from_dict(group.store_path, group.metadata.to_dict()) == group
+        True
+        """
         return Group(GroupMetadata.from_dict(data), store_path)
 
     # --- what it is --------------------------------------------------------------------------------
@@ -199,7 +228,11 @@ class Group(Node):
                 self._consolidation.record_root(new)
 
     def update_attributes(self, new_attributes: Mapping[str, Any]) -> "Group":
-        """Set attributes, keeping the others; return this group."""
+        """Set attributes, keeping the others; return this group.
+
+        >>> zarr.create_group({}).update_attributes({"a": 1}).attrs.asdict()
+        {'a': 1}
+        """
         self.attrs.update(new_attributes)
         return self
 
@@ -207,6 +240,12 @@ class Group(Node):
         """Read the metadata again, for a node that others may have changed; return this group.
 
         Consolidated metadata is read again for all handles that share it.
+
+        >>> store = {}
+        >>> group, other = zarr.group(store), zarr.group(store)
+        >>> other.attrs["a"] = 1
+        >>> group.refresh().attrs["a"]
+        1
         """
         if self._consolidation is not None:
             self._consolidation.refresh()
@@ -220,7 +259,13 @@ class Group(Node):
         return self._info()
 
     def info_complete(self) -> GroupInfo:
-        """Return a table that also counts all nodes below."""
+        """Return a table that also counts all nodes below.
+
+        >>> root = zarr.create_group({})
+        >>> root["a/b"] = np.arange(2)
+        >>> root.info_complete().rows()[-3:]
+        [('No. members', '2'), ('No. arrays', '1'), ('No. groups', '1')]
+        """
         arrays = groups = 0
         for _, metadata in self._walk(None):
             if isinstance(metadata, ArrayMetadata):
@@ -290,12 +335,23 @@ class Group(Node):
         return self._node(normal, metadata)
 
     def get(self, path: str, default: D | None = None) -> "Array | Group | D | None":
-        """Return the array or group at a path below, or `default`."""
+        """Return the array or group at a path below, or `default`.
+
+        >>> root = zarr.create_group({})
+        >>> root.get("a", default="nothing")
+        'nothing'
+        """
         metadata = self._find(normal := normalize_path(path))
         return default if metadata is None else self._node(normal, metadata)
 
     def get_array(self, path: str) -> Array:
-        """Return the array at a path below; raise `ArrayNotFoundError` if there is none."""
+        """Return the array at a path below; raise `ArrayNotFoundError` if there is none.
+
+        >>> root = zarr.create_group({})
+        >>> root["a/b"] = np.arange(3)
+        >>> root.get_array("a/b")[1:]
+        array([1, 2])
+        """
         node = self.get(path)
         if isinstance(node, Array):
             return node
@@ -304,7 +360,13 @@ class Group(Node):
         raise error(place.store, place.path)
 
     def get_group(self, path: str) -> "Group":
-        """Return the group at a path below; raise `GroupNotFoundError` if there is none."""
+        """Return the group at a path below; raise `GroupNotFoundError` if there is none.
+
+        >>> root = zarr.create_group({})
+        >>> root["a/b"] = np.arange(3)
+        >>> list(root.get_group("a"))
+        ['b']
+        """
         node = self.get(path)
         if isinstance(node, Group):
             return node
@@ -324,7 +386,13 @@ class Group(Node):
         return bool(find_documents(self._store_path.below(normal), self._metadata.zarr_format))
 
     def keys(self) -> Iterator[str]:
-        """Yield the names of the members; their documents are not read."""
+        """Yield the names of the members; their documents are not read.
+
+        >>> root = zarr.create_group({})
+        >>> made = root.require_groups("b", "a/c")
+        >>> list(root.keys())
+        ['a', 'b']
+        """
         if self._consolidation is not None:
             return iter(self._consolidation.nodes.children(self._prefix[:-1]))
         return child_names(self._store_path, self._metadata.zarr_format)
@@ -336,7 +404,13 @@ class Group(Node):
         return self.nmembers()
 
     def nmembers(self, max_depth: int | None = 0) -> int:
-        """Return the number of members, of those below them too up to a depth (None: all)."""
+        """Return the number of members, of those below them too up to a depth (None: all).
+
+        >>> root = zarr.create_group({})
+        >>> made = root.require_groups("b", "a/c")
+        >>> root.nmembers(), root.nmembers(max_depth=None)
+        (2, 3)
+        """
         if max_depth == 0:
             return sum(1 for _ in self.keys())
         if self._consolidation is None and (max_depth is None or max_depth > 0):
@@ -347,7 +421,13 @@ class Group(Node):
     def members(
         self, max_depth: int | None = 0, *, use_consolidated_for_children: bool = True
     ) -> "tuple[tuple[str, Array | Group], ...]":
-        """Return pairs of relative path and node, of those below members too up to a depth."""
+        """Return pairs of relative path and node, of those below members too up to a depth.
+
+        >>> root = zarr.create_group({})
+        >>> root["a/b"] = np.arange(3)
+        >>> [path for path, node in root.members(max_depth=None)]
+        ['a', 'a/b']
+        """
         group = self
         if not use_consolidated_for_children and self._consolidation is not None:
             group = Group(self._metadata, self._store_path)
@@ -357,13 +437,25 @@ class Group(Node):
         )
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
-        """Yield pairs of name and array."""
+        """Yield pairs of name and array.
+
+        >>> root = zarr.create_group({})
+        >>> root["x"] = np.arange(3)
+        >>> {name: int(array[:].sum()) for name, array in root.arrays()}
+        {'x': 3}
+        """
         for name, metadata in self._walk(0):
             if isinstance(metadata, ArrayMetadata):
                 yield name, self._through(name, Array(metadata, self._store_path.below(name)))
 
     def groups(self) -> "Iterator[tuple[str, Group]]":
-        """Yield pairs of name and group."""
+        """Yield pairs of name and group.
+
+        >>> root = zarr.create_group({})
+        >>> made = root.require_groups("a", "b")
+        >>> [name for name, group in root.groups()]
+        ['a', 'b']
+        """
         for name, metadata in self._walk(0):
             if isinstance(metadata, GroupMetadata):
                 node = self._node(name, metadata)
@@ -371,19 +463,43 @@ class Group(Node):
                 yield name, node
 
     def array_keys(self) -> Iterator[str]:
-        """Yield the names of the arrays."""
+        """Yield the names of the arrays.
+
+        >>> root = zarr.create_group({})
+        >>> root["x"] = np.arange(3)
+        >>> list(root.array_keys())
+        ['x']
+        """
         return (name for name, found in self._walk(0) if isinstance(found, ArrayMetadata))
 
     def array_values(self) -> Iterator[Array]:
-        """Yield the arrays."""
+        """Yield the arrays.
+
+        >>> root = zarr.create_group({})
+        >>> root["x"] = np.arange(3)
+        >>> [array.shape for array in root.array_values()]
+        [(3,)]
+        """
         return (array for _, array in self.arrays())
 
     def group_keys(self) -> Iterator[str]:
-        """Yield the names of the groups."""
+        """Yield the names of the groups.
+
+        >>> root = zarr.create_group({})
+        >>> made = root.require_groups("a", "b")
+        >>> list(root.group_keys())
+        ['a', 'b']
+        """
         return (name for name, found in self._walk(0) if isinstance(found, GroupMetadata))
 
     def group_values(self) -> "Iterator[Group]":
-        """Yield the groups."""
+        """Yield the groups.
+
+        >>> root = zarr.create_group({})
+        >>> made = root.require_groups("a", "b")
+        >>> [group.path for group in root.group_values()]
+        ['a', 'b']
+        """
         return (group for _, group in self.groups())
 
     def tree(
@@ -397,6 +513,13 @@ class Group(Node):
         """Return a drawing of what is below: members, and those below them down to `level`.
 
         `max_nodes` bounds its size. `expand` and `plain` (text never has colours) do nothing.
+
+        >>> root = zarr.create_group({})
+        >>> root["a/b/x"] = np.zeros((2, 3))
+        >>> root.tree(level=1)
+        /
+        └── a
+            └── b
         """
         warn_ignored(expand=expand)
         return Tree.of(self.name, self._walk(level), max_nodes=max_nodes, plain=plain)
@@ -443,7 +566,12 @@ class Group(Node):
         config: ArrayConfigLike | None = None,
         write_data: bool = True,
     ) -> Array:
-        """Create an array below this group, in its format; see `zarr_core.create_array`."""
+        """Create an array below this group, in its format; see `zarr_core.create_array`.
+
+        >>> root = zarr.create_group({})
+        >>> root.create_array("deep/x", shape=(4, 4), chunks=2, dtype="f4").name
+        '/deep/x'
+        """
         given = without(locals(), "self", "name", "compressor", "storage_options")
         if not (isinstance(compressor, str) and compressor == "auto"):
             warn("compressor")
@@ -461,6 +589,9 @@ class Group(Node):
         """Create a group below this group; raise `ContainsGroupError` if there is one.
 
         `"/"` is this group itself, which may have been removed meanwhile.
+
+        >>> zarr.create_group({}).create_group("a/b", attributes={"by": "me"}).name
+        '/a/b'
         """
         place = self._place(name) if normalize_path(name) else self._store_path
         metadata = GroupMetadata(check_attributes(attributes or {}), self._metadata.zarr_format)
@@ -470,7 +601,12 @@ class Group(Node):
         return node
 
     def require_group(self, name: str, *, overwrite: bool = False) -> "Group":
-        """Return the group of a name, created if there is none; `overwrite` always creates it."""
+        """Return the group of a name, created if there is none; `overwrite` always creates it.
+
+        >>> root = zarr.create_group({})
+        >>> root.require_group("a") == root.require_group("a")
+        True
+        """
         if overwrite:
             return self.create_group(name, overwrite=True)
         node = self.get(name)
@@ -484,7 +620,11 @@ class Group(Node):
         return node
 
     def require_groups(self, *names: str) -> "tuple[Group, ...]":
-        """Return the groups of several names, created where there are none."""
+        """Return the groups of several names, created where there are none.
+
+        >>> [group.name for group in zarr.create_group({}).require_groups("a", "b")]
+        ['/a', '/b']
+        """
         return tuple(self.require_group(name) for name in names)
 
     def require_array(
@@ -501,6 +641,11 @@ class Group(Node):
 
         An existing one must have the shape and a data type that can be cast to `dtype` (with
         `exact` the same); `TypeError` otherwise.
+
+        >>> root = zarr.create_group({})
+        >>> root.require_array("x", shape=3, dtype="i4")[:] = 7
+        >>> root.require_array("x", shape=3, dtype="i4")[:]
+        array([7, 7, 7], dtype=int32)
         """
         node = self.get(name)
         if node is None:
@@ -525,6 +670,11 @@ class Group(Node):
         """Create several nodes below this group at once; yield pairs of path and node.
 
         Groups in between are created as needed. Everything is created before the first pair.
+
+        >>> root, like = zarr.create_group({}), zarr.zeros(4).metadata
+        >>> made = dict(root.create_hierarchy({"a/x": like, "a/y": like}))
+        >>> sorted(made)
+        ['a', 'a/x', 'a/y']
         """
         self._check_writable()
         for path, metadata in nodes.items():
@@ -557,7 +707,14 @@ class Group(Node):
             self._consolidation.record((self._prefix + normal, None))
 
     def move(self, source: str, dest: str) -> None:
-        """Rename a member; raise `NodeNotFoundError`, or `ContainsGroupError` if `dest` exists."""
+        """Rename a member; raise `NodeNotFoundError`, or `ContainsGroupError` if `dest` exists.
+
+        >>> root = zarr.create_group({})
+        >>> root["x"] = np.arange(3)
+        >>> root.move("x", "old/x")
+        >>> root["old/x"][:]
+        array([0, 1, 2])
+        """
         self._check_writable()
         old, new = normalize_path(source), normalize_path(dest)
         if not old or not new:
@@ -568,7 +725,13 @@ class Group(Node):
             self._consolidation.moved(self._prefix + old, self._prefix + new, moved)
 
     def consolidate(self) -> "Group":
-        """Consolidate the metadata of all nodes below; return a group that uses it."""
+        """Consolidate the metadata of all nodes below; return a group that uses it.
+
+        >>> root = zarr.create_group({}, zarr_format=2)
+        >>> made = root.create_group("a/b")
+        >>> "a/b" in root.consolidate()  # no request
+        True
+        """
         self._check_writable()
         metadata = consolidate(self._store_path, self._metadata.zarr_format)
         group = Group.from_metadata(metadata, self._store_path)
@@ -586,35 +749,67 @@ class Group(Node):
         return self._through(created, made)
 
     def empty(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
-        """Create an array; see `zarr_core.empty`."""
+        """Create an array; see `zarr_core.empty`.
+
+        >>> zarr.create_group({}).empty(name="x", shape=3).shape
+        (3,)
+        """
         return self._api(create.empty, name, shape, **kwargs)
 
     def zeros(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
-        """Create an array of zeros; see `zarr_core.zeros`."""
+        """Create an array of zeros; see `zarr_core.zeros`.
+
+        >>> zarr.create_group({}).zeros(name="x", shape=3)[:]
+        array([0., 0., 0.])
+        """
         return self._api(create.zeros, name, shape, **kwargs)
 
     def ones(self, *, name: str, shape: Any, **kwargs: Any) -> Array:
-        """Create an array of ones; see `zarr_core.ones`."""
+        """Create an array of ones; see `zarr_core.ones`.
+
+        >>> zarr.create_group({}).ones(name="x", shape=3)[:]
+        array([1., 1., 1.])
+        """
         return self._api(create.ones, name, shape, **kwargs)
 
     def full(self, *, name: str, shape: Any, fill_value: Any, **kwargs: Any) -> Array:
-        """Create an array full of a value; see `zarr_core.full`."""
+        """Create an array full of a value; see `zarr_core.full`.
+
+        >>> zarr.create_group({}).full(name="x", shape=3, fill_value=7)[:]
+        array([7, 7, 7])
+        """
         return self._api(create.full, name, shape, fill_value, **kwargs)
 
     def empty_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
-        """Create an array like another one; see `zarr_core.empty_like`."""
+        """Create an array like another one; see `zarr_core.empty_like`.
+
+        >>> zarr.create_group({}).empty_like(name="x", data=np.arange(3)).dtype
+        dtype('int64')
+        """
         return self._api(create.empty_like, name, data, **kwargs)
 
     def zeros_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
-        """Create an array of zeros like another one; see `zarr_core.zeros_like`."""
+        """Create an array of zeros like another one; see `zarr_core.zeros_like`.
+
+        >>> zarr.create_group({}).zeros_like(name="x", data=np.arange(3))[:]
+        array([0, 0, 0])
+        """
         return self._api(create.zeros_like, name, data, **kwargs)
 
     def ones_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
-        """Create an array of ones like another one; see `zarr_core.ones_like`."""
+        """Create an array of ones like another one; see `zarr_core.ones_like`.
+
+        >>> zarr.create_group({}).ones_like(name="x", data=np.arange(3))[:]
+        array([1, 1, 1])
+        """
         return self._api(create.ones_like, name, data, **kwargs)
 
     def full_like(self, *, name: str, data: Any, **kwargs: Any) -> Array:
-        """Create an array full of a value like another one; see `zarr_core.full_like`."""
+        """Create an array full of a value like another one; see `zarr_core.full_like`.
+
+        >>> zarr.create_group({}).full_like(name="x", data=np.arange(3), fill_value=7)[:]
+        array([7, 7, 7])
+        """
         return self._api(create.full_like, name, data, **kwargs)
 
     # --- as a Python object ------------------------------------------------------------------------

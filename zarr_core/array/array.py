@@ -69,6 +69,15 @@ class Array(Indexable, Handle):
         Where the array is.
     config
         How it is read and written; the process-wide options fill the gaps.
+
+    Examples
+    --------
+    >>> a = zarr.create_array({}, data=np.arange(12).reshape(3, 4), chunks=(2, 2))
+    >>> a[1, ::2]
+    array([4, 6])
+    >>> a[:, 0] = 0
+    >>> a.shape, a.chunks, a.nchunks
+    ((3, 4), (2, 2), 4)
     """
 
     @staticmethod
@@ -78,7 +87,12 @@ class Array(Indexable, Handle):
         *,
         config: ArrayConfigLike | None = None,
     ) -> "Array":
-        """Open an existing array; raise `ArrayNotFoundError` if there is none."""
+        """Open an existing array; raise `ArrayNotFoundError` if there is none.
+
+        >>> zarr.save("opened.zarr", np.arange(3))
+        >>> zarr.Array.open("opened.zarr")[:]
+        array([0, 1, 2])
+        """
         place = store_from(store)
         return Array(read_array(place, zarr_format), place, config)
 
@@ -86,18 +100,36 @@ class Array(Indexable, Handle):
     def from_dict(
         store_path: StorePath, data: Mapping[str, Any], config: ArrayConfigLike | None = None
     ) -> "Array":
-        """Return the array that a metadata document describes; no I/O."""
+        """Return the array that a metadata document describes; no I/O.
+
+        >>> a = zarr.ones(3)
+        >>> zarr.Array.from_dict(a.store_path, a.metadata.to_dict())[:]
+        array([1., 1., 1.])
+        """
         return Array(ArrayMetadata.from_dict(data), store_path, config)
 
     # --- state -------------------------------------------------------------------------------------
 
     def refresh(self) -> "Array":
-        """Read the metadata again, for a node that others may have changed; return this array."""
+        """Read the metadata again, for a node that others may have changed; return this array.
+
+        >>> store = {}
+        >>> a, other = zarr.zeros(2, store=store), zarr.open_array(store)
+        >>> other.resize(3)
+        >>> a.shape, a.refresh().shape
+        ((2,), (3,))
+        """
         self._shared.metadata = read_array(self._store_path, self.metadata.zarr_format)
         return self
 
     def with_config(self, config: ArrayConfigLike) -> "Array":
-        """Return a handle with other options; it shares this one's metadata, now and later."""
+        """Return a handle with other options; it shares this one's metadata, now and later.
+
+        >>> a = zarr.create_array({}, shape=2, fill_value=0, dtype="i4")
+        >>> a.with_config({"write_empty_chunks": True})[:] = 0
+        >>> a.nchunks_initialized
+        1
+        """
         other = Array(self.metadata, self._store_path, array_config(config, self._config))
         other._shared = self._shared
         return other
@@ -122,11 +154,22 @@ class Array(Indexable, Handle):
 
     @property
     def info(self) -> ArrayInfo:
-        """What is known without I/O, as a table."""
+        """What is known without I/O, as a table.
+
+        >>> zarr.ones((4, 4), chunks=(2, 2)).info
+        Type        : Array
+        Zarr format : 3
+        Data type   : float64
+        ...
+        """
         return ArrayInfo.of(self)
 
     def info_complete(self) -> ArrayInfo:
-        """Return a table that also says how much is stored."""
+        """Return a table that also says how much is stored.
+
+        >>> dict(zarr.array([1, 2, 3]).info_complete().rows())["Chunks initialized"]
+        '1/1'
+        """
         return ArrayInfo.of(self, self._nchunks_initialized(), self.nbytes_stored())
 
     def _nchunks_initialized(self) -> int:
@@ -138,7 +181,12 @@ class Array(Indexable, Handle):
         return self._nchunks_initialized()
 
     def nbytes_stored(self) -> int:
-        """Return the size in bytes of everything stored for the array."""
+        """Return the size in bytes of everything stored for the array.
+
+        >>> a = zarr.zeros((1000, 1000))
+        >>> a.nbytes, a.nbytes_stored() < 1000  # its document
+        (8000000, True)
+        """
         return self._store_path.store.getsize_prefix(self.path)
 
     # --- reading -----------------------------------------------------------------------------------
@@ -186,6 +234,15 @@ class Array(Indexable, Handle):
             Object whose `nd_buffer.create(shape=, dtype=, order=)` allocates the result.
         timeout
             Seconds after which no request starts any more and `OperationTimeoutError` is raised.
+
+        Examples
+        --------
+        >>> a = zarr.array([[1, 2], [3, 4]])
+        >>> a.getitem((slice(None), 0), timeout=10)
+        array([1, 3])
+        >>> out = np.empty(2, a.dtype)
+        >>> a.getitem(1, out=out) is out
+        True
         """
         if out is None and fields is None and prototype is None and timeout is None:
             return self[selection]
@@ -206,6 +263,9 @@ class Array(Indexable, Handle):
         """Return a selection of ints, slices and an ellipsis; see `getitem`.
 
         Ints for all dimensions give a scalar.
+
+        >>> zarr.array([1, 2, 3]).get_basic_selection(slice(1, None))
+        array([2, 3])
         """
         result = self._get(plan_basic, selection, out, fields, prototype, timeout)
         return result if result.ndim or out is not None or prototype is not None else result[()]
@@ -222,6 +282,10 @@ class Array(Indexable, Handle):
         """Return a selection in which each dimension has an int, a slice, or 1-D indices or bools.
 
         Parameters and errors are those of `getitem`.
+
+        >>> zarr.array([[1, 2], [3, 4]]).get_orthogonal_selection(([1, 0], slice(None)))
+        array([[3, 4],
+               [1, 2]])
         """
         return self._get(plan_orthogonal, selection, out, fields, prototype, timeout)
 
@@ -237,6 +301,9 @@ class Array(Indexable, Handle):
         """Return single elements, given by one integer array per dimension, broadcast together.
 
         Parameters and errors are those of `getitem`.
+
+        >>> zarr.array([[1, 2], [3, 4]]).get_coordinate_selection(([0, 1], [1, 0]))
+        array([2, 3])
         """
         return self._get(plan_coordinates, selection, out, fields, prototype, timeout)
 
@@ -252,6 +319,9 @@ class Array(Indexable, Handle):
         """Return the elements where a boolean array of the array's shape is true, in C order.
 
         Parameters and errors are those of `getitem`.
+
+        >>> zarr.array([1, 2, 3]).get_mask_selection(np.array([True, False, True]))
+        array([1, 3])
         """
         return self._get(plan_mask, mask, out, fields, prototype, timeout)
 
@@ -267,6 +337,9 @@ class Array(Indexable, Handle):
         """Return whole chunks, given by ints and slices over the chunks; ints keep the dimension.
 
         Parameters and errors are those of `getitem`.
+
+        >>> zarr.array(np.arange(6), chunks=2).get_block_selection(1)
+        array([2, 3])
         """
         return self._get(plan_blocks, selection, out, fields, prototype, timeout)
 
@@ -337,6 +410,11 @@ class Array(Indexable, Handle):
         Raises `ReadOnlyError` for a read-only array, `ArrayIndexError` for a selection that does
         not fit. The awaited twin copies values up to 1 MB; a larger one must not be changed before
         the await returns.
+
+        >>> a = zarr.zeros(4)
+        >>> a.setitem(slice(1, 3), [5, 6], timeout=10)
+        >>> a[:]
+        array([0., 5., 6., 0.])
         """
         if fields is None and timeout is None:
             self[selection] = value
@@ -352,7 +430,13 @@ class Array(Indexable, Handle):
         prototype: Any = None,
         timeout: float | None = None,
     ) -> None:
-        """Set a selection of ints, slices and an ellipsis; see `setitem`."""
+        """Set a selection of ints, slices and an ellipsis; see `setitem`.
+
+        >>> a = zarr.zeros(3)
+        >>> a.set_basic_selection(slice(2), 1)
+        >>> a[:]
+        array([1., 1., 0.])
+        """
         self._set(plan_basic, selection, value, fields, timeout)
 
     def set_orthogonal_selection(
@@ -364,7 +448,13 @@ class Array(Indexable, Handle):
         prototype: Any = None,
         timeout: float | None = None,
     ) -> None:
-        """Set an orthogonal selection; see `get_orthogonal_selection` and `setitem`."""
+        """Set an orthogonal selection; see `get_orthogonal_selection` and `setitem`.
+
+        >>> a = zarr.zeros((2, 3))
+        >>> a.set_orthogonal_selection((slice(None), [0, 2]), 1)
+        >>> a[0]
+        array([1., 0., 1.])
+        """
         self._set(plan_orthogonal, selection, value, fields, timeout)
 
     def set_coordinate_selection(
@@ -376,7 +466,13 @@ class Array(Indexable, Handle):
         prototype: Any = None,
         timeout: float | None = None,
     ) -> None:
-        """Set single elements; see `get_coordinate_selection` and `setitem`."""
+        """Set single elements; see `get_coordinate_selection` and `setitem`.
+
+        >>> a = zarr.zeros((2, 2))
+        >>> a.set_coordinate_selection(([0, 1], [0, 1]), [5, 6])
+        >>> a[0], a[1]
+        (array([5., 0.]), array([0., 6.]))
+        """
         self._set(plan_coordinates, selection, value, fields, timeout)
 
     def set_mask_selection(
@@ -388,7 +484,13 @@ class Array(Indexable, Handle):
         prototype: Any = None,
         timeout: float | None = None,
     ) -> None:
-        """Set the elements where a mask is true; see `get_mask_selection` and `setitem`."""
+        """Set the elements where a mask is true; see `get_mask_selection` and `setitem`.
+
+        >>> a = zarr.zeros(3)
+        >>> a.set_mask_selection(np.array([True, False, True]), 7)
+        >>> a[:]
+        array([7., 0., 7.])
+        """
         self._set(plan_mask, mask, value, fields, timeout)
 
     def set_block_selection(
@@ -400,19 +502,28 @@ class Array(Indexable, Handle):
         prototype: Any = None,
         timeout: float | None = None,
     ) -> None:
-        """Set whole chunks; see `get_block_selection` and `setitem`."""
+        """Set whole chunks; see `get_block_selection` and `setitem`.
+
+        >>> a = zarr.zeros(6, chunks=2)
+        >>> a.set_block_selection(2, 1)
+        >>> a[:]
+        array([0., 0., 0., 0., 1., 1.])
+        """
         self._set(plan_blocks, selection, value, fields, timeout)
 
     def batch(self) -> "Batch[Array]":
         """Return a batch: what is written through it in its `with` block is stored at the end.
 
-            with array.batch() as batch:
-                for i, row in enumerate(rows):
-                    batch[i] = row
-
         Each chunk or shard is changed once. Reads through the batch see what was written; reads
         through other handles do not yet. An error in the block discards what is not stored.
         More than `config.batch_bytes` is not kept: what was written to longest ago is stored early.
+
+        >>> a = zarr.zeros((4, 2), chunks=(2, 2))
+        >>> with a.batch() as batch:
+        ...     for k in range(4):
+        ...         batch[k] = k  # each chunk is stored once, at the end
+        >>> a[:, 0]
+        array([0., 1., 2., 3.])
         """
         batch = Batch(self.with_config(self._config), self._config.batch_bytes)
         batch.array._batch = batch
@@ -433,6 +544,11 @@ class Array(Indexable, Handle):
 
         Raises `ConflictError` when another handle made the array larger and this call would cut off
         what it added.
+
+        >>> a = zarr.ones((2, 2))
+        >>> a.resize((3, 1))
+        >>> a[:].tolist()
+        [[1.0], [1.0], [1.0]]
         """
         self._flush()
         resize(self, new_shape, *more, delete_outside_chunks=delete_outside_chunks)
@@ -442,18 +558,31 @@ class Array(Indexable, Handle):
 
         The data has the array's shape but for `axis`. Handles that append at the same time do not
         overwrite each other. When writing fails, the old shape comes back (see the guarantees).
+
+        >>> a = zarr.array([[1, 2]])
+        >>> a.append([[3, 4], [5, 6]])
+        (3, 2)
         """
         return append(self, data, axis)
 
     def update_attributes(self, new_attributes: Mapping[str, Any]) -> "Array":
-        """Set attributes, keeping the others; return this array."""
+        """Set attributes, keeping the others; return this array.
+
+        >>> zarr.zeros(2).update_attributes({"units": "m"}).attrs.asdict()
+        {'units': 'm'}
+        """
         self.attrs.update(new_attributes)
         return self
 
     # --- chunks ------------------------------------------------------------------------------------
 
     def chunk_parts(self, selection: Any = ...) -> Iterator[ChunkPart]:
-        """Yield the stored chunks (or shards) that `array[selection]` touches, without I/O."""
+        """Yield the stored chunks (or shards) that `array[selection]` touches, without I/O.
+
+        >>> a = zarr.zeros((4, 4), chunks=(2, 2))
+        >>> [part.key for part in a.chunk_parts((0, slice(1, 4)))]
+        ['c/0/0', 'c/0/1']
+        """
         return chunk_parts(self._current(), split_fields(selection)[0])
 
     def _chunk_key(self, coords: Sequence[int]) -> tuple[Coords, str]:
@@ -465,11 +594,21 @@ class Array(Indexable, Handle):
         return at, self._current().space.key(at)
 
     def read_chunk(self, coords: Sequence[int]) -> NDArray:
-        """Return one stored chunk (a whole shard) at its full shape, beyond the array's end too."""
+        """Return one stored chunk (a whole shard) at its full shape, beyond the array's end too.
+
+        >>> zarr.array(np.arange(5), chunks=3).read_chunk((1,))  # at its full shape
+        array([3, 4, 0])
+        """
         return loop.read_whole(self._current().space, self._chunk_key(coords)[0])
 
     def write_chunk(self, coords: Sequence[int], value: npt.ArrayLike) -> None:
-        """Store one chunk (a whole shard); `value` has its full shape or is broadcast to it."""
+        """Store one chunk (a whole shard); `value` has its full shape or is broadcast to it.
+
+        >>> a = zarr.zeros(4, chunks=2)
+        >>> a.write_chunk((1,), [7, 8])
+        >>> a[:]
+        array([0., 0., 7., 8.])
+        """
         self._check_writable()
         at, _ = self._chunk_key(coords)
         space = self._current().space
@@ -478,7 +617,12 @@ class Array(Indexable, Handle):
         loop.write_whole(space, at, chunk)
 
     def read_encoded_chunk(self, coords: Sequence[int]) -> bytes | None:
-        """Return the stored bytes of one chunk, or None when it is not stored."""
+        """Return the stored bytes of one chunk, or None when it is not stored.
+
+        >>> a = zarr.create_array({}, data=np.arange(4, dtype="u1"), chunks=2, compressors=None)
+        >>> list(a.read_encoded_chunk((1,)))
+        [2, 3]
+        """
         at, key = self._chunk_key(coords)
         with self._current().space.noting(at):
             data = self._store_path.store.get(key)
@@ -489,6 +633,10 @@ class Array(Indexable, Handle):
 
         `value` has the full shape of the chunk at `coords` (the first one by default), or is
         broadcast to it. Raises `ChunkEncodeError`.
+
+        >>> a = zarr.create_array({}, shape=4, chunks=2, dtype="u1", compressors=None)
+        >>> list(a.encode_chunk([5, 6]))
+        [5, 6]
         """
         at, _ = self._chunk_key((0,) * self.ndim if coords is None else coords)
         space = self._current().space
@@ -503,6 +651,10 @@ class Array(Indexable, Handle):
         """Return what the stored bytes of the chunk (a whole shard) at `coords` hold; no I/O.
 
         The result has the full shape of the chunk. Raises `ChunkDecodeError`.
+
+        >>> a = zarr.create_array({}, shape=4, chunks=2, dtype="u1", compressors=None)
+        >>> a.decode_chunk((0,), bytes([5, 6]))
+        array([5, 6], dtype=uint8)
         """
         at, _ = self._chunk_key(coords)
         space = self._current().space
@@ -512,7 +664,14 @@ class Array(Indexable, Handle):
             raise space.decode_error(at, data, error) from error
 
     def delete_chunk(self, coords: Sequence[int]) -> None:
-        """Remove one stored chunk; it reads as the fill value then."""
+        """Remove one stored chunk; it reads as the fill value then.
+
+        >>> a = zarr.ones(4, chunks=2, dtype="i4")
+        >>> a[:] = 5
+        >>> a.delete_chunk((0,))
+        >>> a[:]
+        array([1, 1, 5, 5], dtype=int32)
+        """
         self._check_writable()
         at, key = self._chunk_key(coords)
         with self._current().space.noting(at):

@@ -371,6 +371,15 @@ class Batch(Indexable, Generic[A]):
         The handle to write and read through.
     early_flushes
         How many chunks or shards were stored before the end to save memory.
+
+    Examples
+    --------
+    >>> a = zarr.zeros(6, chunks=3, dtype="i4")
+    >>> with a.batch() as batch:
+    ...     for k in range(6):
+    ...         batch[k] = k  # two chunks are stored, at the end
+    >>> a[:]
+    array([0, 1, 2, 3, 4, 5], dtype=int32)
     """
 
     __slots__ = (
@@ -445,6 +454,13 @@ class Batch(Indexable, Generic[A]):
         """Store what was written so far.
 
         What could not be stored because of an error is kept, and stored by the next flush.
+
+        >>> a = zarr.zeros(3, dtype="i4")
+        >>> with a.batch() as batch:
+        ...     batch[0] = 5
+        ...     batch.flush()
+        ...     a[:]
+        array([5, 0, 0], dtype=int32)
         """
         with key_locks.key_lock(self._lock_key):
             self._store(list(self._chunks))
@@ -585,11 +601,21 @@ class Batch(Indexable, Generic[A]):
         self._handle.setitem(selection, value)
 
     def getitem(self, selection: Any, *, out: Any = None, fields: Fields = None) -> Any:
-        """Return the selected elements; see `Array.getitem`."""
+        """Return the selected elements; see `Array.getitem`.
+
+        >>> with zarr.zeros(3).batch() as batch:
+        ...     batch[0] = 1
+        ...     batch.getitem(slice(2))  # what was written is seen
+        array([1., 0.])
+        """
         return self._handle.getitem(selection, out=out, fields=fields)
 
     def setitem(self, selection: Any, value: Any, *, fields: Fields = None) -> None:
-        """Set the selected elements; see `Array.setitem`."""
+        """Set the selected elements; see `Array.setitem`.
+
+        >>> with zarr.zeros(3).batch() as batch:
+        ...     batch.setitem(slice(2), 1)
+        """
         self._handle.setitem(selection, value, fields=fields)
 
     def _indexed(self) -> Any:

@@ -179,6 +179,14 @@ def create_array(
         `ContainsGroupError`.
     config
         How this handle reads and writes; see `ArrayConfig`.
+
+    Examples
+    --------
+    >>> a = zarr.create_array({}, shape=(100, 100), chunks=(10, 50), dtype="f4", fill_value=-1)
+    >>> a[0, :3]
+    array([-1., -1., -1.], dtype=float32)
+    >>> zarr.create_array("b.zarr", data=np.arange(6), chunks=2, overwrite=True)[2:4]
+    array([2, 3])
     """
     given = without(locals(), "store", "name", "storage_options")
     place = store_from(store, path=name, storage_options=storage_options)
@@ -307,6 +315,11 @@ def from_array(
     `"keep"` takes a property of a Zarr array where the new format has it, and is `"auto"`
     otherwise. Data of a Zarr array is copied chunk by chunk. Other parameters and errors are those
     of `create_array`.
+
+    >>> a = zarr.create_array({}, data=np.arange(100), chunks=10)
+    >>> b = zarr.from_array({}, data=a, chunks=50)
+    >>> b.chunks, bool((b[:] == a[:]).all())
+    ((50,), True)
     """
     given = dict(locals())
     source = as_values(data, None)
@@ -384,6 +397,9 @@ def create(
     `store=None` keeps the array in memory. `compressor` belongs to format 2, `codecs` (the whole
     chain) and `chunk_shape` to format 3. `mode="w"` is `overwrite=True`; `"w-"` never replaces
     anything, and nothing can be created with `"r"`.
+
+    >>> zarr.create((4, 4), chunks=(2, 2), dtype="i4", fill_value=7)[0]
+    array([7, 7, 7, 7], dtype=int32)
     """
     if mode == "r":
         raise ReadOnlyError("the store is read-only with mode='r': nothing can be created")
@@ -472,7 +488,11 @@ def _as_dict(codec: Any) -> Any:
 
 
 def array(data: npt.ArrayLike | AsyncArray, **kwargs: Any) -> Array:
-    """Create an array filled with data; other parameters are those of `create`."""
+    """Create an array filled with data; other parameters are those of `create`.
+
+    >>> zarr.array([[1, 2], [3, 4]], chunks=(1, 2))[1]
+    array([3, 4])
+    """
     if isinstance(data, AsyncArray):
         data = data._sync
     unmasked(data)
@@ -492,7 +512,12 @@ def array(data: npt.ArrayLike | AsyncArray, **kwargs: Any) -> Array:
 
 
 def asarray(data: Any, **kwargs: Any) -> Array:
-    """Return a Zarr array as it is, and anything else as a new one; see `array`."""
+    """Return a Zarr array as it is, and anything else as a new one; see `array`.
+
+    >>> a = zarr.zeros(3)
+    >>> zarr.asarray(a) is a
+    True
+    """
     return data if isinstance(data, Array) and not kwargs else array(data, **kwargs)
 
 
@@ -515,6 +540,10 @@ def open_array(
 
     `allow_pickle=True` reads and writes arrays of format 2 whose chunks are pickles. Reading them
     can run any code that who wrote them put there; nothing else allows it, no setting either.
+
+    >>> zarr.open_array("mine.zarr", shape=3, dtype="i2")[:] = 5
+    >>> zarr.open_array("mine.zarr", mode="r")[:]
+    array([5, 5, 5], dtype=int16)
     """
     if kwargs:
         warn_ignored(**{k: kwargs.pop(k) for k in list(kwargs) if k in IGNORED_ON_OPEN})
@@ -551,12 +580,33 @@ IGNORED_ON_OPEN = frozenset(
 
 
 def zeros(shape: ShapeLike, **kwargs: Any) -> Array:
-    """Create an array that reads as zeros; other parameters are those of `create`."""
+    """Create an array that reads as zeros; nothing is stored but its document.
+
+    Raises `ContainsArrayError` or `ContainsGroupError` if something is there.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    kwargs
+        `dtype` (float64 by default), `chunks` (chosen by default), `store` (in memory by default)
+        and `path` in it, `overwrite`, `zarr_format`, `attributes`, `compressors` and the other
+        parameters of `create`, except `fill_value`.
+
+    Examples
+    --------
+    >>> zarr.zeros((2, 3), dtype="i4", chunks=(1, 3))[1]
+    array([0, 0, 0], dtype=int32)
+    """
     return create(shape, **_filled(0, kwargs))
 
 
 def ones(shape: ShapeLike, **kwargs: Any) -> Array:
-    """Create an array that reads as ones; other parameters are those of `create`."""
+    """Create an array that reads as ones; other parameters are those of `create`.
+
+    >>> zarr.ones((2, 3), dtype="i4")[0]
+    array([1, 1, 1], dtype=int32)
+    """
     return create(shape, **_filled(1, kwargs))
 
 
@@ -575,12 +625,20 @@ def _filled(number: int, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def empty(shape: ShapeLike, **kwargs: Any) -> Array:
-    """Create an array without saying what it is filled with; other parameters as for `create`."""
+    """Create an array without saying what it is filled with; other parameters as for `create`.
+
+    >>> zarr.empty((1000, 1000), chunks=(100, 100)).nchunks_initialized
+    0
+    """
     return create(shape, **kwargs)
 
 
 def full(shape: ShapeLike, fill_value: Any, **kwargs: Any) -> Array:
-    """Create an array that reads as `fill_value`; other parameters are those of `create`."""
+    """Create an array that reads as `fill_value`; other parameters are those of `create`.
+
+    >>> zarr.full(3, 2.5)[:]
+    array([2.5, 2.5, 2.5])
+    """
     if kwargs.get("dtype") is None:
         found = np.asarray(fill_value).dtype
         kwargs["dtype"] = str if found.kind == "U" else found
@@ -613,24 +671,40 @@ def _like(a: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def empty_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
-    """Create an empty array like another one; see `empty`."""
+    """Create an empty array like another one; see `empty`.
+
+    >>> zarr.empty_like(np.ones((2, 3), "i2")).dtype
+    dtype('int16')
+    """
     return empty(**_like(a, {"zarr_format": zarr_format, **kwargs}))
 
 
 def zeros_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
-    """Create an array of zeros like another one; see `zeros`."""
+    """Create an array of zeros like another one; see `zeros`.
+
+    >>> zarr.zeros_like(zarr.ones((2, 3), chunks=(1, 3))).chunks
+    (1, 3)
+    """
     return zeros(**_like(a, {"zarr_format": zarr_format, **kwargs}))
 
 
 def ones_like(a: Any, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
-    """Create an array of ones like another one; see `ones`."""
+    """Create an array of ones like another one; see `ones`.
+
+    >>> zarr.ones_like(np.arange(3))[:]
+    array([1, 1, 1])
+    """
     return ones(**_like(a, {"zarr_format": zarr_format, **kwargs}))
 
 
 def full_like(
     a: Any, fill_value: Any = None, *, zarr_format: ZarrFormat | None = None, **kwargs: Any
 ) -> Array:
-    """Create an array full of a value like another one; its own fill value by default."""
+    """Create an array full of a value like another one; its own fill value by default.
+
+    >>> zarr.full_like(np.arange(3), 9)[:]
+    array([9, 9, 9])
+    """
     arguments = _like(a, {"zarr_format": zarr_format, **kwargs})
     if fill_value is not None:
         arguments["fill_value"] = fill_value
@@ -639,7 +713,11 @@ def full_like(
 
 
 def open_like(a: Any, path: str, *, zarr_format: ZarrFormat | None = None, **kwargs: Any) -> Array:
-    """Open the array at a path, or create it like another one; see `open_array`."""
+    """Open the array at a path, or create it like another one; see `open_array`.
+
+    >>> zarr.open_like(np.arange(3), "like.zarr").shape
+    (3,)
+    """
     like = _like(a, {**kwargs, "zarr_format": zarr_format or default_format()})
     return open_array(path=path, **{**like, "zarr_format": zarr_format})
 

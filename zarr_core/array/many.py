@@ -133,6 +133,12 @@ def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = No
         Pairs `(array, selection)`; the arrays may be in different stores.
     timeout
         Seconds after which no request starts any more and `OperationTimeoutError` is raised.
+
+    Examples
+    --------
+    >>> a, b = zarr.ones(10), zarr.zeros((4, 4))
+    >>> zarr.read_many([(a, slice(0, 2)), (b, (0, ...)), (a, 5)])
+    [array([1., 1.]), array([0., 0., 0., 0.]), array(1.)]
     """
     pairs = _tuples(items, 2, "an array and a selection, such as (array, ...)")
     with time_limit(timeout):
@@ -272,6 +278,13 @@ def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | Non
         Triples `(array, selection, value)`.
     timeout
         Seconds after which no request starts any more and `OperationTimeoutError` is raised.
+
+    Examples
+    --------
+    >>> a, b = zarr.zeros(3), zarr.zeros(2)
+    >>> zarr.write_many([(a, 0, 1), (b, ..., 2)])
+    >>> a[:], b[:]
+    (array([1., 0., 0.]), array([2., 2.]))
     """
     triples = _tuples(items, 3, "an array, a selection and a value")
     jobs = [_write_of(array, selection, value) for array, selection, value in triples]

@@ -86,6 +86,15 @@ class ShardingCodec(ArrayBytesCodec):
     subchunk_write_order
         Order in which inner chunks are stored. Not recorded, as readers do not depend on it; when
         the array is opened again, the option `subchunk_write_order` of its config says it.
+
+    Examples
+    --------
+    >>> codec = zarr.codecs.ShardingCodec(chunk_shape=(2, 2))
+    >>> a = zarr.create_array(
+    ...     {}, data=np.ones((4, 4)), chunks=(4, 4), serializer=codec, compressors=None
+    ... )
+    >>> a.shards, a.chunks
+    ((4, 4), (2, 2))
     """
 
     name = NAME

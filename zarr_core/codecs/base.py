@@ -26,7 +26,11 @@ Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray
 
 
 class ChunkSpec(NamedTuple):
-    """What is known of every chunk that enters a codec."""
+    """What is known of every chunk that enters a codec.
+
+    >>> zarr.codecs.ChunkSpec._fields
+    ('shape', 'data_type', 'dtype', 'fill_value')
+    """
 
     shape: tuple[int, ...]
     data_type: DataType
@@ -82,13 +86,21 @@ class BytesStage(NamedTuple):
 
 
 class Codec(ABC):
-    """Configuration of a codec; see the three kinds below."""
+    """Configuration of a codec; see the three kinds below.
+
+    >>> zarr.codecs.GzipCodec(level=1).to_dict()
+    {'name': 'gzip', 'configuration': {'level': 1}}
+    """
 
     name: ClassVar[str]
     """The codec's name in metadata documents."""
 
     def configuration(self) -> Mapping[str, Any]:
-        """Return the configuration as JSON: by default the fields of the dataclass."""
+        """Return the configuration as JSON: by default the fields of the dataclass.
+
+        >>> zarr.codecs.GzipCodec(level=1).configuration()
+        {'level': 1}
+        """
         return {name: getattr(self, name) for name in self._fields()}
 
     @classmethod
@@ -103,32 +115,50 @@ class Codec(ABC):
         return [n for n, f in fields.items() if f.default is f.default_factory is MISSING]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the codec as it stands in a metadata document."""
+        """Return the codec as it stands in a metadata document.
+
+        >>> zarr.codecs.TransposeCodec(order=(1, 0)).to_dict()
+        {'name': 'transpose', 'configuration': {'order': [1, 0]}}
+        """
         configuration = dict(self.configuration())
         data: dict[str, Any] = {"name": self.name}
         return {**data, "configuration": configuration} if configuration else data
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's `configuration`; raise `MetadataValidationError`."""
+        """Return the codec for a document's `configuration`; raise `MetadataValidationError`.
+
+        >>> zarr.codecs.GzipCodec.from_configuration({"level": 1})
+        GzipCodec(level=1)
+        """
         return cls(**check_fields(cls.name, configuration, cls._fields(), cls._required()))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the codec for a document's entry."""
+        """Return the codec for a document's entry.
+
+        >>> zarr.codecs.GzipCodec.from_dict({"name": "gzip", "configuration": {"level": 1}})
+        GzipCodec(level=1)
+        """
         return cls.from_configuration(data.get("configuration") or {})
 
     def evolve_from_array_spec(self, array_spec: Any) -> Self:
         """Return the codec with what it takes from the data type filled in.
 
         `array_spec` has a `dtype`: NumPy's, or a `DataType`.
+
+        >>> zarr.codecs.BloscCodec().evolve_from_array_spec(np.zeros(2, "f4")).typesize
+        4
         """
         resolve = getattr(self, "resolve", None)
         dtype = array_spec.dtype
         return resolve(getattr(dtype, "dtype", dtype)) if resolve else self
 
     def validate(self, *, shape: Sequence[int], dtype: Any, chunk_grid: Any = None) -> None:
-        """Raise `MetadataValidationError` if the codec does not suit chunks of a shape and type."""
+        """Raise `MetadataValidationError` if the codec does not suit chunks of a shape and type.
+
+        >>> zarr.codecs.TransposeCodec(order=(1, 0)).validate(shape=(2, 3), dtype="f4")
+        """
         self._bound(spec_of(shape, dtype))
 
     def _bound(self, spec: ChunkSpec) -> Any:
@@ -137,44 +167,77 @@ class Codec(ABC):
 
 
 class ArrayArrayCodec(Codec):
-    """Arrays in, arrays out."""
+    """Arrays in, arrays out.
+
+    >>> isinstance(zarr.codecs.TransposeCodec(order=(1, 0)), zarr.codecs.ArrayArrayCodec)
+    True
+    """
 
     @abstractmethod
     def bind(self, spec: ChunkSpec) -> ArrayStage:
         """Return the codec bound to chunks of `spec`."""
 
     def encode(self, array: NDArray) -> NDArray:
-        """Return what becomes of one chunk."""
+        """Return what becomes of one chunk.
+
+        >>> zarr.codecs.TransposeCodec(order=(1, 0)).encode(np.zeros((2, 3))).shape
+        (3, 2)
+        """
         return np.array(self._bound(spec_of(array.shape, array.dtype)).encode(array))
 
     def decode(self, array: NDArray, *, shape: Sequence[int], dtype: Any) -> NDArray:
-        """Return one chunk of the given shape and data type from what became of it."""
+        """Return one chunk of the given shape and data type from what became of it.
+
+        >>> codec = zarr.codecs.TransposeCodec(order=(1, 0))
+        >>> codec.decode(np.zeros((3, 2)), shape=(2, 3), dtype="f8").shape
+        (2, 3)
+        """
         return np.array(self._bound(spec_of(shape, dtype)).decode(array))
 
 
 class ArrayBytesCodec(Codec):
-    """Arrays in, bytes out: exactly one in every chain."""
+    """Arrays in, bytes out: exactly one in every chain.
+
+    >>> isinstance(zarr.codecs.BytesCodec(), zarr.codecs.ArrayBytesCodec)
+    True
+    """
 
     @abstractmethod
     def bind(self, spec: ChunkSpec) -> SerialStage:
         """Return the codec bound to chunks of `spec`."""
 
     def encode(self, array: NDArray) -> bytes:
-        """Return the bytes of one chunk."""
+        """Return the bytes of one chunk.
+
+        >>> list(zarr.codecs.BytesCodec().encode(np.array([1, 2], "i2")))
+        [1, 0, 2, 0]
+        """
         return bytes(flat_bytes(self._bound(spec_of(array.shape, array.dtype)).encode(array)))
 
     def decode(self, data: Buffer, *, shape: Sequence[int], dtype: Any) -> NDArray:
-        """Return one chunk of the given shape and data type; raise `CodecError` for damaged bytes."""
+        """Return one chunk of the given shape and data type; raise `CodecError` for damaged bytes.
+
+        >>> zarr.codecs.BytesCodec().decode(bytes([1, 0, 2, 0]), shape=(2,), dtype="i2")
+        array([1, 2], dtype=int16)
+        """
         return np.array(self._bound(spec_of(shape, dtype)).decode(data))
 
     def compute_encoded_size(self, shape: Sequence[int], dtype: Any) -> int | None:
-        """Return how many bytes each chunk of a shape and data type has; None when that varies."""
+        """Return how many bytes each chunk of a shape and data type has; None when that varies.
+
+        >>> zarr.codecs.BytesCodec().compute_encoded_size((10, 10), "i2")
+        200
+        """
         size: int | None = self._bound(spec_of(shape, dtype)).nbytes
         return size
 
 
 class BytesBytesCodec(Codec):
-    """Bytes in, bytes out."""
+    """Bytes in, bytes out.
+
+    >>> isinstance(zarr.codecs.ZstdCodec(), zarr.codecs.BytesBytesCodec)
+    True
+    """
 
     @abstractmethod
     def bind(self, nbytes: int | None, limit: int, dtype: np.dtype[Any]) -> BytesStage:
@@ -186,7 +249,11 @@ class BytesBytesCodec(Codec):
         """
 
     def encode(self, data: Buffer) -> bytes:
-        """Return encoded bytes."""
+        """Return encoded bytes.
+
+        >>> len(zarr.codecs.ZstdCodec().encode(bytes(1000))) < 30
+        True
+        """
         size = len(flat_bytes(data))
         return bytes(flat_bytes(self.bind(size, size, np.dtype("u1")).encode(data)))
 
@@ -195,12 +262,20 @@ class BytesBytesCodec(Codec):
 
         `nbytes` is how many there must be, if that is known. Otherwise there can be as many as the
         setting `memory.max_variable_chunk_bytes` allows.
+
+        >>> codec = zarr.codecs.GzipCodec()
+        >>> codec.decode(codec.encode(b"values"))
+        b'values'
         """
         limit = variable_limit() if nbytes is None else nbytes
         return bytes(flat_bytes(self.bind(nbytes, limit, np.dtype("u1")).decode(data)))
 
     def compute_encoded_size(self, nbytes: int) -> int | None:
-        """Return how many bytes become of a number of bytes; None when that varies."""
+        """Return how many bytes become of a number of bytes; None when that varies.
+
+        >>> zarr.codecs.Crc32cCodec().compute_encoded_size(100)
+        104
+        """
         return self.bind(nbytes, nbytes, np.dtype("u1")).nbytes
 
     def _bound(self, spec: ChunkSpec) -> Any:

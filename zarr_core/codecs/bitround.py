@@ -32,6 +32,10 @@ class BitRoundCodec(ArrayArrayCodec):
 
     Of floats these are bits of the mantissa: n bits keep a relative error of 2 ** -(n + 1). Of
     integers they count from the highest bit that is set, which is the sign of negative ones.
+
+    >>> values = np.array([0.1, 0.2, 0.3], "f4")
+    >>> zarr.create_array({}, data=values, filters=zarr.codecs.BitRoundCodec(keepbits=4))[:]
+    array([0.1015625, 0.203125 , 0.296875 ], dtype=float32)
     """
 
     name = "bitround"

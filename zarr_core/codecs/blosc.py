@@ -48,6 +48,11 @@ class BloscCodec(BytesBytesCodec):
     `typesize` None is the element size of the array, `shuffle` None is `"bitshuffle"` for elements
     of one byte and `"shuffle"` for others; documents say what was taken. `clevel` is from 0 to 9,
     `blocksize` 0 leaves the size of blocks to Blosc.
+
+    >>> codec = zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
+    >>> a = zarr.create_array({}, data=np.arange(100_000), compressors=codec)
+    >>> a.nbytes_stored() < a.nbytes / 10
+    True
     """
 
     name = "blosc"

@@ -57,6 +57,12 @@ class CastValue(ByValue, ArrayArrayCodec):
         Elements that become something else, under "encode" and "decode": a mapping, or a list of pairs,
         of fill values as in documents. `{"encode": [["NaN", -1]], "decode": [[-1, "NaN"]]}` stores NaN,
         which integers do not have.
+
+    Examples
+    --------
+    >>> codec = zarr.codecs.CastValue(data_type="int16", rounding="nearest-even")
+    >>> zarr.create_array({}, data=np.array([1.2, 2.7]), filters=codec)[:]  # doctest: +SKIP
+    array([1., 3.])
     """
 
     name = NAME

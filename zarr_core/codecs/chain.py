@@ -115,6 +115,11 @@ def resolve_codecs(codecs: Sequence[Codec], spec: ChunkSpec) -> tuple[Codec, ...
     """Return the codecs as they are to be written: with all that follows from the data type.
 
     Codecs with something to fill in have a method `resolve(dtype)`.
+
+    >>> from zarr_core.codecs.base import spec_of
+    >>> chain = [zarr.codecs.BytesCodec(), zarr.codecs.BloscCodec()]
+    >>> zarr.codecs.resolve_codecs(chain, spec_of((2,), "f4"))[1].typesize
+    4
     """
     split_codecs(codecs)
     resolved: list[Codec] = []
@@ -139,6 +144,10 @@ class CodecChain:
     of functions.
 
     Functions raise `CodecError` for data that they cannot decode or encode.
+
+    >>> a = zarr.create_array({}, shape=4, dtype="i2", compressors=None)
+    >>> [codec.name for codec in a.metadata.codecs]
+    ['bytes']
     """
 
     def __init__(self, codecs: Sequence[Codec], spec: ChunkSpec) -> None:

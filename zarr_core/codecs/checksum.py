@@ -58,7 +58,12 @@ _POLYNOMIAL = 0x82F63B78
 
 @dataclass(frozen=True)
 class Crc32cCodec(BytesBytesCodec):
-    """The CRC-32C (Castagnoli) of the data, as four little-endian bytes at its end."""
+    """The CRC-32C (Castagnoli) of the data, as four little-endian bytes at its end.
+
+    >>> codecs = [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]
+    >>> zarr.create_array({}, data=[1, 2, 3], compressors=codecs)[:]
+    array([1, 2, 3])
+    """
 
     name = "crc32c"
 

@@ -25,7 +25,11 @@ LIBDEFLATE_LEVEL = 4
 
 @dataclass(frozen=True, kw_only=True)
 class GzipCodec(BytesBytesCodec):
-    """Gzip. `level` is from 0 (stored) to 9 (smallest)."""
+    """Gzip. `level` is from 0 (stored) to 9 (smallest).
+
+    >>> zarr.create_array({}, data=[1, 2, 3], compressors=zarr.codecs.GzipCodec(level=9))[:]
+    array([1, 2, 3])
+    """
 
     name = "gzip"
 

@@ -36,6 +36,11 @@ class BytesCodec(ArrayBytesCodec):
 
     `endian` is the stored byte order, None for types of single bytes. The byte order in memory is
     that of the data type.
+
+    >>> codec = zarr.codecs.BytesCodec(endian="big")
+    >>> a = zarr.create_array({}, data=np.array([1], "i2"), serializer=codec, compressors=None)
+    >>> list(a.read_encoded_chunk((0,)))
+    [0, 1]
     """
 
     name = "bytes"
@@ -134,7 +139,12 @@ def inverse_permutation(order: Iterable[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, init=False)
 class TransposeCodec(ArrayArrayCodec):
-    """The axes in another order: axis `i` of what is stored is axis `order[i]` of the chunk."""
+    """The axes in another order: axis `i` of what is stored is axis `order[i]` of the chunk.
+
+    >>> codec = zarr.codecs.TransposeCodec(order=(1, 0))  # columns are together in a chunk
+    >>> zarr.create_array({}, data=np.arange(4).reshape(2, 2), filters=codec)[0]
+    array([0, 1])
+    """
 
     name = "transpose"
 

@@ -53,6 +53,13 @@ class N5DefaultCodec(ArrayBytesCodec):
     codecs
         A `TransposeCodec` that reverses all axes, a big-endian `BytesCodec` and at most one
         compressor, as codecs or as they stand in a document.
+
+    Examples
+    --------
+    >>> steps = [zarr.codecs.TransposeCodec(order=(0,)), zarr.codecs.BytesCodec(endian="big")]
+    >>> codec = zarr.codecs.N5DefaultCodec(codecs=steps)
+    >>> zarr.create_array({}, data=[1, 2, 3], serializer=codec, compressors=None)[:]
+    array([1, 2, 3])
     """
 
     name = "n5_default"

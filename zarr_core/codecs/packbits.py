@@ -51,6 +51,11 @@ class PackBitsCodec(ArrayBytesCodec):
     What is cut off is lost, and 0 when it is read; above `last_bit` of signed integers it is the sign.
     `padding_encoding` says where the number of unused bits at the end is stored: "none", in the
     "first_byte" or the "last_byte".
+
+    >>> codec = zarr.codecs.PackBitsCodec()
+    >>> mask = zarr.create_array({}, shape=64, dtype=bool, serializer=codec, compressors=None)
+    >>> len(mask.encode_chunk(True))
+    8
     """
 
     name = NAME

@@ -71,7 +71,14 @@ _KINDS = (ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec)
 
 
 def register_codec(name: str, cls: type[Codec]) -> None:
-    """Make `cls` the codec for `name` in metadata documents; it may be one for zarr-python."""
+    """Make `cls` the codec for `name` in metadata documents; it may be one for zarr-python.
+
+    >>> class Mine(zarr.codecs.GzipCodec):
+    ...     name = "mine.gzip"
+    >>> zarr.codecs.register_codec("mine.gzip", Mine)
+    >>> zarr.create_array({}, data=[1, 2], compressors=Mine(level=1))[:]
+    array([1, 2])
+    """
     if not issubclass(cls, _KINDS):
         try:
             cls = importlib.import_module("zarr_core.codecs.foreign").adapted(cls)
@@ -90,7 +97,11 @@ def registered_codecs() -> int:
 
 
 def get_codec_class(name: str) -> type[Codec]:
-    """Return the class for a codec's name; raise `UnknownCodecError` if there is none."""
+    """Return the class for a codec's name; raise `UnknownCodecError` if there is none.
+
+    >>> zarr.codecs.get_codec_class("zstd").__name__
+    'ZstdCodec'
+    """
     if name in _codecs:
         return _codecs[name]
     if name in LATER:
@@ -135,6 +146,9 @@ def codec_from_dict(data: str | Mapping[str, Any] | NamedConfig) -> Codec:
     """Return the codec for an entry of `codecs` in a document, or for the name of a codec.
 
     Raises `UnknownCodecError` or `MetadataValidationError`.
+
+    >>> zarr.codecs.codec_from_dict({"name": "gzip", "configuration": {"level": 1}})
+    GzipCodec(level=1)
     """
     name, configuration = _name_and_configuration(data)
     return get_codec_class(name).from_dict({"name": name, "configuration": configuration})
@@ -159,6 +173,10 @@ def codecs_from_configs(configs: Iterable[NamedConfig]) -> tuple[Codec, ...]:
     """Return the codecs of an array's metadata, in the order in which they encode.
 
     Unknown codecs are left out if their documents say that they need not be understood.
+
+    >>> chain = zarr.zeros(2).metadata.chain
+    >>> [codec.name for codec in zarr.codecs.codecs_from_configs(chain)]
+    ['bytes', 'zstd']
     """
     codecs: list[Codec] = []
     for config in configs:
@@ -200,6 +218,10 @@ def codec_from_numcodecs(codec: Any) -> Codec:
 
     zstd, gzip and blosc become the codecs that the specification names, the others those of
     `zarr_core.codecs.numcodecs`. Raises `UnknownCodecError`.
+
+    >>> import numcodecs
+    >>> zarr.codecs.codec_from_numcodecs(numcodecs.Zlib(level=3))
+    Zlib(level=3)
     """
     config = dict(codec if isinstance(codec, Mapping) else codec.get_config())
     codec_id = config.get("id")

@@ -22,6 +22,10 @@ class ReshapeCodec(ArrayArrayCodec):
 
     Each entry of `shape` is a length, a list of the axes whose lengths are multiplied, or, once,
     -1 for what remains. `[[0, 1], 2, -1]` makes a chunk of (4, 5, 6) one of (20, 2, 3).
+
+    >>> codec = zarr.codecs.ReshapeCodec(shape=[[0, 1]])  # both dimensions become one
+    >>> zarr.create_array({}, data=np.arange(4).reshape(2, 2), filters=codec)[1]
+    array([2, 3])
     """
 
     name = NAME
@@ -99,7 +103,11 @@ def _entry(value: Any) -> int | tuple[int, ...]:
 
 @dataclass(frozen=True)
 class SqueezeCodec(ArrayArrayCodec):
-    """Chunks without their axes of length 1; one remains if all are."""
+    """Chunks without their axes of length 1; one remains if all are.
+
+    >>> zarr.create_array({}, data=np.ones((1, 2)), filters=zarr.codecs.SqueezeCodec())[0]
+    array([1., 1.])
+    """
 
     name = "zarrs.squeeze"
 

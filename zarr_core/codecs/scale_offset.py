@@ -26,6 +26,12 @@ class ScaleOffset(ArrayArrayCodec):
     ----------
     offset, scale
         Numbers of the array's data type; `scale` is not 0.
+
+    Examples
+    --------
+    >>> codec = zarr.codecs.ScaleOffset(offset=5, scale=2)
+    >>> codec.encode(np.array([6.0, 7.0]))
+    array([2., 4.])
     """
 
     name = NAME

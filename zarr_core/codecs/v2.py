@@ -70,7 +70,11 @@ def _check_config(config: Any) -> dict[str, Any]:
 
 
 def v2_compressor(config: Config) -> BytesBytesCodec:
-    """Return the codec for the `compressor` of a format 2 array."""
+    """Return the codec for the `compressor` of a format 2 array.
+
+    >>> zarr.codecs.v2_compressor({"id": "zlib", "level": 1})
+    V2CompressorCodec(config={'id': 'zlib', 'level': 1})
+    """
     return V2CompressorCodec(config)
 
 
@@ -124,7 +128,12 @@ class _Flow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class V2FilterCodec(ByValue, ArrayBytesCodec):
-    """The filters of format 2, none, one or several, from an array to bytes."""
+    """The filters of format 2, none, one or several, from an array to bytes.
+
+    >>> codec = zarr.codecs.V2FilterCodec(filters=({"id": "delta", "dtype": "<i4"},))
+    >>> codec.filters[0]["id"]
+    'delta'
+    """
 
     name = "v2.filters"
 

@@ -67,7 +67,11 @@ class _VLenCodec(ArrayBytesCodec):
 
 @dataclass(frozen=True)
 class VLenUTF8Codec(_VLenCodec):
-    """Text of any length as UTF-8."""
+    """Text of any length as UTF-8.
+
+    >>> zarr.create_array({}, data=["a", "long text"]).serializer
+    VLenUTF8Codec()
+    """
 
     name = "vlen-utf8"
 
@@ -83,7 +87,11 @@ class VLenUTF8Codec(_VLenCodec):
 
 @dataclass(frozen=True)
 class VLenBytesCodec(_VLenCodec):
-    """Bytes of any length."""
+    """Bytes of any length.
+
+    >>> zarr.codecs.VLenBytesCodec().to_dict()["name"]
+    'vlen-bytes'
+    """
 
     name = "vlen-bytes"
 

@@ -55,6 +55,12 @@ class ZfpCodec(ArrayBytesCodec):
         Bits that are kept of each coefficient, in mode "fixed_precision".
     tolerance
         The largest error, in mode "fixed_accuracy"; of integers other modes say more.
+
+    Examples
+    --------
+    >>> codec = zarr.codecs.ZfpCodec(mode="fixed_accuracy", tolerance=0.01)
+    >>> codec.to_dict()["configuration"]
+    {'mode': 'fixed_accuracy', 'tolerance': 0.01}
     """
 
     name = NAME

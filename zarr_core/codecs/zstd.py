@@ -43,6 +43,10 @@ class ZstdCodec(BytesBytesCodec):
     """Zstandard. `level` is from -131072 (fastest) to 22 (smallest), 0 is the library's default.
 
     With `checksum` every chunk carries a checksum of its decoded bytes.
+
+    >>> codec = zarr.codecs.ZstdCodec(level=9, checksum=True)
+    >>> zarr.create_array({}, data=[1, 2, 3], compressors=codec)[:]
+    array([1, 2, 3])
     """
 
     name = "zstd"

@@ -17,6 +17,11 @@ class Attributes(MutableMapping[str, Any]):
     Reading shows what this handle knows; a change is made to what is stored at that time, so that
     two handles do not lose each other's attributes. Values are JSON. A nested value is a copy:
     assign it again to store a change in it.
+
+    >>> attrs = zarr.zeros(2).attrs
+    >>> attrs["units"] = "m"
+    >>> attrs.asdict()
+    {'units': 'm'}
     """
 
     __slots__ = ("__weakref__", "_node")
@@ -45,21 +50,43 @@ class Attributes(MutableMapping[str, Any]):
         return key in self._node._current_attributes
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Set several attributes at once; raise `MetadataValidationError` if they are not JSON."""
+        """Set several attributes at once; raise `MetadataValidationError` if they are not JSON.
+
+        >>> attrs = zarr.zeros(2, attributes={"a": 1}).attrs
+        >>> attrs.update(b=2)  # one write, however many there are
+        >>> attrs.asdict()
+        {'a': 1, 'b': 2}
+        """
         new = check_attributes(dict(*args, **kwargs))
         self._node._change_attributes(lambda old: {**old, **new})
 
     def put(self, attributes: Mapping[str, Any]) -> None:
-        """Replace all attributes."""
+        """Replace all attributes.
+
+        >>> attrs = zarr.zeros(2, attributes={"a": 1}).attrs
+        >>> attrs.put({"b": 2})
+        >>> attrs.asdict()
+        {'b': 2}
+        """
         new = check_attributes(attributes)
         self._node._change_attributes(lambda _: new)
 
     def clear(self) -> None:
-        """Remove all attributes."""
+        """Remove all attributes.
+
+        >>> attrs = zarr.zeros(2, attributes={"a": 1}).attrs
+        >>> attrs.clear()
+        >>> len(attrs)
+        0
+        """
         self.put({})
 
     def asdict(self) -> dict[str, Any]:
-        """Return the attributes as a dictionary, a copy at every depth."""
+        """Return the attributes as a dictionary, a copy at every depth.
+
+        >>> zarr.zeros(2, attributes={"a": 1}).attrs.asdict()
+        {'a': 1}
+        """
         return deepcopy(dict(self._node._current_attributes))
 
     def _ipython_key_completions_(self) -> list[str]:

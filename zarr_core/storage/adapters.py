@@ -49,6 +49,11 @@ def from_zarr_store(store: Any, *, read_only: bool = False) -> "FromZarrStore":
         An instance of `zarr.abc.store.Store`; it is never closed from here.
     read_only
         Refuse to write, whatever `store` allows.
+
+    Examples
+    --------
+    >>> import zarr as other  # doctest: +SKIP
+    >>> store = zarr.storage.from_zarr_store(other.storage.MemoryStore())  # doctest: +SKIP
     """
     return FromZarrStore(store, read_only=read_only)
 
@@ -431,7 +436,11 @@ class AwaitedStore:
 
 
 def ToZarrStore(store: Store) -> Any:  # noqa: N802 - used like a class; the class needs zarr
-    """Return an instance of `zarr.abc.store.Store` over one of our stores."""
+    """Return an instance of `zarr.abc.store.Store` over one of our stores.
+
+    >>> import zarr as other  # doctest: +SKIP
+    >>> other.open(zarr.storage.ToZarrStore(zarr.storage.LocalStore("a.zarr")))  # doctest: +SKIP
+    """
     return _zarr_store_class()(store)
 
 

@@ -27,20 +27,35 @@ Writable: TypeAlias = bytes | bytearray | memoryview
 
 
 class RangeByteRequest(NamedTuple):
-    """Bytes `start` to `end`, `end` not included."""
+    """Bytes `start` to `end`, `end` not included.
+
+    >>> store = zarr.storage.MemoryStore({"a": b"012345"})
+    >>> bytes(store.get("a", zarr.storage.RangeByteRequest(1, 3)))
+    b'12'
+    """
 
     start: int
     end: int
 
 
 class OffsetByteRequest(NamedTuple):
-    """All bytes from `offset` on."""
+    """All bytes from `offset` on.
+
+    >>> store = zarr.storage.MemoryStore({"a": b"012345"})
+    >>> bytes(store.get("a", zarr.storage.OffsetByteRequest(4)))
+    b'45'
+    """
 
     offset: int
 
 
 class SuffixByteRequest(NamedTuple):
-    """The last `suffix` bytes; the whole value when it is shorter."""
+    """The last `suffix` bytes; the whole value when it is shorter.
+
+    >>> store = zarr.storage.MemoryStore({"a": b"012345"})
+    >>> bytes(store.get("a", zarr.storage.SuffixByteRequest(2)))
+    b'45'
+    """
 
     suffix: int
 
@@ -159,7 +174,14 @@ class RemoteValue:
 
 
 def check_key(key: str) -> str:
-    """Return `key`, or raise `InvalidKeyError` when it could leave the store's root."""
+    """Return `key`, or raise `InvalidKeyError` when it could leave the store's root.
+
+    >>> zarr.storage.check_key("a/b")
+    'a/b'
+    >>> zarr.storage.check_key("../b")
+    Traceback (most recent call last):
+    zarr_core.errors.InvalidKeyError: ...
+    """
     if (
         not key
         or key[0] == "/"
@@ -178,7 +200,11 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return `prefix` without a trailing slash; `""` is the root."""
+    """Return `prefix` without a trailing slash; `""` is the root.
+
+    >>> zarr.storage.check_prefix("a/b/")
+    'a/b'
+    """
     prefix = prefix.removesuffix("/")
     return check_key(prefix) if prefix else ""
 
@@ -245,6 +271,9 @@ def slice_value(value: Value, byte_range: Any) -> Value: ...
 def slice_value(value: Value | None, byte_range: Any) -> Value | None:
     """Return the part of a whole value that `byte_range` asks for; raise if it is too short.
 
+    >>> bytes(zarr.storage.slice_value(b"012345", zarr.storage.RangeByteRequest(1, 3)))
+    b'12'
+
     Of None, a value that does not exist, the part is None; what is no range raises there, too.
     """
     if value is None:
@@ -273,7 +302,11 @@ def slice_value(value: Value | None, byte_range: Any) -> Value | None:
 
 
 class ValueSnapshot:
-    """An `OpenValue` over a value that is in memory already."""
+    """An `OpenValue` over a value that is in memory already.
+
+    >>> bytes(zarr.storage.ValueSnapshot(b"012").read(zarr.storage.OffsetByteRequest(1)))
+    b'12'
+    """
 
     __slots__ = ("_value", "size", "version")
 
@@ -307,6 +340,11 @@ class Store(ABC):
     from many threads. A subclass that overrides `get`, `set` or `delete`, itself or with a mixin,
     means everything that reads, stores or deletes: what it inherits for that, and does not
     override, is made from its method then.
+
+    >>> store = zarr.storage.MemoryStore()
+    >>> store.set("a/b", b"value")
+    >>> store.get("a/b"), list(store.list())
+    (b'value', ['a/b'])
     """
 
     high_latency: bool = False
@@ -356,23 +394,43 @@ class Store(ABC):
         Raises `InvalidKeyError` for keys outside the store, `TypeError` or `ValueError` for what is
         no byte range of any value, and `OSError` when the value exists but cannot be read or is
         shorter than asked for (a long suffix gives the whole value).
+
+        >>> zarr.storage.MemoryStore({"a": b"1"}).get("b") is None
+        True
         """
 
     @abstractmethod
     def set(self, key: str, value: Writable) -> None:
-        """Store a copy of `value` under `key`; readers see the old value or the new one."""
+        """Store a copy of `value` under `key`; readers see the old value or the new one.
+
+        >>> store = zarr.storage.MemoryStore()
+        >>> store.set("a", b"1")
+        """
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it does not exist."""
+        """Remove `key`; nothing happens when it does not exist.
+
+        >>> store = zarr.storage.MemoryStore({"a": b"1"})
+        >>> store.delete("a")
+        """
 
     @final
     def set_if_not_exists(self, key: str, value: Writable) -> bool:
-        """Store `value` unless `key` exists; return whether it was stored."""
+        """Store `value` unless `key` exists; return whether it was stored.
+
+        >>> zarr.storage.MemoryStore({"a": b"1"}).set_if_not_exists("a", b"2")
+        False
+        """
         return self.set_if_version(key, value, None)
 
     def open_value(self, key: str) -> OpenValue | None:
-        """Return a snapshot of a value to read parts from, or None when there is no such key."""
+        """Return a snapshot of a value to read parts from, or None when there is no such key.
+
+        >>> value = zarr.storage.MemoryStore({"a": b"012"}).open_value("a")
+        >>> value.size, bytes(value.read(zarr.storage.RangeByteRequest(0, 2)))
+        (3, b'01')
+        """
         value = self.get(key)
         return None if value is None else ValueSnapshot(value)
 
@@ -386,7 +444,11 @@ class Store(ABC):
         return CollectedValue(self, check_key(key))
 
     def exists(self, key: str) -> bool:
-        """Return whether `key` has a value; a directory is not a value."""
+        """Return whether `key` has a value; a directory is not a value.
+
+        >>> zarr.storage.MemoryStore({"a": b"1"}).exists("b")
+        False
+        """
         try:
             self.getsize(key)
         except (FileNotFoundError, NotADirectoryError):
@@ -394,19 +456,32 @@ class Store(ABC):
         return True
 
     def getsize(self, key: str) -> int:
-        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none."""
+        """Return the size of a value in bytes; raise `FileNotFoundError` when there is none.
+
+        >>> zarr.storage.MemoryStore({"a": b"012"}).getsize("a")
+        3
+        """
         value = self.get(key)
         if value is None:
             raise FileNotFoundError(f"no key {key!r} in {self}")
         return len(value)
 
     def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
-        """Return a value and a token that changes whenever the value does (None: no such key)."""
+        """Return a value and a token that changes whenever the value does (None: no such key).
+
+        >>> value, version = zarr.storage.MemoryStore({"a": b"1"}).get_versioned("a")
+        """
         value = self.get(key)
         return value, None if value is None else content_version(value)
 
     def set_if_version(self, key: str, value: Writable, version: str | None) -> bool:
-        """Store `value` if the value still has `version` (None: does not exist); say whether."""
+        """Store `value` if the value still has `version` (None: does not exist); say whether.
+
+        >>> store = zarr.storage.MemoryStore({"a": b"1"})
+        >>> _, version = store.get_versioned("a")
+        >>> store.set_if_version("a", b"2", version), store.set_if_version("a", b"3", version)
+        (True, False)
+        """
         self._check_writable()
         if not self._has_version(key, version):
             return False
@@ -423,15 +498,29 @@ class Store(ABC):
 
         Like those of the other `*_many` methods, the iterator must be advanced by one thread, and
         closed (exhausting it does) before the call that uses it returns: `contextlib.closing`.
+
+        >>> store = zarr.storage.MemoryStore({"a": b"1", "b": b"2"})
+        >>> wanted = [zarr.storage.Request("a"), zarr.storage.Request("c")]
+        >>> [(result.index, result.value) for result in store.get_many(wanted)]
+        [(0, b'1'), (1, None)]
         """
         return self._each(lambda request: self.get(*request), requests, _size_of_range)
 
     def set_many(self, items: Iterable[tuple[str, Writable]]) -> Generator[Result, None, None]:
-        """Store values; yield a `Result` per item as they complete."""
+        """Store values; yield a `Result` per item as they complete.
+
+        >>> store = zarr.storage.MemoryStore()
+        >>> [result.error for result in store.set_many([("a", b"1"), ("b", b"2")])]
+        [None, None]
+        """
         return self._each(lambda item: self.set(*item), items, _size_of_item)
 
     def delete_many(self, keys: Iterable[str]) -> Generator[Result, None, None]:
-        """Remove keys; yield a `Result` per key as they complete."""
+        """Remove keys; yield a `Result` per key as they complete.
+
+        >>> [r.error for r in zarr.storage.MemoryStore({"a": b"1"}).delete_many(["a", "b"])]
+        [None, None]
+        """
         return self._each(self.delete, keys)
 
     def _each(
@@ -453,19 +542,34 @@ class Store(ABC):
 
         `prefix` is a path, not a string prefix: `list_prefix("foo")` does not yield `"foobar/a"`.
         The listing is of a snapshot: keys may be deleted while it is read.
+
+        >>> sorted(zarr.storage.MemoryStore({"a/b": b"", "a/c/d": b"", "e": b""}).list_prefix("a"))
+        ['a/b', 'a/c/d']
         """
 
     @abstractmethod
     def list_dir(self, prefix: str) -> Iterator[str]:
-        """Yield the names directly below `prefix`: last segments of keys, and first segments below."""
+        """Yield the names directly below `prefix`: last segments of keys, and first segments below.
+
+        >>> sorted(zarr.storage.MemoryStore({"a/b": b"", "a/c/d": b"", "e": b""}).list_dir("a"))
+        ['b', 'c']
+        """
 
     @final
     def list(self) -> Iterator[str]:
-        """Yield every key."""
+        """Yield every key.
+
+        >>> sorted(zarr.storage.MemoryStore({"a/b": b"", "e": b""}).list())
+        ['a/b', 'e']
+        """
         return self.list_prefix("")
 
     def getsize_prefix(self, prefix: str) -> int:
-        """Return the total size in bytes of the values below `prefix`."""
+        """Return the total size in bytes of the values below `prefix`.
+
+        >>> zarr.storage.MemoryStore({"a/b": b"01", "a/c": b"2"}).getsize_prefix("a")
+        3
+        """
         return sum(each(self._size_or_zero, self.list_prefix(prefix), slow=self.high_latency))
 
     def _size_or_zero(self, key: str) -> int:
@@ -475,11 +579,21 @@ class Store(ABC):
             return 0
 
     def is_empty(self, prefix: str = "") -> bool:
-        """Return whether there is no key below `prefix`."""
+        """Return whether there is no key below `prefix`.
+
+        >>> zarr.storage.MemoryStore({"a/b": b""}).is_empty("c")
+        True
+        """
         return next(iter(self.list_prefix(prefix)), None) is None
 
     def delete_dir(self, prefix: str) -> None:
-        """Remove every key below `prefix`."""
+        """Remove every key below `prefix`.
+
+        >>> store = zarr.storage.MemoryStore({"a/b": b"", "e": b""})
+        >>> store.delete_dir("a")
+        >>> list(store.list())
+        ['e']
+        """
         self._check_writable()
         finish(self.delete_many(list(self.list_prefix(prefix))))
 
@@ -492,7 +606,13 @@ class Store(ABC):
 
     @final
     def clear(self) -> None:
-        """Remove every key of the store."""
+        """Remove every key of the store.
+
+        >>> store = zarr.storage.MemoryStore({"a/b": b"", "e": b""})
+        >>> store.clear()
+        >>> store.is_empty()
+        True
+        """
         self.delete_dir("")
 
     # --- the store itself ------------------------------------------------------------------------
@@ -508,10 +628,20 @@ class Store(ABC):
 
     @abstractmethod
     def with_read_only(self, read_only: bool = False) -> Self:
-        """Return a store for the same place with another `read_only`."""
+        """Return a store for the same place with another `read_only`.
+
+        >>> zarr.storage.MemoryStore().with_read_only(True).read_only
+        True
+        """
 
     def lock_key(self, key: str) -> Hashable:
-        """Return the absolute identity of a stored key, the same through every handle."""
+        """Return the absolute identity of a stored key, the same through every handle.
+
+        >>> values = {}
+        >>> one, other = zarr.storage.MemoryStore(values), zarr.storage.MemoryStore(values)
+        >>> one.lock_key("a") == other.lock_key("a")
+        True
+        """
         return (id(self), key)
 
     def shown(self) -> Any:
@@ -519,7 +649,11 @@ class Store(ABC):
         return self
 
     def close(self) -> None:
-        """Release what this object itself opened."""
+        """Release what this object itself opened.
+
+        >>> with zarr.storage.ZipStore("closed.zip", mode="w") as store:  # closes it at the end
+        ...     store.set("a", b"1")
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -583,7 +717,11 @@ def _size_of_item(item: tuple[str, Writable]) -> int:
 
 
 def content_version(value: Any) -> str:
-    """Return a version token computed from the bytes of a value."""
+    """Return a version token computed from the bytes of a value.
+
+    >>> zarr.storage.content_version(b"1") == zarr.storage.content_version(b"1")
+    True
+    """
     import hashlib
 
     return hashlib.blake2b(value, digest_size=16).hexdigest()

@@ -82,6 +82,14 @@ class CacheStore(WrapperStore[S]):
         Read whole values even when a part is asked for, so that every part of a shard
         comes from the cache afterwards. Otherwise parts that were asked for are kept one by
         one, and `open_value` uses the cache only for values that are in it whole.
+
+    Examples
+    --------
+    >>> memory = zarr.storage.MemoryStore({"a": b"1"})
+    >>> counted = zarr.storage.LoggingStore(memory)
+    >>> cached = zarr.storage.CacheStore(counted, max_size=1 << 20)
+    >>> cached.get("a"), cached.get("a"), counted.counter["get"]
+    (b'1', b'1', 1)
     """
 
     def __init__(
@@ -357,7 +365,11 @@ class CacheStore(WrapperStore[S]):
     # --- what the cache says of itself -----------------------------------------------------------
 
     def cache_info(self) -> dict[str, Any]:
-        """Return the settings of the cache, and how full it is."""
+        """Return the settings of the cache, and how full it is.
+
+        >>> zarr.storage.CacheStore(zarr.storage.MemoryStore(), max_size=100).cache_info()["max_size"]
+        100
+        """
         with self._copies.lock:
             return {
                 "cache_store_type": type(self.cache_store).__name__,
@@ -370,7 +382,13 @@ class CacheStore(WrapperStore[S]):
             }
 
     def cache_stats(self) -> dict[str, Any]:
-        """Return how often the cache was asked, and how often it had the answer."""
+        """Return how often the cache was asked, and how often it had the answer.
+
+        >>> cached = zarr.storage.CacheStore(zarr.storage.MemoryStore({"a": b"1"}))
+        >>> values = [cached.get("a") for _ in range(3)]
+        >>> cached.cache_stats()["hits"], cached.cache_stats()["misses"]
+        (2, 1)
+        """
         with self._copies.lock:
             total = self._copies.hits + self._copies.misses
             return {
@@ -382,7 +400,11 @@ class CacheStore(WrapperStore[S]):
             }
 
     def clear_cache(self) -> None:
-        """Drop all copies; the store is not touched."""
+        """Drop all copies; the store is not touched.
+
+        >>> cached = zarr.storage.CacheStore(zarr.storage.MemoryStore({"a": b"1"}))
+        >>> cached.clear_cache()
+        """
         self._invalidate_below("")
 
     def __repr__(self) -> str:

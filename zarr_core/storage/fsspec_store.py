@@ -86,6 +86,12 @@ class FsspecStore(Store):
         How often requests are tried again; see `RetryPolicy`. By default not at all for
         file systems that do so themselves, as s3fs does unless `config_kwargs` has
         `{"retries": {"max_attempts": 0}}`; `from_url` gives it that.
+
+    Examples
+    --------
+    >>> store = zarr.storage.FsspecStore.from_url("memory://some/where")
+    >>> zarr.zeros(3, store=store)[:]
+    array([0., 0., 0.])
     """
 
     default_retries: ClassVar[RetryPolicy] = RetryPolicy()
@@ -145,6 +151,10 @@ class FsspecStore(Store):
         Unless `config_kwargs` is given, S3 gets as many connections as requests may be under way,
         as its own default of 10 would be all that runs at once, and does not try again by itself:
         two layers of its own and the `RetryPolicy` of the store would multiply.
+
+        >>> zarr.storage.FsspecStore.from_url(
+        ...     "s3://bucket/data.zarr", storage_options={"anon": True}
+        ... )  # doctest: +SKIP
         """
         from fsspec.config import conf
         from fsspec.core import url_to_fs
@@ -166,7 +176,11 @@ class FsspecStore(Store):
         read_only: bool = False,
         allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
     ) -> Self:
-        """Return the store in the place of an fsspec mapper (`fsspec.FSMap`)."""
+        """Return the store in the place of an fsspec mapper (`fsspec.FSMap`).
+
+        >>> import fsspec
+        >>> zarr.storage.FsspecStore.from_mapper(fsspec.get_mapper("memory://mapped")).set("a", b"1")
+        """
         return cls(fs_map.fs, read_only, fs_map.root or "/", allowed_exceptions)
 
     @classmethod
@@ -176,7 +190,11 @@ class FsspecStore(Store):
         read_only: bool = False,
         allowed_exceptions: tuple[type[Exception], ...] = (FileNotFoundError,),
     ) -> Self:
-        """Return the store in the place of a `upath.UPath`."""
+        """Return the store in the place of a `upath.UPath`.
+
+        >>> from upath import UPath  # doctest: +SKIP
+        >>> zarr.storage.FsspecStore.from_upath(UPath("memory://there"))  # doctest: +SKIP
+        """
         return cls(upath.fs, read_only, upath.path or "/", allowed_exceptions)
 
     # --- calling the file system -----------------------------------------------------------------

@@ -107,6 +107,12 @@ class LocalStore(Store):
     fsync
         Have every write (file and directory) on the disk before `set` returns. Without it
         a value survives the end of the process, but perhaps not the loss of power.
+
+    Examples
+    --------
+    >>> store = zarr.storage.LocalStore("local.zarr")
+    >>> zarr.zeros(3, store=store, path="x").store_path.path
+    'x'
     """
 
     # Four short system calls: after each the thread has to wait for the interpreter's lock if others
@@ -305,6 +311,11 @@ class LocalStore(Store):
         ----------
         older_than
             Age in seconds from which a file counts as left behind.
+
+        Examples
+        --------
+        >>> zarr.storage.LocalStore("local.zarr").clean_temp()
+        0
         """
         self._check_writable()
         latest, removed = time.time() - older_than, 0
@@ -320,7 +331,14 @@ class LocalStore(Store):
         return removed
 
     def move(self, dest_root: str | os.PathLike[str]) -> None:
-        """Move the directory to `dest_root`, which must not exist; this store follows it."""
+        """Move the directory to `dest_root`, which must not exist; this store follows it.
+
+        >>> store = zarr.storage.LocalStore("from")
+        >>> store.set("a", b"1")
+        >>> store.move("to")
+        >>> store.get("a")
+        b'1'
+        """
         import shutil
 
         self._check_writable()

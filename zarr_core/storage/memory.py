@@ -34,6 +34,13 @@ class MemoryStore(Store):
         The mapping, shared by reference; a new dictionary by default.
     read_only
         Refuse to write.
+
+    Examples
+    --------
+    >>> values = {}
+    >>> zarr.zeros(2, store=zarr.storage.MemoryStore(values))[:] = 1
+    >>> sorted(values)
+    ['c/0', 'zarr.json']
     """
 
     def __init__(
@@ -205,6 +212,13 @@ class ManagedMemoryStore(MemoryStore):
         Where in that dictionary the keys of this store begin.
     read_only
         Refuse to write.
+
+    Examples
+    --------
+    >>> zarr.zeros(3, store="memory://shared", path="x").shape
+    (3,)
+    >>> zarr.storage.ManagedMemoryStore("shared").exists("x/zarr.json")
+    True
     """
 
     def __init__(self, name: str | None = None, *, path: str = "", read_only: bool = False) -> None:
@@ -223,7 +237,11 @@ class ManagedMemoryStore(MemoryStore):
 
     @classmethod
     def from_url(cls, url: str, *, read_only: bool = False) -> Self:
-        """Return the store of a URL `memory://name/path`."""
+        """Return the store of a URL `memory://name/path`.
+
+        >>> zarr.storage.ManagedMemoryStore.from_url("memory://mine/a").name
+        'mine'
+        """
         scheme, _, rest = url.partition("://")
         if scheme != "memory":
             raise ValueError(f"{url!r} is not a URL of a store in memory: memory://name/path")

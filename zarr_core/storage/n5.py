@@ -50,6 +50,13 @@ class N5View(WrapperStore[S]):
     ----------
     store
         Where the N5 hierarchy is; `PrefixStore` shows part of a store.
+
+    Examples
+    --------
+    >>> document = b'{"dimensions": [4], "blockSize": [2], "dataType": "uint8", "compression": {"type": "raw"}}'
+    >>> n5 = zarr.storage.MemoryStore({"x/attributes.json": document})
+    >>> zarr.open_group(zarr.storage.N5View(n5), mode="r")["x"][:]
+    array([0, 0, 0, 0], dtype=uint8)
     """
 
     def __init__(self, store: S) -> None:

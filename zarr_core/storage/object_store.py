@@ -83,6 +83,12 @@ class ObjectStore(Store, Generic[T]):
         A store of obstore, or of another library with the same classes.
     read_only
         Refuse to write.
+
+    Examples
+    --------
+    >>> from obstore.store import S3Store  # doctest: +SKIP
+    >>> store = zarr.storage.ObjectStore(S3Store("bucket", prefix="data.zarr"))  # doctest: +SKIP
+    >>> zarr.open_array(store, mode="r")  # doctest: +SKIP
     """
 
     writes_pieces = True

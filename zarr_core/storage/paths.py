@@ -23,6 +23,9 @@ def normalize_path(path: str | PurePath | None) -> str:
     """Return a path as `a/b/c`: without leading, trailing and doubled slashes; the root is `""`.
 
     Backslashes become slashes. Raises `InvalidKeyError` (a `ValueError`) for segments `.` and `..`.
+
+    >>> zarr.storage.normalize_path("/a//b/")
+    'a/b'
     """
     if path is None:
         return ""
@@ -39,7 +42,13 @@ def normalize_path(path: str | PurePath | None) -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class StorePath:
-    """A store, and a path in it under which keys are meant; the root of the store is `""`."""
+    """A store, and a path in it under which keys are meant; the root of the store is `""`.
+
+    >>> place = zarr.storage.store_from({}) / "a" / "b"
+    >>> place.set(b"1")
+    >>> place.path, place.get()
+    ('a/b', b'1')
+    """
 
     store: Store
     path: str = ""
@@ -137,6 +146,13 @@ def store_from(
         `"r"` is as `read_only=True`; any other mode needs a store that can be written.
     storage_options
         Options of the fsspec file system; a `TypeError` for any other store.
+
+    Examples
+    --------
+    >>> zarr.storage.store_from("dir.zarr", path="a").path
+    'a'
+    >>> zarr.storage.store_from({}).store
+    MemoryStore(...)
     """
     if mode not in (None, "r", "r+", "a", "w", "w-"):
         raise ValueError(f"Invalid mode: {mode}; it must be 'r', 'r+', 'a', 'w' or 'w-'")

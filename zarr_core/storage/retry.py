@@ -84,7 +84,11 @@ class ShortBodyError(StoreError):
 @final
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and for how long, a request is tried again."""
+    """How often, and for how long, a request is tried again.
+
+    >>> zarr.storage.RetryPolicy(attempts=3, total_seconds=60).attempts
+    3
+    """
 
     attempts: int = 6
     """Tries altogether; 1 is never again."""
@@ -172,6 +176,12 @@ class RetryStore(OneByOneStore[S]):
         The store that does the work.
     policy
         How often and for how long.
+
+    Examples
+    --------
+    >>> patient = zarr.storage.RetryStore(zarr.storage.MemoryStore({"a": b"1"}))
+    >>> patient.get("a")
+    b'1'
     """
 
     def __init__(self, store: S, policy: RetryPolicy | None = None) -> None:

@@ -86,6 +86,13 @@ class SQLiteStore(Store):
     durable
         Is what was committed safe when the machine loses power, too? It takes an `fsync`
         for every commit; without, only the last commits before that moment can be lost.
+
+    Examples
+    --------
+    >>> with zarr.storage.SQLiteStore("data.sqlite") as store:
+    ...     zarr.save_array(store, np.arange(3))
+    >>> zarr.load("data.sqlite")
+    array([0, 1, 2])
     """
 
     supports_conditional_writes = True
@@ -196,6 +203,9 @@ class SQLiteStore(Store):
         Other threads that use this object take part, those of an array's own writes, too. Others
         read what was there before until the block ends, and cannot write meanwhile. An exception
         takes everything back. Blocks in blocks are one.
+
+        >>> with zarr.storage.SQLiteStore("all.sqlite") as store, store.transaction():
+        ...     zarr.save_group(store, a=np.arange(3), b=np.ones(2))  # both, or nothing
         """
         self._check_writable()
         with self._lock:

@@ -51,6 +51,16 @@ class WrapperStore(Store, Generic[S]):
     ----------
     store
         The store that does the work. It says whether it is read-only.
+
+    Examples
+    --------
+    >>> class Shouting(zarr.storage.WrapperStore):
+    ...     def get(self, key, byte_range=None):
+    ...         print(key)
+    ...         return super().get(key, byte_range)
+    >>> Shouting(zarr.storage.MemoryStore({"a": b"1"})).get("a")
+    a
+    b'1'
     """
 
     def __init__(self, store: S) -> None:
@@ -148,6 +158,12 @@ class PrefixStore(WrapperStore[S]):
         The whole store.
     prefix
         A path in it; keys of this store are meant below it.
+
+    Examples
+    --------
+    >>> whole = zarr.storage.MemoryStore({"a/b": b"1"})
+    >>> zarr.storage.PrefixStore(whole, "a").get("b")
+    b'1'
     """
 
     def __init__(self, store: S, prefix: str) -> None:
@@ -222,6 +238,13 @@ class LoggingStore(WrapperStore[S]):
         Name or number of the level of the records.
     log_handler
         Where records go; by default to the logger `zarr_core.storage`.
+
+    Examples
+    --------
+    >>> store = zarr.storage.LoggingStore(zarr.storage.MemoryStore())
+    >>> store.set("a", b"1")
+    >>> store.counter["set"]
+    1
     """
 
     def __init__(
@@ -311,6 +334,12 @@ class LatencyStore(OneByOneStore[S]):
         Seconds, or a callable that returns seconds, before every read.
     set_latency
         The same before every write.
+
+    Examples
+    --------
+    >>> slow = zarr.storage.LatencyStore(zarr.storage.MemoryStore({"a": b"1"}), get_latency=0.001)
+    >>> slow.get("a")
+    b'1'
     """
 
     def __init__(self, store: S, *, get_latency: Seconds = 0.0, set_latency: Seconds = 0.0) -> None:

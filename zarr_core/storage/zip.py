@@ -59,6 +59,13 @@ class ZipStore(Store):
     max_value_bytes
         Values up to this size are read however much they shrank. By default a
         value above 64 MiB that shrank more than a hundredfold is an error.
+
+    Examples
+    --------
+    >>> with zarr.storage.ZipStore("some.zip", mode="w") as store:
+    ...     zarr.save_array(store, np.arange(3))
+    >>> zarr.load("some.zip")
+    array([0, 1, 2])
     """
 
     supports_conditional_writes = True
@@ -179,7 +186,14 @@ class ZipStore(Store):
             return True
 
     def flush(self) -> None:
-        """Make the archive on the disk complete; the store can be used further."""
+        """Make the archive on the disk complete; the store can be used further.
+
+        >>> store = zarr.storage.ZipStore("flushed.zip", mode="w")
+        >>> store.set("a", b"1")
+        >>> store.flush()
+        >>> zarr.storage.ZipStore("flushed.zip").get("a")
+        b'1'
+        """
         self._session.flush()
 
     def close(self) -> None:
@@ -187,7 +201,14 @@ class ZipStore(Store):
         self._session.close()
 
     def move(self, path: str | os.PathLike[str]) -> None:
-        """Move the archive, complete, to another path; this store follows it."""
+        """Move the archive, complete, to another path; this store follows it.
+
+        >>> with zarr.storage.ZipStore("before.zip", mode="w") as store:
+        ...     store.set("a", b"1")
+        ...     store.move("after.zip")
+        >>> zarr.storage.ZipStore("after.zip").get("a")
+        b'1'
+        """
         import shutil
 
         if self._read_only:

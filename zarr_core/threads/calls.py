@@ -142,6 +142,9 @@ def timeout(seconds: float | None) -> Iterator[None]:
     The time is looked at between chunks and before every request to a store: no request starts
     after it, and those under way are waited for. The error says how many chunks were done. None
     sets no limit; of nested limits the earlier one counts.
+
+    >>> with zarr.timeout(10):
+    ...     total = zarr.ones(100)[:].sum()
     """
     if seconds is None:
         yield
@@ -161,6 +164,13 @@ def on_chunk(hook: Hook) -> Iterator[None]:
         `nbytes` is how many encoded bytes were fetched or stored, 0 for a chunk that is missing or
         is removed. It is called when the chunk has been fetched or stored, on the thread that did
         it, by one thread at a time. An error that it raises ends the operation.
+
+    Examples
+    --------
+    >>> a = zarr.create_array({}, data=np.arange(4), chunks=2)
+    >>> with zarr.on_chunk(lambda operation, key, nbytes: print(operation, key)):
+    ...     value = a[3]
+    read c/1
     """
     with inside(Call(hook=hook)):
         yield
@@ -180,6 +190,12 @@ def progress(
         Stands before the bar.
     using
         The library that draws it; by default `tqdm`, or `rich` where that is missing.
+
+    Examples
+    --------
+    >>> with zarr.progress("reading"):  # doctest: +SKIP
+    ...     zarr.ones((1000, 1000), chunks=100)[...]
+    reading: 100%|██████████| 100/100 [00:00<00:00, 4821.30chunk/s]
     """
     if using is None:
         from importlib.util import find_spec

@@ -159,6 +159,13 @@ def limit(calls: int) -> Iterator[None]:
     """Let at most `calls` of the awaited calls in this context run at once.
 
     Tasks that are started inside share the limit, which comes before all others.
+
+    >>> import asyncio
+    >>> async def total(array):
+    ...     with zarr.limit(2):  # at most two of these reads at once
+    ...         return sum(await asyncio.gather(*(array.getitem_async(k) for k in range(10))))
+    >>> int(asyncio.run(total(zarr.ones(10))))
+    10
     """
     if calls < 1:
         raise ValueError(f"a limit must be at least 1, not {calls}")
