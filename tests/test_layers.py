@@ -18,7 +18,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "locks": (),
     "config": (),
-    "threads": ("calls", "pool", "key_locks", "requests", "coroutines", "twins"),
+    "threads": ("calls", "trace", "pool", "key_locks", "requests", "coroutines", "twins"),
     "metadata": (
         *(
             "zdtype",
@@ -66,7 +66,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "chunks": ("space", "rows", "loop", "inner_chunks", "shard_stream", "sharding"),
     "hierarchy": ("info", "stored_nodes", "node", "create", "members", "consolidated"),
     "array": (
-        *("asynchronous", "state", "chunk_parts", "handle", "many", "views", "resizing", "batch"),
+        *(
+            "asynchronous",
+            "state",
+            "chunk_parts",
+            "handle",
+            "explain",
+            "many",
+            "views",
+            "resizing",
+            "batch",
+        ),
         *("array", "create"),
     ),
     "group": (),

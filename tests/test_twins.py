@@ -38,6 +38,7 @@ every_loop = pytest.mark.parametrize(
 ARRAY = [
     "append",
     "delete_chunk",
+    "explain",
     "get_basic_selection",
     "get_block_selection",
     "get_coordinate_selection",

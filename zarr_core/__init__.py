@@ -20,6 +20,7 @@ from zarr_core.config import config
 from zarr_core.copying import *
 from zarr_core.group import Group
 from zarr_core.threads.calls import on_chunk, progress, timeout
+from zarr_core.threads.trace import trace
 from zarr_core.threads.twins import limit
 
 __version__ = "3.0.0a1"
@@ -41,6 +42,7 @@ __all__ = [
     "registry",
     "storage",
     "timeout",
+    "trace",
     "types",
 ]
 __all__ += api.__all__

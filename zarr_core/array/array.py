@@ -20,6 +20,7 @@ from zarr_core.array.asynchronous import (
 )
 from zarr_core.array.batch import Batch
 from zarr_core.array.chunk_parts import ChunkPart, chunk_parts, count_stored
+from zarr_core.array.explain import Explanation, explain
 from zarr_core.array.handle import Handle
 from zarr_core.array.many import awaited
 from zarr_core.array.resizing import append, resize
@@ -188,6 +189,14 @@ class Array(Indexable, Handle):
         (8000000, True)
         """
         return self._store_path.store.getsize_prefix(self.path)
+
+    def explain(self, selection: Any = ...) -> Explanation:
+        """Return what `array[selection]` costs, with one sentence of advice; shown as a table.
+
+        Up to 32 stored chunks, spread over the selection, are read to find out; of a selection of
+        more the numbers of requests and stored bytes are what that comes to for all.
+        """
+        return explain(self, selection)
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -734,6 +743,7 @@ class Array(Indexable, Handle):
     append_async = async_twin(append, snapshot="data")
     update_attributes_async = async_twin(update_attributes)
     info_complete_async = async_twin(info_complete)
+    explain_async = async_twin(explain)
     nchunks_initialized_async = async_twin(_nchunks_initialized)
     nbytes_stored_async = async_twin(nbytes_stored)
     read_chunk_async = async_twin(read_chunk, private=True)

@@ -69,7 +69,7 @@ class _Job:
     ) -> None:
         state = array._current()
         chosen, self.fields = with_fields(selection, None)
-        self.make_plan, self.selection, self.space = make_plan, selection, state.space
+        self.make_plan, self.selection, self.space = make_plan, selection, state.space.traced()
         self.plan = plan = make_plan(chosen, state.metadata.chunk_grid)
         dtype, inner = field_dtype(state.space.dtype, self.fields)
         self.result: NDArray = empty_result(plan.result_shape + inner, dtype, array.order)

@@ -22,6 +22,7 @@ from zarr_core.errors import (
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
 from zarr_core.storage.base import ByteRequest, OpenValue, Request, Value, ValueSnapshot
 from zarr_core.threads import calls, key_locks
+from zarr_core.threads.trace import TracedBytes
 
 NDArray: TypeAlias = npt.NDArray[Any]
 Operation: TypeAlias = Literal["read", "write"]
@@ -150,15 +151,25 @@ class ChunkSpace:
     ) -> "ChunkSpace":
         """Return the space for a read or write of `n_chunks`, watched if it is part of a call."""
         call = call or calls._current.get()  # without a call of Python's: this is on every path
-        if call is None or self.lock_key is None:  # what is inside a shard was let in with it
+        if call is None:
             return self
+        space, store = self, self.store
+        if call.trace is not None:
+            space, store = call.trace.decoding(self), TracedBytes(store, call.trace, self.name)
+        if self.lock_key is None:  # what is inside a shard was let in with it
+            return space
         call.expect(n_chunks)
-        return self.over(_WatchedBytes(self.store, call, operation))
+        return space.over(_WatchedBytes(store, call, operation))
+
+    def traced(self) -> "ChunkSpace":
+        """Return the space for what is decoded without being watched: seen if there is a trace."""
+        call = calls._current.get()
+        return self if call is None or call.trace is None else call.trace.decoding(self)
 
     def let_in(self) -> "ChunkSpace":
         """Return the space for a read of one chunk with one request, as `watched` does."""
         call = calls._current.get()
-        if call is None or self.lock_key is None:
+        if call is None or (self.lock_key is None and call.trace is None):
             return self
         if call.is_limited:
             return self.watched("read", 1)

@@ -37,7 +37,7 @@ def shown_type(metadata: ArrayMetadata) -> str:
     return str(metadata.dtype) if codec is None else f"object ({codec})"
 
 
-class _Table:
+class Table:
     """Pairs of name and text, shown as text and for notebooks."""
 
     def _rows(self) -> list[tuple[str, object]]:
@@ -63,7 +63,7 @@ class _Table:
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ArrayInfo(_Table):
+class ArrayInfo(Table):
     """A table about an array."""
 
     _zarr_format: ZarrFormat
@@ -139,7 +139,7 @@ class ArrayInfo(_Table):
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
-class GroupInfo(_Table):
+class GroupInfo(Table):
     """A table about a group."""
 
     _name: str

@@ -42,6 +42,7 @@ from zarr_core.metadata.documents import (
 )
 from zarr_core.storage.base import values_of
 from zarr_core.storage.paths import StorePath, normalize_path
+from zarr_core.threads import trace
 from zarr_core.threads.requests import each, finish
 
 T = TypeVar("T")
@@ -54,13 +55,16 @@ _MARKS: dict[ZarrFormat, tuple[str, ...]] = {3: (V3_DOCUMENT,), 2: (V2_ARRAY, V2
 
 def _listed(place: StorePath) -> list[str]:
     """Return the names below a place that nodes could have, sorted."""
-    names = place.store.list_dir(place.path)
+    store = trace.seen(place.store) if trace.running else place.store
+    names = store.list_dir(place.path)
     return sorted(name for name in names if name not in DOCUMENTS and "\\" not in name)
 
 
 def child_names(place: StorePath, zarr_format: ZarrFormat) -> Iterator[str]:
     """Yield the names of the nodes directly below a place, without reading their documents."""
     store, marks = place.store, _MARKS[zarr_format]
+    if trace.running:
+        store = trace.seen(store)
 
     def exists(name: str) -> bool:
         return any(store.exists(place.key(f"{name}/{mark}")) for mark in marks)
@@ -228,7 +232,8 @@ def create_nodes(
         documents |= {there.key(name): text for name, text in new_documents(metadata).items()}
     _, attributes, below, own = in_order(place, documents)
     for keys in filter(None, (attributes, own + below)):
-        finish(place.store.set_many([(key, documents[key]) for key in keys]))
+        store = trace.seen(place.store) if trace.running else place.store
+        finish(store.set_many([(key, documents[key]) for key in keys]))
     return made
 
 

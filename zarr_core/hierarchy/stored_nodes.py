@@ -38,6 +38,7 @@ from zarr_core.metadata.documents import (
 from zarr_core.metadata.group import parse_node
 from zarr_core.storage.base import Store, Value, values_of
 from zarr_core.storage.paths import StorePath, store_from
+from zarr_core.threads import trace
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import finish
 
@@ -57,6 +58,8 @@ NODE_DOCUMENTS: dict[ZarrFormat | None, tuple[str, ...]] = {
 
 def _get(store: Store, key: str) -> Value | None:
     """Return a document or None; files and directories in each other's place are no nodes."""
+    if trace.running:
+        store = trace.seen(store)
     try:
         return store.get(key)
     except NotADirectoryError:
@@ -206,7 +209,7 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
     That one decides: without `overwrite`, it is stored only if it does not exist, which of several
     threads and processes one alone succeeds in; the others raise as `check_absent` does.
     """
-    store = place.store
+    store = trace.seen(place.store) if trace.running else place.store
     *others, (main, document) = new_documents(metadata).items()
     if overwrite:
         for name, text in others:
@@ -238,10 +241,11 @@ def new_documents(metadata: NodeMetadata) -> dict[str, bytes]:
 
 def store_document(place: StorePath, name: str, document: bytes) -> None:
     """Store one document under its lock."""
+    store = trace.seen(place.store) if trace.running else place.store
     key = place.key(name)
-    with key_lock(place.store.lock_key(key)):
-        place.store.set(key, document)
-    _logger.debug("stored %r in %s", key, place.store)
+    with key_lock(store.lock_key(key)):
+        store.set(key, document)
+    _logger.debug("stored %r in %s", key, store)
 
 
 def _written(metadata: NodeMetadata) -> tuple[str, ...]:
@@ -258,7 +262,7 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
     last saw. It may be called again when somebody else changes the node at the same time.
     Raises `NodeNotFoundError` when the node is gone and `ConflictError` when others never pause.
     """
-    store = place.store
+    store = trace.seen(place.store) if trace.running else place.store
     names = _written(current)
     main = names[-1]
     with key_lock(store.lock_key(place.key(main))):
@@ -395,10 +399,11 @@ def create_ancestors(
     """Create the groups above a place that do not exist (`missing`, as `missing_ancestors` says)."""
     if missing is None:
         missing = missing_ancestors(place, zarr_format)
+    store = trace.seen(place.store) if trace.running else place.store
     for path in reversed(missing):
         parent = StorePath(place.store, path)
         for name, document in new_documents(GroupMetadata(zarr_format=zarr_format)).items():
-            place.store.set_if_version(parent.key(name), document, None)
+            store.set_if_version(parent.key(name), document, None)
 
 
 _CHUNK_KEY = re.compile(r"c(?:[./][0-9]+)*|[0-9]+(?:[./][0-9]+)*")
@@ -453,9 +458,10 @@ def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list
     With `also`, keys that look like chunks of that array are among them, whether or not there is a
     document.
     """
+    store = trace.seen(place.store) if trace.running else place.store
     start = f"{place.path}/" if place.path else ""
     # Only files that no store has written have a backslash in their names.
-    found = (key for key in place.store.list_prefix(place.path) if "\\" not in key)
+    found = (key for key in store.list_prefix(place.path) if "\\" not in key)
     keys = [key.removeprefix(start) for key in found]
     nodes: dict[str, set[str]] = {}
     for key in keys:
@@ -515,6 +521,8 @@ def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:
 
 def delete_keys(store: Store, keys: Iterable[str]) -> None:
     """Remove keys, each under its lock; overlapped on slow stores."""
+    if trace.running:
+        store = trace.seen(store)
     if store.high_latency:
         finish(store.delete_many(keys))
         return
@@ -529,7 +537,8 @@ def stored_chunks(
     """Yield key and coordinates of each stored chunk, inside the array's grid or not."""
     start = f"{place.path}/" if place.path else ""
     keys, ndim = metadata.chunk_key_encoding, metadata.ndim
-    for key in place.store.list_prefix(place.path):
+    store = trace.seen(place.store) if trace.running else place.store
+    for key in store.list_prefix(place.path):
         coords = keys.decode(key.removeprefix(start), ndim)
         if coords is not None:
             yield key, coords

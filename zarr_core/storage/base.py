@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias, final, overload
 from zarr_core.config import config
 from zarr_core.errors import InvalidKeyError, MetadataValidationError, ReadOnlyError, StoreError
 from zarr_core.metadata.documents import DOCUMENTS
+from zarr_core.threads import trace
 from zarr_core.threads.requests import each, finish, overlap
 
 Value: TypeAlias = bytes | memoryview
@@ -138,7 +139,8 @@ def values_of(store: "Store", keys: Iterable[str]) -> dict[str, Value]:
         if value is not None:
             found[keys[number]] = value
 
-    finish(store.get_many(map(Request, keys)), take)
+    seen = trace.seen(store) if trace.running else store
+    finish(seen.get_many(map(Request, keys)), take)
     return found
 
 

@@ -9,7 +9,7 @@ from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 from zarr_core.errors import OperationTimeoutError, StoppedError
 from zarr_core.locks import ForkLock
@@ -33,7 +33,7 @@ class Call:
 
     __slots__ = (
         *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_outer"),
-        *("_seconds", "deadline", "is_limited", "stopped"),
+        *("_seconds", "deadline", "is_limited", "stopped", "trace"),
     )
 
     def __init__(
@@ -41,13 +41,16 @@ class Call:
         seconds: float | None = None,
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
+        trace: Any = None,
     ) -> None:
         if seconds is not None and not isinstance(seconds, (float, int)):
             raise TypeError(f"timeout is a number of seconds, not {seconds!r}")
         self._outer = outer = _current.get()
-        self.is_limited = seconds is not None or hook is not None or outer is not None
-        """Does it have a time limit or a hook, its own or that of an outer call?"""
+        self.is_limited = (outer or trace or hook) is not None or seconds is not None
+        """Does it have a time limit, a hook or a trace, its own or that of an outer call?"""
         self.stopped = False
+        self.trace: Any = outer.trace if trace is None and outer is not None else trace
+        """The `Trace` that notes what it does, its own or that of an outer call."""
         self._admitted = 0.0
         self._seconds = seconds
         self.deadline = None if seconds is None else time.monotonic() + seconds
