@@ -81,6 +81,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "group": (),
     "copying": (),
+    "verifying": (),
     "api": (),
     "compat": (
         *("dtype", "registry", "sync", "metadata", "indexing", "stores"),

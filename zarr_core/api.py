@@ -31,6 +31,7 @@ from zarr_core.errors import (
 )
 from zarr_core.group import Group
 from zarr_core.hierarchy.consolidated import consolidate
+from zarr_core.hierarchy.info import Report
 from zarr_core.hierarchy.members import create_nodes
 from zarr_core.hierarchy.stored_nodes import read_node, there_instead
 from zarr_core.metadata import ArrayMetadata, GroupMetadata, NodeMetadata
@@ -67,6 +68,8 @@ __all__ = [
     "set_log_level",
     "tree",
     "tree_async",
+    "verify",
+    "verify_async",
 ]
 
 Node: TypeAlias = Array | Group
@@ -423,6 +426,42 @@ def create_hierarchy(
     return iter(pairs)
 
 
+# --- what is stored --------------------------------------------------------------------------------
+
+
+def verify(
+    store: StoreLike | Array | Group,
+    *,
+    data: bool = True,
+    path: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Report:
+    """Look for what is wrong with a node and all below it, without changing anything.
+
+    Every document is parsed, every key is looked at, and with `data` every stored chunk is read and
+    decoded. Chunks that are not stored are no problem. Nothing that is found raises; only
+    `NodeNotFoundError` is raised, where there is nothing at all. `on_chunk`, `progress` and
+    `timeout` see the chunks.
+
+    Parameters
+    ----------
+    store
+        An array, a group, or where one is.
+    data
+        Decode the chunks. Otherwise only documents and keys are looked at.
+    path, storage_options
+        See `open`.
+    """
+    place = (
+        store._store_path / (path or "")
+        if isinstance(store, Array | Group)
+        else store_from(store, path=path, storage_options=storage_options, read_only=True)
+    )
+    from zarr_core.verifying import verify_place
+
+    return verify_place(place, data=data)
+
+
 # --- about the library -----------------------------------------------------------------------------
 
 _logger = logging.getLogger("zarr_core")
@@ -513,3 +552,4 @@ load_async = async_twin(load)
 tree_async = async_twin(tree)
 consolidate_metadata_async = async_twin(consolidate_metadata)
 create_hierarchy_async = async_twin(create_hierarchy)
+verify_async = async_twin(verify)

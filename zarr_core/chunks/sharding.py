@@ -45,7 +45,12 @@ from zarr_core.codecs import (
 from zarr_core.codecs.base import ArrayBytesCodec, Buffer, ChunkSpec, Codec, NDArray, SerialStage
 from zarr_core.codecs.checks import check_choice, check_fields, check_int, flat_bytes
 from zarr_core.config import SUBCHUNK_WRITE_ORDERS, ArrayConfig, SubchunkWriteOrder
-from zarr_core.errors import CodecError, MetadataValidationError
+from zarr_core.errors import (
+    CodecError,
+    MetadataValidationError,
+    OperationTimeoutError,
+    StoppedError,
+)
 from zarr_core.indexing.plan import OuterPlan, Part, Plan, sub_plan
 from zarr_core.indexing.selection import single_part
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
@@ -64,6 +69,8 @@ NOT_STORED = np.uint64(MISSING)
 MAX_INDEX_BYTES = 1 << 31
 KEPT_INDEX_BYTES = 64 << 10
 """Of shards with a larger index, nothing is kept from one call to the next."""
+CHECKED_BYTES = 16 << 20
+"""So much of a shard is checked at a time."""
 LOCAL_GAP_BYTES = 16 << 10
 """Where a request takes microseconds, a longer gap costs more to read than another request."""
 
@@ -261,6 +268,39 @@ class Shards:
         else:
             chunks = self._fetch(reader, index, numbers, high_latency)
         loop.read(self.space.over(chunks), plan, out)
+
+    def check(self, reader: OpenValue) -> Iterator[str]:
+        """Yield what is wrong with inner chunks; raise `CodecError` for a damaged index.
+
+        Few are in memory at a time. What the store raises is raised.
+        """
+        index = self._index(reader, None)
+        self._check(index, np.arange(self.nchunks), reader.size)
+        stored = np.flatnonzero(index[:, 1] != NOT_STORED)
+        sizes = index[stored, 1].astype(np.float64)  # a sum of hostile ones needs more than 64 bits
+        if reader.size is not None and sizes.sum() > reader.size:
+            raise _overlap_error(reader.size)
+        groups = np.cumsum(sizes) // CHECKED_BYTES
+        parts = np.split(stored, np.flatnonzero(np.diff(groups)) + 1) if stored.size else []
+        for numbers in parts:
+            chunks = self._fetch(reader, index, numbers, high_latency=False)
+            for number in numbers.tolist():
+                yield from self._check_inner(number, chunks.get(number))
+
+    def _check_inner(self, number: int, data: Value | None) -> Iterator[str]:
+        """Yield what is wrong with one inner chunk."""
+        chain, where = self.space.chain, f"inner chunk {self._coords(number)}"
+        assert chain is not None
+        assert data is not None
+        try:
+            if chain.partial is None:
+                chain.decode(data)
+            else:
+                yield from (f"{where}: {what}" for what in chain.partial.check(ValueSnapshot(data)))
+        except (StoppedError, OperationTimeoutError, ImportError):
+            raise
+        except Exception as error:  # noqa: BLE001 - codecs of others raise anything
+            yield f"{where}: codec {chain.blame(data)!r} cannot decode {len(data)} bytes: {error}"
 
     def _plan(self, inside: tuple[Any, ...], pointwise: bool) -> tuple[Plan, Numbers]:
         """Return the plan of a selection and the inner chunks in it.

@@ -1,9 +1,9 @@
-"""What `array.info`, `group.info` and `group.tree()` show, as text and for notebooks."""
+"""What `array.info`, `group.info`, `group.tree()` and `verify` show, as text and for notebooks."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple, Self, final
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, final
 
 from zarr_core.metadata import ArrayMetadata, NodeMetadata
 from zarr_core.metadata.documents import UnknownDataType, ZarrFormat
@@ -245,3 +245,57 @@ class Tree:
             else:
                 parts.append(f"<li><details open><summary>{label}</summary><ul>")
         return "".join((*parts, "</ul>"))
+
+
+# --- what is wrong ----------------------------------------------------------------------------------
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with what is stored."""
+
+    severity: Severity
+    kind: str
+    """One of those that are listed in the documentation of `verify`."""
+    node: str
+    """Path of the node in its store; `""` is the root."""
+    key: str
+    """Key in the store."""
+    what: str
+    repair: str
+
+
+@final
+class Report(NamedTuple):
+    """What `verify` has found."""
+
+    problems: tuple[Problem, ...]
+    """By node and key."""
+    nodes: int
+    chunks: int
+    """How many chunks (or shards) were looked at."""
+    nbytes: int
+    """How many bytes of chunks were read."""
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What cannot be read, or is not read as it is stored."""
+        return tuple(p for p in self.problems if p.severity == "error")
+
+    def __repr__(self) -> str:
+        n_errors = len(self.errors)
+        n_warnings, looked_at = (
+            len(self.problems) - n_errors,
+            f"{self.nodes} nodes, {self.chunks} chunks",
+        )
+        lines = [f"{looked_at}: {n_errors} errors, {n_warnings} warnings"]
+        for problem in self.problems:
+            lines.append(f"{problem.severity} ({problem.kind}) {problem.key}: {problem.what}")
+            lines.append(f"    {problem.repair}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [Problem._fields, *self.problems]
+        cells = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"

@@ -406,7 +406,7 @@ def create_ancestors(
             store.set_if_version(parent.key(name), document, None)
 
 
-_CHUNK_KEY = re.compile(r"c(?:[./][0-9]+)*|[0-9]+(?:[./][0-9]+)*")
+CHUNK_KEY = re.compile(r"c(?:[./][0-9]+)*|[0-9]+(?:[./][0-9]+)*")
 
 
 def _grammars(place: StorePath, names: set[str]) -> list[re.Pattern[str]]:
@@ -421,7 +421,7 @@ def _grammars(place: StorePath, names: set[str]) -> list[re.Pattern[str]]:
         try:
             metadata = read_node(place, zarr_format)
         except BaseZarrError:  # damaged
-            grammars.append(_CHUNK_KEY)
+            grammars.append(CHUNK_KEY)
         else:
             if isinstance(metadata, ArrayMetadata):
                 grammars.append(chunk_grammar(metadata))

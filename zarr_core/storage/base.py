@@ -606,6 +606,10 @@ class Store(ABC):
         """Yield the paths of links to directories, `prefix` or below it: `delete` removes them."""
         return iter(())
 
+    def unfinished(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """Yield name and age in seconds of values below `prefix` that a writer has not finished."""
+        return iter(())
+
     @final
     def clear(self) -> None:
         """Remove every key of the store.

@@ -318,17 +318,24 @@ class LocalStore(Store):
         0
         """
         self._check_writable()
-        latest, removed = time.time() - older_than, 0
-        for directory, _, names in os.walk(self._root):
+        removed = 0
+        for key, age in self.unfinished(""):
+            if age >= older_than:
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self._root}/{key}")
+                    removed += 1
+        return removed
+
+    def unfinished(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """Yield name and age in seconds of files below `prefix` that writers have not finished."""
+        start = len(self._root) + 1
+        for directory, _, names in os.walk(self._directory(prefix)):
             for name in names:
                 if not name.endswith(TEMP_SUFFIX) or name == LOCK_NAME:
                     continue  # a lock that was removed would be two
                 path = f"{directory}/{name}"
                 with suppress(FileNotFoundError):
-                    if os.lstat(path).st_mtime <= latest:
-                        os.unlink(path)
-                        removed += 1
-        return removed
+                    yield path[start:].replace(os.sep, "/"), time.time() - os.lstat(path).st_mtime
 
     def move(self, dest_root: str | os.PathLike[str]) -> None:
         """Move the directory to `dest_root`, which must not exist; this store follows it.
