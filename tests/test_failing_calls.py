@@ -36,6 +36,7 @@ class Failing(OneByOneStore[MemoryStore]):
         self.at, self.how = at, how
         self.calls = 0
         self.lock = threading.Lock()
+        self.writes_pieces = True
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if method in ("prune", "links"):  # no requests
@@ -56,6 +57,24 @@ class Failing(OneByOneStore[MemoryStore]):
 
     def set_each(self, keys: Any, values: Any) -> None:
         self._do("set_each", keys, values)
+
+    def open_writer(self, key: str, reserved: int = 0) -> Any:
+        return FailingWriter(self, super().open_writer(key, reserved))
+
+
+class FailingWriter:
+    """A value that is written piece by piece; each call may fail."""
+
+    def __init__(self, store: Failing, writer: Any) -> None:
+        self.store, self.writer = store, writer
+        self.abort = writer.abort
+
+    def write(self, data: Any) -> None:
+        self.store._do("exists", "piece")
+        self.writer.write(data)
+
+    def complete(self, start: bytes = b"") -> None:
+        self.writer.complete(start)  # with `set`
 
 
 # --- the operations --------------------------------------------------------------------------------
@@ -126,6 +145,16 @@ def in_batch(s: Subject) -> None:
         batch[6, 0] = NEW[6, 0]
 
 
+def in_pieces(change: "Operation") -> "Operation":
+    """Return an operation that writes all shards piece by piece."""
+
+    def run(s: Subject) -> object:
+        with zarr.config.set({"array.shard_stream_bytes": 0}):
+            return change(s)
+
+    return run
+
+
 def hierarchy(s: Subject) -> object:
     known = zarr.open_group(dict(prepared(s.layout)))
     nodes = {"a": known["a"].metadata, "g": known["g"].metadata}
@@ -154,6 +183,9 @@ CHANGING: dict[str, Operation] = {
         [(s.a, slice(2, 4), 7), (s.root["g/b"], slice(1, 6), NEW[1:6]), (s.a, (4, 3), 8)]
     ),
     "batch": in_batch,
+    "batch in pieces": in_pieces(in_batch),
+    "all in pieces": in_pieces(lambda s: s.a.__setitem__(..., NEW)),
+    "basic in pieces": in_pieces(lambda s: s.a.__setitem__((slice(1, 7), slice(1, 5)), 9)),
     "attributes": lambda s: s.a.attrs.update(n=2),
     "attributes of a group": lambda s: s.root["g"].attrs.update(n=2),
     "grow": lambda s: s.a.resize((10, 7)),
@@ -333,7 +365,11 @@ def cases(operations: dict[str, Any]) -> Any:
         for number, name in enumerate(operations)
         for turn, layout in enumerate(LAYOUTS)
         for slow in (False, True)
-        if EVERYTHING or (turn == number % 4 and slow == (number % 5 == 0))
+        if EVERYTHING
+        or (
+            (layout == "sharded" if "pieces" in name else turn == number % 4)
+            and slow == (number % 5 == 0)
+        )
     ]
     return pytest.mark.parametrize(("name", "layout", "slow"), found)
 

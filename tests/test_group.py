@@ -782,8 +782,13 @@ def test_the_document_of_metadata_is_a_copy(kind: str, zarr_format: Any) -> None
         node = node.create_array("a", shape=(3,), dtype="i4")
     node.attrs["l"] = [{"a": 1}]
     document: Any = node.metadata.to_dict()
-    document["attributes"]["l"][0]["a"] = 2
-    document["attributes"]["l"].append(3)
+    shown: Any = node.metadata.attributes
+    assert type(shown) is dict
+    for attributes in (document["attributes"], shown):
+        attributes["l"][0]["a"] = 2
+        attributes["l"].append(3)
+        attributes["more"] = 1
+    assert node.metadata.attributes == {"l": [{"a": 1}]}
     assert node.metadata.to_dict()["attributes"] == {"l": [{"a": 1}]}
     assert dict(node.attrs) == {"l": [{"a": 1}]}
 

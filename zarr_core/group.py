@@ -211,14 +211,14 @@ class Group(Node):
 
     @property
     def _current_attributes(self) -> Mapping[str, Any]:
-        return self._metadata.attributes
+        return self._metadata._attributes
 
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._check_writable()
         new = update_node(
             self._store_path,
             self._metadata,
-            lambda old: old.update_attributes(change(dict(old.attributes))),
+            lambda old: old.update_attributes(change(dict(old._attributes))),
         )
         self._metadata = replace(new, consolidated_metadata=None)
         if self._consolidation is not None:

@@ -84,10 +84,10 @@ class Handle(Node):
 
     @property
     def _current_attributes(self) -> Mapping[str, Any]:
-        return self.metadata.attributes
+        return self.metadata._attributes
 
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._update(lambda old: old.update_attributes(change(dict(old.attributes))))
+        self._update(lambda old: old.update_attributes(change(dict(old._attributes))))
 
     def _flush(self) -> None:
         """Store what a batch holds, before stored chunks are looked at or removed."""

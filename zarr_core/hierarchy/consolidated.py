@@ -114,7 +114,7 @@ class Consolidation:
         if self.zarr_format == 3:
             return group.documents()[V3_DOCUMENT]
         assert group.consolidated_metadata is not None
-        return zmetadata(group.consolidated_metadata, group.attributes)
+        return zmetadata(group.consolidated_metadata, group._attributes)
 
     def record_root(self, group: GroupMetadata) -> None:
         """Note that attributes of the group itself were stored; format 2 has a copy of them."""
@@ -126,7 +126,7 @@ class Consolidation:
             value = self.place.store.get(key)
             if value is not None:
                 nodes = self._parse(value).consolidated_metadata or self.nodes
-                self.place.store.set(key, zmetadata(nodes, group.attributes))
+                self.place.store.set(key, zmetadata(nodes, group._attributes))
 
 
 @final
@@ -171,5 +171,5 @@ def consolidate(
         return update_node(
             place, metadata, lambda fresh: replace(fresh, consolidated_metadata=nodes)
         )
-    store_document(place, V2_CONSOLIDATED, zmetadata(nodes, metadata.attributes))
+    store_document(place, V2_CONSOLIDATED, zmetadata(nodes, metadata._attributes))
     return replace(metadata, consolidated_metadata=nodes)

@@ -74,8 +74,12 @@ def _get_all(place: StorePath, names: Iterable[str]) -> dict[str, Value]:
     """Return the documents of a node that exist; one batch on slow stores."""
     store = place.store
     if not store.high_latency:
-        values = ((name, _get(store, place.key(name))) for name in names)
-        return {name: value for name, value in values if value is not None}
+        documents = {}
+        for name in names:
+            value = _get(store, place.key(name))
+            if value is not None:
+                documents[name] = value
+        return documents
     keys = {name: place.key(name) for name in names}
     found = values_of(store, keys.values())
     return {name: found[key] for name, key in keys.items() if key in found}
@@ -234,7 +238,7 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
 def new_documents(metadata: NodeMetadata) -> dict[str, bytes]:
     """Return the documents of a node that does not exist yet; empty `.zattrs` are not needed."""
     documents = metadata.documents()
-    if metadata.zarr_format == 2 and not metadata.attributes:
+    if metadata.zarr_format == 2 and not metadata._attributes:
         del documents[V2_ATTRIBUTES]
     return documents
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from zarr_core.metadata.documents import (
     V2_ARRAY,
     V2_ATTRIBUTES,
     V3_DOCUMENT,
+    Copied,
     NamedConfig,
     ZarrFormat,
     attributes_in,
@@ -83,7 +84,7 @@ class ArrayMetadata:
     """A NumPy scalar, str or bytes; None only in format 2, where it means undefined."""
     chain: tuple[NamedConfig, ...]
     """The codecs in encoding order; for format 2 made from `order`, `filters` and `compressor`."""
-    attributes: Mapping[str, JSON] = field(default_factory=dict)
+    attributes: Mapping[str, JSON] = cast("Any", Copied())
     names: tuple[str | None, ...] | None = None
     extra_fields: Mapping[str, JSON] = field(default_factory=dict)
     order: Literal["C", "F"] = "C"
@@ -187,7 +188,13 @@ class ArrayMetadata:
         """Return a copy with another shape."""
         sharding = self.sharding
         inner = None if sharding is None else sharding.configuration["chunk_shape"]
-        return replace(self, chunk_grid=self.chunk_grid.resized(shape, inner))
+        grid = self.chunk_grid.resized(shape, inner)
+        return replace(self, chunk_grid=grid, attributes=self._attributes)
+
+    @property
+    def _attributes(self) -> Mapping[str, JSON]:
+        """The attributes themselves, to be looked at."""
+        return self.__dict__["attributes"]  # type: ignore[no-any-return]
 
     def update_attributes(self, attributes: Mapping[str, JSON]) -> "ArrayMetadata":
         """Return a copy with other attributes."""
@@ -197,7 +204,7 @@ class ArrayMetadata:
         """Return the document of the array; in format 2 with `attributes` in it."""
         if self.zarr_format == 3:
             return deepcopy(self._to_v3())
-        return deepcopy({**self._to_v2(), "attributes": dict(self.attributes)})
+        return deepcopy({**self._to_v2(), "attributes": self._attributes})
 
     def _to_v3(self) -> dict[str, JSON]:
         document: dict[str, JSON] = {
@@ -209,7 +216,7 @@ class ArrayMetadata:
             "chunk_key_encoding": self.chunk_key_encoding.to_json(),
             "fill_value": self.data_type.fill_to_json(self.fill_value, 3),
             "codecs": [codec.to_json() for codec in self.chain],
-            "attributes": dict(self.attributes),
+            "attributes": self._attributes,
             "storage_transformers": [],
         }
         if self.names is not None:
@@ -236,7 +243,7 @@ class ArrayMetadata:
         if self.zarr_format == 3:
             return {V3_DOCUMENT: dump_json(self._to_v3(), V3_DOCUMENT)}
         return {
-            V2_ATTRIBUTES: dump_json(dict(self.attributes), V2_ATTRIBUTES),
+            V2_ATTRIBUTES: dump_json(self._attributes, V2_ATTRIBUTES),
             V2_ARRAY: dump_json(self._to_v2(), V2_ARRAY),
         }
 

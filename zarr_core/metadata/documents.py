@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, final
 
@@ -75,6 +76,22 @@ class NamedConfig(NamedTuple):
         if not self.must_understand:
             data["must_understand"] = False
         return data
+
+
+class Copied:
+    """A field of a frozen dataclass, a JSON object, that others get a copy of.
+
+    Whoever only looks at it, in this library, takes it from `__dict__`.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return None if instance is None else deepcopy(instance.__dict__[self._name])
+
+    def __set__(self, instance: object, value: Mapping[str, JSON] | None) -> None:
+        instance.__dict__[self._name] = {} if value is None else value
 
 
 # --- text ------------------------------------------------------------------------------------------

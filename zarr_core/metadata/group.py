@@ -8,7 +8,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#gro
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, cast, final
 
 from zarr_core.errors import MetadataValidationError, unexpected
 from zarr_core.metadata.array import ArrayMetadata, parse_array_v2, parse_array_v3
@@ -19,6 +19,7 @@ from zarr_core.metadata.documents import (
     V2_CONSOLIDATED,
     V2_GROUP,
     V3_DOCUMENT,
+    Copied,
     ZarrFormat,
     attributes_in,
     check_header,
@@ -238,7 +239,7 @@ def _without_copies(document: JSON) -> JSON:
 class GroupMetadata:
     """What the documents of a group say, in either format."""
 
-    attributes: Mapping[str, JSON] = field(default_factory=dict)
+    attributes: Mapping[str, JSON] = cast("Any", Copied())
     zarr_format: ZarrFormat = 3
     consolidated_metadata: ConsolidatedMetadata | None = None
     extra_fields: Mapping[str, JSON] = field(default_factory=dict)
@@ -247,6 +248,11 @@ class GroupMetadata:
     def node_type(self) -> Literal["group"]:
         """The type of the node."""
         return "group"
+
+    @property
+    def _attributes(self) -> Mapping[str, JSON]:
+        """The attributes themselves, to be looked at."""
+        return self.__dict__["attributes"]  # type: ignore[no-any-return]
 
     def update_attributes(self, attributes: Mapping[str, JSON]) -> "GroupMetadata":
         """Return a copy with other attributes."""
@@ -261,8 +267,8 @@ class GroupMetadata:
 
     def _own_fields(self) -> dict[str, JSON]:
         if self.zarr_format == 2:
-            return {"zarr_format": 2, **self.extra_fields, "attributes": dict(self.attributes)}
-        own = {"attributes": dict(self.attributes or {}), "zarr_format": 3, "node_type": "group"}
+            return {"zarr_format": 2, **self.extra_fields, "attributes": self._attributes}
+        own = {"attributes": self._attributes, "zarr_format": 3, "node_type": "group"}
         return {**own, **self.extra_fields}
 
     def documents(self) -> dict[str, bytes]:
@@ -270,11 +276,11 @@ class GroupMetadata:
         nodes = self.consolidated_metadata
         if self.zarr_format == 2:
             documents = {
-                V2_ATTRIBUTES: dump_json(dict(self.attributes), V2_ATTRIBUTES),
+                V2_ATTRIBUTES: dump_json(self._attributes, V2_ATTRIBUTES),
                 V2_GROUP: dump_json({"zarr_format": 2, **self.extra_fields}, V2_GROUP),
             }
             if nodes is not None:
-                documents[V2_CONSOLIDATED] = zmetadata(nodes, self.attributes)
+                documents[V2_CONSOLIDATED] = zmetadata(nodes, self._attributes)
             return documents
         text = dump_json(self._own_fields(), V3_DOCUMENT)
         if nodes is None:
