@@ -161,6 +161,7 @@ def in_new_interpreter(
     *args: object,
     stdout: str | None = None,
     warnings: str = "default",
+    timeout: float = 100,
     **variables: str,
 ) -> str:
     """Run a script that must end by itself and say nothing on stderr; return what it prints.
@@ -171,7 +172,7 @@ def in_new_interpreter(
         [sys.executable, "-W", warnings, "-c", textwrap.dedent(script), *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=timeout,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables},
     )

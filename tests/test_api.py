@@ -80,6 +80,8 @@ FUNCTIONS = {
     "if_exists='raise' dry_run=False log=None",
 }
 ADDED = {  # parameters that zarr-python takes through **kwargs, or not at all
+    "copy": {"max_bytes", "executor"},
+    "copy_all": {"max_bytes", "executor"},
     "create": {"shards", "compressors", "serializer"},
     "open": {"allow_pickle"},
     "open_array": {"allow_pickle", "mode"},

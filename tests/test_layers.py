@@ -64,7 +64,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("packbits", "reshape", "v2", "buffers", "foreign", "registry", "n5"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "shard_stream", "sharding"),
-    "hierarchy": ("info", "stored_nodes", "node", "create", "members", "consolidated"),
+    "hierarchy": ("info", "stored_nodes", "node", "create", "formats", "members", "consolidated"),
     "array": (
         *(
             "asynchronous",
@@ -77,7 +77,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "resizing",
             "batch",
         ),
-        *("array", "create"),
+        *("array", "regions", "create"),
     ),
     "group": (),
     "copying": (),

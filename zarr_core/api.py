@@ -15,12 +15,12 @@ from zarr_core.array.create import (
     array_metadata,
     as_values,
     check_codecs,
-    copy_data,
     create,
     default_format,
     place_and_mode,
     without,
 )
+from zarr_core.array.regions import copy_data
 from zarr_core.config import ArrayConfigLike, array_config
 from zarr_core.errors import (
     ContainsGroupError,

@@ -1,34 +1,57 @@
-"""Copies of nodes and of stored values: `copy`, `copy_all`, `copy_store`, as zarr 2 had them."""
+"""Copies: `rechunk`; `copy`, `copy_all` and `copy_store` as zarr 2 had them.
 
+An array that is being copied has the attribute `zarr_core_unfinished` until all of it is stored, so
+that a copy that was interrupted is seen to be one, and continued.
+"""
+
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 
 from zarr_core.array.array import Array
-from zarr_core.array.create import from_array
-from zarr_core.errors import CopyError, warn
+from zarr_core.array.create import array_like, as_values, open_array
+from zarr_core.array.regions import Executor, check_regions, partition, plan_steps, run_steps
+from zarr_core.errors import CopyError, MetadataValidationError, warn
 from zarr_core.group import Group
-from zarr_core.hierarchy.stored_nodes import check_name, check_not_erased, in_order, is_below
+from zarr_core.hierarchy.create import ChunksLike, ShardsLike, create_node
+from zarr_core.hierarchy.stored_nodes import (
+    check_name,
+    check_not_erased,
+    in_order,
+    is_below,
+    key_of,
+    read_node,
+    update_node,
+)
+from zarr_core.metadata import ArrayMetadata
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import each
 from zarr_core.threads.twins import async_twin
 
 __all__ = [
+    "check_regions",
     "copy",
     "copy_all",
     "copy_all_async",
     "copy_async",
     "copy_store",
     "copy_store_async",
+    "partition",
+    "rechunk",
+    "rechunk_async",
 ]
 
-IfExists: TypeAlias = Literal["raise", "replace", "skip", "skip_initialized"]
+UNFINISHED = "zarr_core_unfinished"
+"""The attribute of an array that is being copied; it says of what."""
+
+IfExists: TypeAlias = Literal["raise", "replace", "skip", "skip_initialized", "resume"]
 Log: TypeAlias = Callable[[str], Any] | str | PathLike[str] | Any | None
 """A function, the path of a file, or something with `write`, that gets a line for each step."""
 
@@ -37,7 +60,7 @@ Counts: TypeAlias = tuple[int, int, int]
 
 
 @contextmanager
-def _writer(log: Log) -> Iterator[Callable[[str], Any]]:
+def writer(log: Log) -> Iterator[Callable[[str], Any]]:
     """Yield a function that writes a line to where a user wants it."""
     if log is None:
         yield lambda line: None
@@ -57,12 +80,144 @@ def _check_if_exists(if_exists: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"if_exists must be one of {', '.join(allowed)}, not {if_exists!r}")
 
 
-def _sum_up(log: Callable[[str], Any], counts: Counts, *, dry_run: bool) -> Counts:
-    copied, skipped, nbytes = counts
+def sum_up(
+    log: Callable[[str], Any], counts: Counts, *, dry_run: bool, word: str = "copied"
+) -> Counts:
+    """Log what was done, and return it."""
+    done, skipped, nbytes = counts
     start = "dry run" if dry_run else "all done"
     end = "" if dry_run else f", {nbytes:,} bytes copied"
-    log(f"{start}: {copied:,} copied, {skipped:,} skipped{end}")
+    log(f"{start}: {done:,} {word}, {skipped:,} skipped{end}")
     return counts
+
+
+# --- arrays ----------------------------------------------------------------------------------------
+
+
+def store_copy(
+    source: Any,
+    array: Array,
+    *,
+    overwrite: bool = False,
+    resume: bool = True,
+    max_bytes: int | None = None,
+    executor: Executor | None = None,
+) -> None:
+    """Create an array and copy all of a source into it; with `resume`, continue a call like this one.
+
+    Nothing is done where the finished array is, unless it is to be overwritten.
+    """
+    place, metadata = array._store_path, array.metadata
+    if UNFINISHED in getattr(source, "attrs", ()):
+        raise CopyError(f"{source!r} is a copy that was not finished")
+    begun = replace(metadata, attributes={**metadata.attributes, UNFINISHED: _identity(source)})
+    found = None
+    if resume:
+        with suppress(MetadataValidationError):
+            found = read_node(place, metadata.zarr_format)
+        if found == metadata and not overwrite:
+            return
+    steps = plan_steps(source, array, max_bytes)
+    if executor is not None:
+        _check_shared(place, executor)
+    if found != begun:
+        create_node(place, begun, overwrite=overwrite, source=source)
+    run_steps(source, array, steps, resume=found == begun, executor=executor)
+    update_node(place, begun, _without_mark)
+
+
+def _without_mark(metadata: ArrayMetadata) -> ArrayMetadata:
+    left = {name: value for name, value in metadata.attributes.items() if name != UNFINISHED}
+    return metadata.update_attributes(left)
+
+
+def _identity(source: Any) -> str:
+    """Return what tells a source from others, in other processes too."""
+    if isinstance(source, Array):
+        return repr(key_of(source._store_path))
+    file = getattr(getattr(source, "file", None), "filename", None)  # of HDF5
+    return f"{type(source).__module__}.{type(source).__name__} {getattr(source, 'name', '')} {file}"
+
+
+def _check_shared(place: StorePath, executor: Executor) -> None:
+    """Raise `ValueError` for a store whose copies in other processes are stores of their own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    store = place.store
+    if isinstance(executor, ThreadPoolExecutor):
+        return
+    if pickle.loads(pickle.dumps(store)).lock_key("a") != store.lock_key("a"):  # noqa: S301 - our own
+        raise ValueError(f"{store} cannot be written by other processes")
+
+
+def rechunk(
+    source: Any,
+    dest: StoreLike,
+    *,
+    chunks: ChunksLike | Literal["keep"] = "keep",
+    shards: ShardsLike | Literal["keep"] = "keep",
+    max_bytes: int | None = None,
+    resume: bool = True,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+    name: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> Array:
+    """Copy an array into another one with other chunks, shards, codecs or format, in bounded memory.
+
+    Killed at any point and called again, it goes on where it was and ends with the same bytes.
+
+    Parameters
+    ----------
+    source
+        An array, or where one is; what has a shape, a data type and slices, such as a dataset of
+        h5py, too.
+    dest, name, storage_options
+        Where the new array is stored; see `create_array`.
+    chunks, shards
+        Lengths as for `create_array`; `"keep"` those of the source. With other chunks and no
+        `shards` the new array has none.
+    max_bytes
+        How much memory to use for the data, 256 MB by default. The more it is, the fewer chunks of
+        the source are decoded more than once. Raises `ValueError` if it is too little for one
+        stored chunk (or shard). Each task of an `executor` may use as much.
+    resume
+        Continue an earlier call with the same source and options that did not end; return the array
+        if it did. False raises `ContainsArrayError` instead.
+    executor
+        A `concurrent.futures.Executor`, also of dask (`client.get_executor()`), that copies regions
+        at once, in other processes or on other machines if they reach both stores.
+    overwrite
+        Replace a node that is there, a finished copy too.
+    options
+        Other parameters of `from_array`: codecs, fill value, format, attributes, ...
+
+    Until it is finished, the new array has the attribute `zarr_core_unfinished`. A source whose data
+    change meanwhile is not noticed.
+
+    >>> source = zarr.create_array({}, data=np.arange(12).reshape(3, 4), chunks=(1, 4))
+    >>> zarr.rechunk(source, {}, chunks=(3, 2)).read_chunk((0, 1))
+    array([[ 2,  3],
+           [ 6,  7],
+           [10, 11]])
+    """
+    if not hasattr(source, "shape") and not hasattr(source, "__array__"):
+        source = open_array(source, mode="r")
+    source = as_values(source)
+    if shards == "keep" and not (isinstance(chunks, str) and chunks == "keep"):
+        shards = None
+    place = store_from(dest, path=name, storage_options=storage_options)
+    array = array_like(place, source, chunks=chunks, shards=shards, **options)
+    store_copy(
+        source,
+        array,
+        overwrite=overwrite,
+        resume=resume,
+        max_bytes=max_bytes,
+        executor=executor,
+    )
+    return array
 
 
 # --- nodes -----------------------------------------------------------------------------------------
@@ -79,6 +234,8 @@ class _Copying:
     without_attrs: bool
     if_exists: IfExists
     dry_run: bool
+    max_bytes: int | None
+    executor: Executor | None
     create_kws: Mapping[str, Any]
     copied: int = 0
     skipped: int = 0
@@ -132,6 +289,8 @@ class _Copying:
                 raise CopyError(f"an object exists in the destination: {where}")
             case "skip":
                 return False
+            case "resume":
+                return isinstance(existing, Array) and UNFINISHED in existing.attrs
             case "skip_initialized":
                 return isinstance(existing, Group) or (
                     existing.nchunks_initialized < existing.nchunks
@@ -148,7 +307,15 @@ class _Copying:
                 options["fill_value"] = ""
                 source = np.array(source.asstr()[...], np.dtypes.StringDType())
         place = self.dest._place(path)
-        made = from_array(place, data=source, overwrite=True, **options)
+        made = array_like(place, source, **options)
+        store_copy(
+            source,
+            made,
+            overwrite=True,
+            resume=self.if_exists == "resume",
+            max_bytes=self.max_bytes,
+            executor=self.executor,
+        )
         self.dest._created(place, made.metadata, replaced=True)
         self.nbytes += made.nbytes
 
@@ -210,7 +377,7 @@ def _copy_nodes(
         raise ValueError(f"dest must be a group, not {dest!r}")  # noqa: TRY004 - as zarr 2
     _check_apart(source, dest._store_path / (name or ""))
     if_exists = how["if_exists"]
-    _check_if_exists(if_exists, ("raise", "replace", "skip", "skip_initialized"))
+    _check_if_exists(if_exists, get_args(IfExists))
 
     def run(write: Callable[[str], Any], *, dry: bool) -> _Copying:
         work = _Copying(dest, write, dry_run=dry, **how)
@@ -222,8 +389,8 @@ def _copy_nodes(
 
     if not dry_run and (if_exists == "raise" or is_below(source, dest._store_path)):
         run(lambda line: None, dry=True)  # raises before anything is copied or removed
-    with _writer(log) as write:
-        return _sum_up(write, run(write, dry=dry_run).counts, dry_run=dry_run)
+    with writer(log) as write:
+        return sum_up(write, run(write, dry=dry_run).counts, dry_run=dry_run)
 
 
 def copy(
@@ -235,6 +402,8 @@ def copy(
     log: Log = None,
     if_exists: IfExists = "raise",
     dry_run: bool = False,
+    max_bytes: int | None = None,
+    executor: Executor | None = None,
     **create_kws: Any,
 ) -> Counts:
     """Copy an array or group into another group, chunk by chunk.
@@ -257,10 +426,13 @@ def copy(
         Gets a line for every node: a function, the path of a file, or a file.
     if_exists
         What to do about an array that is in the way: `"raise"` a `CopyError` before anything is
-        copied, `"replace"` it, `"skip"` it, or `"skip_initialized"`, which replaces arrays with
-        missing chunks. Groups are merged.
+        copied, `"replace"` it, `"skip"` it, `"skip_initialized"`, which replaces arrays with
+        missing chunks, or `"resume"`, which continues a copy that was interrupted: arrays that are
+        finished are skipped. Groups are merged.
     dry_run
         Only log.
+    max_bytes, executor
+        See `rechunk`.
     create_kws
         Parameters of `from_array` for arrays, in place of those of the source.
 
@@ -288,6 +460,8 @@ def copy_all(
     log: Log = None,
     if_exists: IfExists = "raise",
     dry_run: bool = False,
+    max_bytes: int | None = None,
+    executor: Executor | None = None,
     **create_kws: Any,
 ) -> Counts:
     """Copy all members of a group into another group; see `copy`.
@@ -360,13 +534,13 @@ def copy_store(
     skipped = {new for _, new in pairs if new in existing}
     if skipped and if_exists == "raise":
         raise CopyError(f"key {min(skipped)!r} exists in the destination")
-    with _writer(log) as write:
+    with writer(log) as write:
         for old, new in pairs:
             word = "skip" if new in skipped else "copy"
             write(f"{word} {old}" if old == new else f"{word} {old} -> {new}")
         todo = [pair for pair in pairs if pair[1] not in skipped]
         nbytes = 0 if dry_run else _copy_values(start, end, todo)
-        return _sum_up(write, (len(todo), len(skipped), nbytes), dry_run=dry_run)
+        return sum_up(write, (len(todo), len(skipped), nbytes), dry_run=dry_run)
 
 
 def _key_filter(
@@ -399,6 +573,7 @@ def _copy_values(start: StorePath, end: StorePath, pairs: list[tuple[str, str]])
     )
 
 
+rechunk_async = async_twin(rechunk)
 copy_async = async_twin(copy)
 copy_all_async = async_twin(copy_all)
 copy_store_async = async_twin(copy_store)

@@ -1,6 +1,7 @@
 """Arrays are made here: `create_array`, `create`, `open_array`, `zeros` and the like."""
 
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from zarr_core.array.array import Array
 from zarr_core.array.asynchronous import AsyncArray
+from zarr_core.array.regions import copy_data
 from zarr_core.codecs import codec_from_dict
 from zarr_core.codecs.base import ArrayArrayCodec, BytesBytesCodec, Codec
 from zarr_core.config import ArrayConfig, ArrayConfigLike, MemoryOrder, array_config, config
@@ -212,7 +214,6 @@ def make_array(
     **described: Any,
 ) -> Array:
     """Create an array at a place; see `create_array`. `below` is a group known to be above it."""
-    options = _with_write_order(array_config(config), described.get("serializer"))
     values = as_values(data, dtype)
     if values is not None:
         if shape is not None and as_shape(shape) != values.shape:
@@ -221,9 +222,7 @@ def make_array(
         dtype = _dtype_of(values) if dtype is None else dtype
     if shape is None or dtype is None:
         raise ValueError("shape and dtype are needed when there is no data")
-    if described.get("zarr_format") == 2 and described.get("order") is None:
-        described["order"] = options.order
-    metadata = build_metadata(shape=shape, dtype=dtype, **described)
+    metadata, options = _described(config, shape=shape, dtype=dtype, **described)
     source = values if write_data else None
     array = create_array_at(
         place, metadata, options, overwrite=overwrite, below=below, source=source
@@ -231,6 +230,16 @@ def make_array(
     if values is not None and write_data:
         copy_data(values, array)
     return array
+
+
+def _described(
+    config: ArrayConfigLike | None, **described: Any
+) -> tuple[ArrayMetadata, ArrayConfig]:
+    """Return the metadata of an array as a user describes it, and the options of its handle."""
+    options = _with_write_order(array_config(config), described["serializer"])
+    if described["zarr_format"] == 2 and described["order"] is None:
+        described["order"] = options.order
+    return build_metadata(**described), options
 
 
 def _with_write_order(options: ArrayConfig, serializer: Any) -> ArrayConfig:
@@ -278,17 +287,6 @@ def array_metadata(data: Any, zarr_format: ZarrFormat) -> ArrayMetadata:
     return build_metadata(shape=data.shape, dtype=_dtype_of(data), zarr_format=zarr_format, **kept)
 
 
-def copy_data(source: Any, array: Array) -> None:
-    """Write all of a source into an array of its shape, a bounded number of chunks at a time."""
-    if isinstance(source, np.ndarray) or array.ndim == 0:
-        array[...] = source
-        return
-    grid = array.metadata.chunk_grid
-    for coords in grid.all_coords():
-        region = grid.region(coords)
-        array[region] = source[region]
-
-
 def from_array(
     store: StoreLike,
     *,
@@ -322,7 +320,32 @@ def from_array(
     ((50,), True)
     """
     given = dict(locals())
-    source = as_values(data, None)
+    return create_array(**_with_kept(given))
+
+
+def array_like(place: StorePath, data: Any, **options: Any) -> Array:
+    """Return a handle on the array that `from_array` would create at a place; no I/O.
+
+    Raises what `from_array` does for options that cannot be, or do not exist.
+    """
+    given = {**signature(from_array).bind(place, data=data, **options).arguments}
+    for name, parameter in signature(from_array).parameters.items():
+        given.setdefault(name, parameter.default)
+    given = without(
+        _with_kept(given), "store", "name", "storage_options", "overwrite", "write_data"
+    )
+    source = given.pop("data")
+    metadata, config = _described(
+        given.pop("config"), shape=source.shape, dtype=_dtype_of(source), **given
+    )
+    array = Array(metadata, place, config)
+    check_codecs(array)
+    return array
+
+
+def _with_kept(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `from_array` with what is kept of an array in them."""
+    source, zarr_format = as_values(given["data"], None), given["zarr_format"]
     kept: dict[str, Any] = {"shards": None}
     kept |= dict.fromkeys(("chunks", "filters", "compressors", "serializer"), "auto")
     if isinstance(source, Array):
@@ -340,21 +363,20 @@ def from_array(
         if not regular and metadata.sharding is not None:
             kept |= {"chunks": metadata.sharding.configuration["chunk_shape"]}
             kept |= {"shards": metadata.chunk_grid}
-        if fill_value is DEFAULT_FILL_VALUE:
+        if given["fill_value"] is DEFAULT_FILL_VALUE:
             given["fill_value"] = metadata.fill_value
-        if attributes is None:
+        if given["attributes"] is None:
             given["attributes"] = metadata.attributes
-        if same and zarr_format == 3 and dimension_names is None:
+        if same and zarr_format == 3 and given["dimension_names"] is None:
             given["dimension_names"] = metadata.names
-        if same and chunk_key_encoding is None:
+        if same and given["chunk_key_encoding"] is None:
             given["chunk_key_encoding"] = metadata.chunk_key_encoding
-        if zarr_format == 2 and order is None:
+        if zarr_format == 2 and given["order"] is None:
             given["order"] = source.order
     for key, value in kept.items():
         if isinstance(given[key], str) and given[key] == "keep":
             given[key] = value
-    given.update(data=source, zarr_format=zarr_format or default_format())
-    return create_array(**given)
+    return {**given, "data": source, "zarr_format": zarr_format or default_format()}
 
 
 def create(

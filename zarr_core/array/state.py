@@ -49,7 +49,7 @@ class State(NamedTuple):
 
 def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> CodecChain:
     """Return the codec chain for chunks of one shape; raise `UnknownCodecError`."""
-    fill = effective_fill(metadata)
+    fill = metadata.effective_fill
     sharding = metadata.sharding
     if sharding is None:  # a shard is not decoded as a whole
         check_memory("a chunk", shape, metadata.dtype)
@@ -86,16 +86,6 @@ def make_chain(metadata: ArrayMetadata, config: ArrayConfig, shape: Shape) -> Co
 
 _chains: dict[Hashable, CodecChain] = {}
 MAX_CHAINS = 256
-
-
-def effective_fill(metadata: ArrayMetadata) -> Any:
-    """Return the fill value as data: an undefined one of format 2 reads as zero."""
-    if metadata.fill_value is not None:
-        return metadata.fill_value
-    dtype = metadata.dtype
-    if metadata.data_type.is_variable:
-        return metadata.data_type.default_fill
-    return np.zeros((), dtype)[()]
 
 
 def key_template(place: StorePath, metadata: ArrayMetadata) -> Callable[[Coords], str]:
@@ -147,7 +137,7 @@ def make_state(
         name=f"array '/{place.path}'",
         grid=metadata.chunk_grid,
         dtype=metadata.dtype,
-        fill_value=effective_fill(metadata),
+        fill_value=metadata.effective_fill,
         make_chain=partial(make_chain, metadata, config),
         store=store,
         key=key_template(place, metadata),

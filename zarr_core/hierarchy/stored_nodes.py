@@ -329,7 +329,7 @@ def is_below(node: Any, place: StorePath) -> bool:
     there = node if isinstance(node, StorePath) else _place_of(node)
     if there is None:
         return False
-    (store, path), (other, start) = _identity(there), _identity(place)
+    (store, path), (other, start) = key_of(there), key_of(place)
     return store == other and path.startswith(start)
 
 
@@ -344,8 +344,8 @@ def _place_of(source: Any) -> StorePath | None:
         return None
 
 
-def _identity(place: StorePath) -> tuple[object, str]:
-    """Return what tells a place from others: an identity of the store, and a path with a slash."""
+def key_of(place: StorePath) -> tuple[object, str]:
+    """Return what tells a place from others, also in other processes: an identity of the store, and a path with a slash."""
     found = place.store.lock_key(place.key(V3_DOCUMENT))
     *store, key = found if isinstance(found, tuple) else (found,)
     return tuple(store), str(key).removesuffix(V3_DOCUMENT)

@@ -108,6 +108,15 @@ class ArrayMetadata:
         return self.data_type.dtype
 
     @property
+    def effective_fill(self) -> Any:
+        """The fill value as data: an undefined one of format 2 reads as zero."""
+        if self.fill_value is not None:
+            return self.fill_value
+        if self.data_type.is_variable:
+            return self.data_type.default_fill
+        return np.zeros((), self.dtype)[()]
+
+    @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
         """Names of the dimensions; format 2 has none, and the attribute does not exist there."""
         if self.zarr_format == 2:

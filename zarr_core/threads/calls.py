@@ -33,7 +33,7 @@ class Call:
 
     __slots__ = (
         *("_admitted", "_done", "_expected", "_hook", "_hook_expected", "_hook_lock", "_outer"),
-        *("_seconds", "deadline", "is_limited", "stopped", "trace"),
+        *("_seconds", "announced", "deadline", "is_limited", "stopped", "trace"),
     )
 
     def __init__(
@@ -42,12 +42,16 @@ class Call:
         hook: Hook | None = None,
         hook_expected: Callable[[int], object] | None = None,
         trace: Any = None,
+        *,
+        announced: bool = False,
     ) -> None:
         if seconds is not None and not isinstance(seconds, (float, int)):
             raise TypeError(f"timeout is a number of seconds, not {seconds!r}")
         self._outer = outer = _current.get()
         self.is_limited = (outer or trace or hook) is not None or seconds is not None
         """Does it have a time limit, a hook or a trace, its own or that of an outer call?"""
+        self.announced = announced
+        """Was it said already, outside, how many chunks are going to be read and written?"""
         self.stopped = False
         self.trace: Any = outer.trace if trace is None and outer is not None else trace
         """The `Trace` that notes what it does, its own or that of an outer call."""
@@ -86,6 +90,8 @@ class Call:
 
     def expect(self, n_chunks: int) -> None:
         """Note how many more chunks are going to be read or written."""
+        if self.announced:
+            return
         if self._outer is not None:
             self._outer.expect(n_chunks)
         thread = get_ident()
