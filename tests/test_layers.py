@@ -81,6 +81,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "group": (),
     "copying": (),
+    "converting": (),
     "verifying": (),
     "api": (),
     "compat": (

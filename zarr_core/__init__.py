@@ -8,7 +8,7 @@ import os
 import sys
 from types import ModuleType
 
-from zarr_core import api, codecs, copying, errors, storage
+from zarr_core import api, codecs, converting, copying, errors, storage
 from zarr_core.api import *
 from zarr_core.array import create as creation
 from zarr_core.array import many
@@ -17,6 +17,7 @@ from zarr_core.array.asynchronous import AsyncArray, AsyncGroup
 from zarr_core.array.create import *
 from zarr_core.array.many import *
 from zarr_core.config import config
+from zarr_core.converting import *
 from zarr_core.copying import *
 from zarr_core.group import Group
 from zarr_core.threads.calls import on_chunk, progress, timeout
@@ -46,6 +47,7 @@ __all__ = [
     "types",
 ]
 __all__ += api.__all__
+__all__ += converting.__all__
 __all__ += copying.__all__
 __all__ += creation.__all__
 __all__ += many.__all__
