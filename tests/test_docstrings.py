@@ -34,6 +34,7 @@ OF_DEVELOPERS = {  # what who writes a store or codec calls, or has called
         "prune",
         "links",
         "open_writer",
+        "unfinished",
         "below",
         "key",
         "read",

@@ -64,7 +64,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("packbits", "reshape", "v2", "buffers", "foreign", "registry", "n5"),
     ),
     "chunks": ("space", "rows", "loop", "inner_chunks", "shard_stream", "sharding"),
-    "hierarchy": ("info", "stored_nodes", "node", "create", "formats", "members", "consolidated"),
+    "hierarchy": (
+        "display",
+        "info",
+        "stored_nodes",
+        "node",
+        "create",
+        "formats",
+        "members",
+        "consolidated",
+    ),
     "array": (
         *(
             "asynchronous",

@@ -451,6 +451,13 @@ def verify(
         Decode the chunks. Otherwise only documents and keys are looked at.
     path, storage_options
         See `open`.
+
+    Examples
+    --------
+    >>> store = {}
+    >>> zarr.save(store, np.arange(4))
+    >>> zarr.verify(store)
+    1 nodes, 1 chunks: 0 errors, 0 warnings
     """
     place = (
         store._store_path / (path or "")

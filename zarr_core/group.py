@@ -833,7 +833,10 @@ class Group(Node):
         return f"<Group {self._store_path}>"
 
     def _repr_html_(self) -> str:
-        return self.info._repr_html_()
+        html = self.info._repr_html_()
+        if self._store_path.store.high_latency and self._consolidation is None:
+            return html  # what is in it would take requests, which nobody has asked for
+        return html + self.tree(level=1, max_nodes=100)._repr_html_()
 
     # --- twins: each awaits the method of its name in a worker thread ----------------------------------
 

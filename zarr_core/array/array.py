@@ -195,6 +195,10 @@ class Array(Indexable, Handle):
 
         Up to 32 stored chunks, spread over the selection, are read to find out; of a selection of
         more the numbers of requests and stored bytes are what that comes to for all.
+
+        >>> a = zarr.array(np.arange(10), chunks=3)
+        >>> dict(a.explain(slice(0, 4)).rows())["Chunks decoded"]
+        '2'
         """
         return explain(self, selection)
 
@@ -714,6 +718,9 @@ class Array(Indexable, Handle):
 
     def __repr__(self) -> str:
         return f"<Array {self._store_path} shape={self.shape} dtype={shown_type(self.metadata)}>"
+
+    def _repr_html_(self) -> str:
+        return self.info._repr_html_()
 
     # --- twins: each awaits the method of its name in a worker thread ----------------------------------
 

@@ -1,22 +1,27 @@
 """What `array.info`, `group.info`, `group.tree()` and `verify` show, as text and for notebooks."""
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal, NamedTuple, Self, TypeAlias, final
 
+from zarr_core.hierarchy import display
 from zarr_core.metadata import ArrayMetadata, NodeMetadata
 from zarr_core.metadata.documents import UnknownDataType, ZarrFormat
 
 
 def human_bytes(size: int) -> str:
     """Return a size such as `1.5 KiB` after the plain number, when that is shorter to read."""
-    if size < 1 << 10:
-        return str(size)
+    return str(size) if size < 1 << 10 else f"{size} ({short_bytes(size)})"
+
+
+def short_bytes(size: int) -> str:
+    """Return a size such as `1.5 KiB`."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size >= 1 << power:
-            return f"{size} ({_quotient(size, 1 << power)} {unit})"
-    return str(size)
+            return f"{_quotient(size, 1 << power)} {unit}"
+    return f"{size} B"
 
 
 def _quotient(size: int, by: int) -> str:
@@ -52,14 +57,6 @@ class Table:
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}} : {value}" for name, value in rows)
 
-    def _repr_html_(self) -> str:
-        body = "".join(
-            f"<tr><th style='text-align:left'>{escape(n)}</th>"
-            f"<td style='text-align:left'>{escape(v)}</td></tr>"
-            for n, v in self.rows()
-        )
-        return f"<table><tbody>{body}</tbody></table>"
-
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -82,6 +79,8 @@ class ArrayInfo(Table):
     _count_bytes_stored: int | None = None
     _count_chunks_initialized: int | None = None
     _count_chunks: int
+    _name: str = field(default="", compare=False)
+    _metadata: ArrayMetadata | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, array: Any, initialized: int | None = None, stored: int | None = None) -> Self:
@@ -109,6 +108,8 @@ class ArrayInfo(Table):
             _count_bytes_stored=stored,
             _count_chunks_initialized=initialized,
             _count_chunks=array.nchunks,
+            _name=array.name,
+            _metadata=array.metadata,
         )
 
     def _rows(self) -> list[tuple[str, object]]:
@@ -136,6 +137,58 @@ class ArrayInfo(Table):
             ("Chunks initialized", None if done is None else f"{done}/{self._count_chunks}"),
         ]
 
+    def _repr_html_(self) -> str:
+        head = f"<b>{escape(self._name)}</b> {escape(self._data_type)} <i>{self._shape}</i>"
+        rows = {name: value for name, value in self.rows() if value and name not in _IN_SIZES}
+        for name, usual in (("Order", "C"), ("Read-only", "False")):
+            if rows[name] == usual:
+                del rows[name]
+        codecs = [str(c) for c in (*self._filters, self._serializer, *self._compressors) if c]
+        rows["Codecs"] = " → ".join(codecs) or "none"
+        about = display.table(self._sizes()) + display.table(rows.items())
+        picture = "" if self._metadata is None else display.drawing(self._sides(self._metadata))
+        return display.framed(head, display.beside(about, picture))
+
+    def _sizes(self) -> Iterator[list[str]]:
+        """Yield the rows of a table that compares the array with its shards and chunks."""
+        shapes = {"array": self._shape, "chunk": self._chunk_shape}
+        counts = {"array": 1, "chunk": self._count_chunks}
+        if self._shard_shape is not None:
+            lengths = zip(self._shape, self._shard_shape, strict=True)
+            counts["shard"] = math.prod(-(-n // size) for n, size in lengths)
+            shapes = {"array": self._shape, "shard": self._shard_shape, "chunk": self._chunk_shape}
+        yield ["", *shapes]
+        yield [
+            "Shape",
+            *("rectilinear" if shape is None else str(shape) for shape in shapes.values()),
+        ]
+        data_type = None if self._metadata is None else self._metadata.data_type
+        if data_type is not None and self._count_bytes is not None and not data_type.is_variable:
+            sizes = [
+                s and short_bytes(math.prod(s) * data_type.dtype.itemsize) for s in shapes.values()
+            ]
+            yield ["Size", *(size or "" for size in sizes)]
+        yield ["Count", *(str(counts[name]) for name in shapes)]
+
+    def _sides(self, metadata: ArrayMetadata) -> Iterator[display.Side]:
+        """Yield the dimensions for a drawing."""
+        axes, names = metadata.chunk_grid.axes, metadata.names or (None,) * len(self._shape)
+        for dim, (axis, name) in enumerate(zip(axes, names, strict=True)):
+            inner: tuple[int, ...] = ()
+            if self._shard_shape is not None and self._chunk_shape is not None:
+                inner = tuple(range(0, axis.length, self._chunk_shape[dim]))
+            label = f"{name} {axis.length}" if name else str(axis.length)
+            starts = tuple(axis.start(k) for k in display.thinned(axis.count))
+            fits = len(inner) <= display.MOST_LINES
+            yield display.Side(label, axis.length, starts, inner if fits else ())
+
+
+_IN_SIZES = {
+    *("Type", "Data type", "Shape", "Shard shape", "Chunk shape", "No. bytes", "No. chunks"),
+    *("Filters", "Serializer", "Compressors"),
+}
+"""Rows of the text that stand in other places of the HTML."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -162,6 +215,10 @@ class GroupInfo(Table):
             ("No. groups", self._count_groups),
         ]
 
+    def _repr_html_(self) -> str:
+        rows = [(name, value) for name, value in self.rows() if name not in ("Type", "Name")]
+        return display.framed(f"<b>{escape(self._name)}</b> group", display.table(rows))
+
 
 class Branch(NamedTuple):
     """A node in a drawing."""
@@ -169,6 +226,10 @@ class Branch(NamedTuple):
     name: str
     detail: str
     children: "list[Branch]"
+
+
+_UNFOLDED = 2
+"""Levels of a tree that a notebook shows before anybody clicks."""
 
 
 @final
@@ -237,14 +298,16 @@ class Tree:
     def _repr_html_(self) -> str:
         parts = ["<ul>"]
         for branch, is_last in self._steps():
-            label = f"<b>{escape(branch.name)}</b> {escape(branch.detail)}".rstrip()
+            detail = f" <i>{escape(branch.detail)}</i>" if branch.detail else ""
+            label = f"<b>{escape(branch.name)}</b>{detail}"
             if not branch.children:
                 parts.append("</li>" if is_last is None else f"<li>{label}")
             elif is_last is None:
                 parts.append("</ul></details></li>")
             else:
-                parts.append(f"<li><details open><summary>{label}</summary><ul>")
-        return "".join((*parts, "</ul>"))
+                unfolded = " open" if len(is_last) <= _UNFOLDED else ""
+                parts.append(f"<li><details{unfolded}><summary>{label}</summary><ul>")
+        return display.framed("", "".join((*parts, "</ul>")))
 
 
 # --- what is wrong ----------------------------------------------------------------------------------
@@ -296,6 +359,4 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [Problem._fields, *self.problems]
-        cells = ("".join(f"<td>{escape(text)}</td>" for text in row) for row in rows)
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        return display.framed("", display.table([Problem._fields, *self.problems]))

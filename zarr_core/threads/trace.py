@@ -198,6 +198,12 @@ def trace() -> Iterator[Trace]:
     The result has `rows`, and is shown as a tree, by arrays and keys. When OpenTelemetry is installed
     the rows become spans of the tracer `zarr_core` at the end of the block, below the current span.
     Calls outside of such a block pay nothing for it.
+
+    >>> a = zarr.array([1, 2, 3])
+    >>> with zarr.trace() as found:
+    ...     values = a[:]
+    >>> len(found.rows) > 0
+    True
     """
     found = Trace()
     try:
