@@ -578,3 +578,18 @@ def test_errors_name_the_file(path: Path) -> None:
     path.write_bytes(b"no zip file")
     with pytest.raises(StoreError, match=r"a\.zip is not a readable zip file"):
         ZipStore(path)
+
+
+def test_keys_are_listed_as_they_come_and_go(tmp_path: Path) -> None:
+    with ZipStore(tmp_path / "x.zip", mode="w") as store:
+        for key in ("a/b", "a0", "a/c/d", "a"):
+            store.set(key, b"1")
+        assert list(store.list_prefix("a")) == ["a/b", "a/c/d"]
+        store.set("a/b", b"2")
+        store.delete("a/c/d")
+        store.set("a/e", b"1")
+        assert list(store.list_prefix("a")) == ["a/b", "a/e"]
+        store.flush()
+        store.set("a/+", b"1")
+        assert list(store.list_dir("a")) == ["+", "b", "e"]
+    assert list(store.list()) == ["a", "a/+", "a/b", "a/e", "a0"]

@@ -15,7 +15,14 @@ import pytest
 import zarr_core as zarr
 from zarr_core.codecs import Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 from zarr_core.errors import NodeNotFoundError, OperationTimeoutError
-from zarr_core.storage import LatencyStore, LocalStore, MemoryStore, StorePath, ZipStore
+from zarr_core.storage import (
+    LatencyStore,
+    LocalStore,
+    MemoryStore,
+    PrefixStore,
+    StorePath,
+    ZipStore,
+)
 from zarr_core.verifying import KINDS, MOST_ALIKE
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -346,6 +353,13 @@ def test_a_chunk_that_may_not_be_read(root: Path) -> None:
         (problem,) = zarr.verify(place, path="g").problems
         assert (problem.kind, problem.key) == ("unreadable", "g/raw/c/1/1")
         assert "not for you" in problem.what
+
+
+def test_what_a_killed_writer_left_is_found_through_stores_around_a_store(root: Path) -> None:
+    write("g/raw/c/0/0a1b-3.zarr-tmp~")(root)
+    (problem,) = zarr.verify(PrefixStore(LocalStore(root), "g"), data=False).problems
+    assert (problem.kind, problem.key) == ("unfinished", "raw/c/0/0a1b-3.zarr-tmp~")
+    assert zarr.verify(PrefixStore(LocalStore(root), "g/gzip"), data=False).problems == ()
 
 
 def test_problems_that_are_alike_are_counted() -> None:

@@ -454,10 +454,11 @@ def verify(
 
     Examples
     --------
-    >>> store = {}
-    >>> zarr.save(store, np.arange(4))
-    >>> zarr.verify(store)
-    1 nodes, 1 chunks: 0 errors, 0 warnings
+    >>> array = zarr.create_array("checked.zarr", data=np.arange(4), chunks=(2,))
+    >>> array.store.set("c/1", b"something else")
+    >>> report = zarr.verify("checked.zarr")
+    >>> [(problem.kind, problem.key) for problem in report.errors]
+    [('chunk', 'c/1')]
     """
     place = (
         store._store_path / (path or "")

@@ -108,6 +108,7 @@ class WrapperStore(Store, Generic[S]):
     delete_dir = _passed_on(Store.delete_dir)
     prune = _passed_on(Store.prune)
     links = _passed_on(Store.links)
+    unfinished = _passed_on(Store.unfinished)
 
     @property
     def read_only(self) -> bool:
@@ -145,7 +146,16 @@ class WrapperStore(Store, Generic[S]):
 
 _OF_MANY = frozenset({"get_many", "set_many", "delete_many"})
 _OF_PATHS = frozenset(
-    {"list_prefix", "list_dir", "getsize_prefix", "is_empty", "delete_dir", "prune", "links"}
+    {
+        "list_prefix",
+        "list_dir",
+        "getsize_prefix",
+        "is_empty",
+        "delete_dir",
+        "prune",
+        "links",
+        "unfinished",
+    }
 )
 
 
@@ -200,6 +210,8 @@ class PrefixStore(WrapperStore[S]):
         result = super()._do(method, first, *rest, **kwargs)
         if method in ("list_prefix", "links"):
             return (key.removeprefix(self._start) for key in result)
+        if method == "unfinished":
+            return ((key.removeprefix(self._start), age) for key, age in result)
         return result
 
     def _item(self, key: str) -> str:
@@ -352,7 +364,7 @@ class LatencyStore(OneByOneStore[S]):
         return type(self)(store, get_latency=self.get_latency, set_latency=self.set_latency)
 
     def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        if method not in ("prune", "links"):
+        if method not in ("prune", "links", "unfinished"):
             seconds = self.set_latency if method in _WRITING else self.get_latency
             time.sleep(seconds() if callable(seconds) else seconds)
         result = super()._do(method, *args, **kwargs)

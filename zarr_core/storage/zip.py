@@ -4,6 +4,7 @@ import copy
 import os
 import weakref
 import zipfile
+from bisect import bisect_left
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
@@ -23,6 +24,8 @@ from zarr_core.storage.base import (
     slice_value,
 )
 from zarr_core.storage.zip_archive import Member, Session, ZipMode
+
+AFTER_SLASH = chr(ord("/") + 1)
 
 BOMB_BYTES = 64 << 20
 BOMB_RATIO = 100
@@ -223,22 +226,24 @@ class ZipStore(Store):
 
     # --- listing ---------------------------------------------------------------------------------
 
-    def _keys(self) -> tuple[str, ...]:
+    def _keys(self, start: str) -> tuple[str, ...]:
+        """Return the keys that begin with `start`, which is empty or ends with a slash."""
         with self._session.lock:
-            return tuple(self._session.values())
+            keys = self._session.keys()
+        if not start:
+            return keys
+        return keys[bisect_left(keys, start) : bisect_left(keys, f"{start[:-1]}{AFTER_SLASH}")]
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         """Yield every key below the path `prefix`, in no particular order."""
         prefix = check_prefix(prefix)
-        start = f"{prefix}/" if prefix else ""
-        return (key for key in self._keys() if key.startswith(start))
+        return iter(self._keys(f"{prefix}/" if prefix else ""))
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         """Yield the names directly below `prefix`."""
         prefix = check_prefix(prefix)
         start = f"{prefix}/" if prefix else ""
-        cut = len(start)
-        names = (key[cut:].partition("/")[0] for key in self._keys() if key.startswith(start))
+        names = (key[len(start) :].partition("/")[0] for key in self._keys(start))
         return iter(dict.fromkeys(names))
 
     # --- the store itself ------------------------------------------------------------------------

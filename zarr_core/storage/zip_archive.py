@@ -356,6 +356,7 @@ class Session:
         self._pid = os.getpid()
         self.dirty = mode in ("w", "x")
         self._values: dict[str, bytes | Member] | None = None
+        self._sorted: tuple[str, ...] | None = None  # the keys, while none comes or goes
         self._others: list[Member] = []  # directories, and names that are no keys
         self._pending = 0
         self._new: NewArchive | None = None
@@ -381,7 +382,7 @@ class Session:
         if values is None:
             with self.lock:
                 if self._values is None:
-                    self._values = self._load()
+                    self._values, self._sorted = self._load(), None
                 values = self._values
         return values
 
@@ -425,11 +426,20 @@ class Session:
         if os.getpid() != self._pid:
             raise StoreError(f"the zip file {self.target} is written by the process that opened it")
 
+    def keys(self) -> tuple[str, ...]:
+        """Return all keys, sorted; called with the lock held."""
+        values = self.values()
+        if self._sorted is None:
+            self._sorted = tuple(sorted(values))
+        return self._sorted
+
     def set(self, key: str, value: bytes) -> None:
         """Change a value; called with the lock held."""
         self.check_owner()
         values = self.values()
         old = values.get(key)
+        if old is None:
+            self._sorted = None
         self.dirty, self._told = True, False
         values[key] = value  # in one step: others read meanwhile
         self._pending += len(value) - (len(old) if isinstance(old, bytes) else 0)
@@ -443,6 +453,7 @@ class Session:
         if key not in values:
             return
         self.dirty, self._told = True, False
+        self._sorted = None
         old = values.pop(key)
         if isinstance(old, bytes):
             self._pending -= len(old)
@@ -520,6 +531,7 @@ class Session:
         # From here on nothing is read from the old archive, which may be a file object.
         self._others = [Member(new, info) for info in own if not _is_key(info.filename)]
         self._values = {i.filename: Member(new, i) for i in own if _is_key(i.filename)}
+        self._sorted = None
         return new
 
     def _publish(self, new: NewArchive) -> bool:
