@@ -91,11 +91,23 @@ for error in errors:
 
 def test_zstandard_is_named_and_gzip_works_without() -> None:
     code = """
-sys.modules["zstandard"] = None
+sys.modules.update(dict.fromkeys(["zstandard", "compression.zstd", "backports.zstd"]))
 assert "package zstandard is needed" in fails(chunks=1000)
 works(chunks=1000, compressors={"name": "gzip"})
 works(chunks=1000, shards=60_000, compressors=None)
 works(chunks=1000, compressors=blosc)
+"""
+    in_new_interpreter(WORKS + code)
+
+
+def test_zstd_works_with_the_standard_library() -> None:
+    pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    code = """
+sys.modules["zstandard"] = None
+works(chunks=1000)
+works(chunks=60_000)
+works(chunks=1000, shards=60_000)
+works(chunks=1000, zarr_format=2)
 """
     in_new_interpreter(WORKS + code)
 

@@ -22,6 +22,7 @@ from zarr_core.codecs import (
     VLenUTF8Codec,
     ZstdCodec,
     deflate,
+    zstd,
 )
 from zarr_core.codecs import numcodecs as ours
 from zarr_core.errors import CodecError
@@ -199,6 +200,9 @@ def lz4_header(size, block):
     return struct.pack("<I", size) + block
 
 
+COMPRESSION_ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+
+
 def bomb_frame(size):
     """Return a zstd frame that decodes to `size` zeros without saying so."""
     compressor = zstandard.ZstdCompressor().compressobj()
@@ -221,7 +225,22 @@ BOMBS = [
 ]
 
 
-@pytest.mark.parametrize(("codec", "bomb"), BOMBS, ids=lambda value: getattr(value, "name", ""))
+@pytest.fixture(params=["the package", "the standard library"])
+def _both_zstandards(request, monkeypatch):
+    """Encode and decode Zstandard with the package zstandard, and without."""
+    if request.param == "the standard library":
+        library = pytest.importorskip(COMPRESSION_ZSTD)
+        monkeypatch.setattr(zstd, "_standard_library", lambda: library)
+
+
+@pytest.mark.usefixtures("_both_zstandards")
+@pytest.mark.parametrize(("codec", "bomb"), BOMBS[:3])
+@pytest.mark.parametrize("nbytes", [1000, None])
+def test_no_more_of_zstd_is_decoded_than_a_chunk_holds(codec, bomb, nbytes):
+    test_no_more_is_decoded_than_a_chunk_holds(codec, bomb, nbytes)
+
+
+@pytest.mark.parametrize(("codec", "bomb"), BOMBS[3:], ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("nbytes", [1000, None])
 def test_no_more_is_decoded_than_a_chunk_holds(codec, bomb, nbytes):
     stage = codec.bind(nbytes, 1000, np.dtype("u1"))
@@ -234,6 +253,7 @@ def test_no_more_is_decoded_than_a_chunk_holds(codec, bomb, nbytes):
         tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("_both_zstandards")
 def test_headers_of_strings_cannot_claim_memory():
     # 20 bytes that say "two gigabytes follow".
     frame = (
@@ -263,6 +283,7 @@ def test_the_limit_holds_between_two_codecs():
 SKIPPABLE = b"\x5a\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 
+@pytest.mark.usefixtures("_both_zstandards")
 @pytest.mark.parametrize("nbytes", [600, None])
 def test_all_forms_of_zstd_data(nbytes):
     data = np.random.default_rng(0).integers(0, 4, 600).astype("u1").tobytes()
@@ -337,6 +358,46 @@ def test_zstd_decodes_into_memory(data, encoded):
             continue
         with pytest.raises(CodecError):
             stage.decode_into(damaged, out)
+
+
+@pytest.mark.usefixtures("_both_zstandards")
+@pytest.mark.parametrize("level", [-131072, -5, 0, 3, 22])
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 65791, 65792])
+def test_zstd_frames_hold_what_they_should(level, checksum, size):
+    data = (np.arange(size) % 251).astype("u1")
+    stage = ZstdCodec(level=level, checksum=checksum).bind(size, size, data.dtype)
+    for form in (data.tobytes(), memoryview(data), data):
+        encoded = bytes(stage.encode(form))
+        found = zstandard.get_frame_parameters(encoded)
+        assert (found.content_size, found.has_checksum) == (size, checksum)
+        assert zstandard.ZstdDecompressor().decompress(encoded) == data.tobytes()
+        assert bytes(stage.decode(encoded)) == data.tobytes()
+        if checksum and size:  # the package does not look at what holds nothing
+            with pytest.raises(CodecError):
+                stage.decode(encoded[:-1] + bytes([encoded[-1] ^ 1]))
+
+
+# Of what holds nothing the package does not look at the checksum.
+@given(
+    st.binary(min_size=1, max_size=300), st.sampled_from(["cut", "flipped"]), st.integers(0, 999)
+)
+def test_zstandard_and_the_standard_library_agree(data, damage, at):
+    encoded = bytearray(ZstdCodec(checksum=True).bind(None, 300, np.dtype("u1")).encode(data))
+    at %= len(encoded)
+    if damage == "cut":
+        del encoded[at:]
+    else:
+        encoded[at] ^= 1 << at % 8
+    outcomes = []
+    for library in (None, pytest.importorskip(COMPRESSION_ZSTD)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(zstd, "_standard_library", lambda library=library: library)
+            try:
+                outcomes.append(bytes(ZstdCodec().bind(None, 300, np.dtype("u1")).decode(encoded)))
+            except CodecError:
+                outcomes.append(None)
+    assert outcomes[0] == outcomes[1]
 
 
 def test_large_chunks_are_encoded_by_numcodecs_alike():

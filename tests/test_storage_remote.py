@@ -250,6 +250,28 @@ def test_reading(remote: Store, server: Server) -> None:
     assert remote.open_value("a/missing") is None
 
 
+def test_a_file_system_over_http_without_an_event_loop(server: Server) -> None:
+    """As fsspec has one in browsers."""
+    pytest.importorskip("requests")
+    from fsspec.implementations import http_sync
+
+    http_sync.unregister()  # importing it takes the place of the other one
+    fs = http_sync.HTTPFileSystem(skip_instance_cache=True)
+    remote = FsspecStore(fs, path=f"{server.url}/data", retries=QUICK)
+    test_reading(remote, server)
+    values: dict[str, Any] = {}
+    options: dict[str, Any] = {"shape": (64, 64), "shards": (64, 64), "chunks": (16, 16)}
+    zarr_core.create_array(values, dtype="int32", **options)[...] = 7
+    server.handler.values.update({f"/data/{key}": value for key, value in values.items()})
+    assert (zarr_core.open_array(remote, mode="r", zarr_format=3)[:16, :32] == 7).all()
+    for fault in ("500", "403", "reset"):
+        server.handler.always = fault
+        for call in (remote.get, remote.open_value, remote.exists):
+            with pytest.raises(OSError) as caught:
+                call("a/b")
+            assert not isinstance(caught.value, FileNotFoundError)
+
+
 def test_keys_are_quoted(remote: Store, server: Server) -> None:
     server.handler.values["/data/a%20b%3Fc%23"] = b"1"
     assert remote.get("a b?c#") == b"1"

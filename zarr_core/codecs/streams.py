@@ -12,6 +12,7 @@ from zarr_core.codecs.checks import (
     check_size,
     flat_bytes,
     limit_error,
+    load_library,
     load_numcodecs,
     size_error,
 )
@@ -20,13 +21,12 @@ from zarr_core.errors import CodecError, MetadataValidationError
 
 def bz2_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> BytesStage:
     """Return the stage for a `bz2` configuration of numcodecs."""
-    import bz2
-
+    bz2 = load_library("bz2", "bz2")
     fields = check_fields("bz2", options, ("level",))
     level = check_int("bz2", "level", fields.get("level", 1), 1, 9)
 
     def encode(data: Any) -> Buffer:
-        return bz2.compress(data, level)
+        return bz2.compress(data, level)  # type: ignore[no-any-return]
 
     decode = _stream_decoder(bz2.BZ2Decompressor, (OSError, ValueError), nbytes, limit)
     return BytesStage(None, encode, decode)
@@ -34,8 +34,7 @@ def bz2_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> Byt
 
 def lzma_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> BytesStage:
     """Return the stage for an `lzma` configuration of numcodecs."""
-    import lzma
-
+    lzma = load_library("lzma", "lzma")  # where Python comes in parts, as in WebAssembly
     fields = check_fields("lzma", options, ("format", "check", "preset", "filters"))
     kind = fields.get("format", lzma.FORMAT_XZ)
     check, preset, filters = fields.get("check", -1), fields.get("preset"), fields.get("filters")
@@ -52,7 +51,7 @@ def lzma_stage(options: Mapping[str, Any], nbytes: int | None, limit: int) -> By
 
     def encode(data: Any) -> Buffer:
         try:
-            return lzma.compress(data, kind, check, preset, filters)
+            return lzma.compress(data, kind, check, preset, filters)  # type: ignore[no-any-return]
         except problems as error:
             raise CodecError(str(error)) from error
 

@@ -19,6 +19,7 @@ __all__ = [
     "links_below",
     "make_directory",
     "real_path",
+    "replace",
     "rmdir",
     "walk",
     "while_locked",
@@ -45,6 +46,12 @@ if sys.platform == "win32":
         if operation == LOCK_EX:
             msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
 
+elif sys.platform == "emscripten":
+    LOCK_EX, LOCK_UN = 2, 8
+
+    def flock(fd: int, operation: int) -> None:
+        """Do nothing: in WebAssembly there is one process."""
+
 else:
     from fcntl import LOCK_EX, LOCK_UN, flock
 
@@ -61,6 +68,15 @@ def make_directory(path: str) -> None:
     except FileExistsError as error:
         if os.path.lexists(path) and not os.path.isdir(path):
             raise NotADirectoryError(errno.ENOTDIR, "a parent is not a directory", path) from error
+
+
+def replace(source: str, target: str) -> None:
+    """Give a file the name of another one, whose place it takes."""
+    if sys.platform == "emscripten":
+        # Emscripten 3.1 (Pyodide 0.27) shows what was replaced again once the new file is deleted.
+        with suppress(FileNotFoundError):
+            os.unlink(target)
+    os.replace(source, target)
 
 
 def while_locked(path: str, change: Callable[[], bool]) -> bool:

@@ -121,6 +121,7 @@ class FsspecStore(Store):
         self.retries = own if retries is None else retries
         self.high_latency = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
+        self._has_parts = self._is_s3 or (self._is_http and fs.async_impl)  # see `fetch_part`
         # S3 would be asked for the size first, to read large values in parts; older s3fs reads in one
         parts = self._is_s3 and "max_concurrency" in inspect.signature(fs._cat_file).parameters
         self._in_one = {"max_concurrency": 1} if parts else {}
@@ -334,12 +335,12 @@ class FsspecStore(Store):
         try:
             info: dict[str, Any] = await fs._info(path)
         except FileNotFoundError as error:
-            # fsspec's HTTP file system says this of every error
+            # fsspec's HTTP file systems say this of every error
             cause = error.__cause__
-            if isinstance(cause, Exception) and (
-                is_transient(cause) or http_status(cause) not in (None, 404, 410)
-            ):
-                raise cause from None
+            if isinstance(cause, Exception) and not isinstance(cause, FileNotFoundError):
+                status = http_status(cause) or (0 if self._is_http else 404)
+                if is_transient(cause) or status not in (404, 410):
+                    raise cause from None
             raise
         return info
 
@@ -396,7 +397,7 @@ class FsspecStore(Store):
             return self._local.open_value(key)
         if not self.high_latency:
             return super().open_value(key)
-        if self._is_s3 or self._is_http:
+        if self._has_parts:
             path = self._full(key)
             try:
                 part = self._call(f"opening {key!r}", lambda fs: self._tail(fs, path))
@@ -626,7 +627,7 @@ class _OpenFile(RemoteValue):
 
     async def _read(self, fs: Any, path: str, wanted: RangeByteRequest) -> Value:
         store = self._store
-        if store._is_s3 or store._is_http:
+        if store._has_parts:
             data = await self._fetch_part(fs, path, wanted)
         else:
             data = bytes(await fs._cat_file(path, start=wanted.start, end=wanted.end))

@@ -50,6 +50,7 @@ from zarr_core.storage.directories import (
     links_below,
     make_directory,
     real_path,
+    replace,
     rmdir,
     walk,
     while_locked,
@@ -624,7 +625,7 @@ def _replace(temp: str, path: str) -> bool:
     delay = 0.001
     while True:
         try:
-            os.replace(temp, path)
+            replace(temp, path)
         except PermissionError:
             if not WINDOWS or delay > 1 or os.path.isdir(path):
                 raise
@@ -641,6 +642,8 @@ def _link(temp: str, path: str) -> bool | None:
     """Give `temp` the name `path` too: whether it was free; None where links do not exist."""
     try:
         os.link(temp, path)
+    except AttributeError:  # Python has no links in WebAssembly
+        return None
     except FileExistsError:
         if os.path.isdir(path):
             raise StoreError(f"{path} is a directory, not a value") from None

@@ -32,7 +32,7 @@ from zarr_core.storage.base import (
     bounds_of,
     check_key,
 )
-from zarr_core.storage.directories import TEMP_SUFFIX
+from zarr_core.storage.directories import TEMP_SUFFIX, replace
 from zarr_core.storage.local import READ, read_at
 
 __all__ = ["Archive", "Member", "Session", "ZipMode"]
@@ -552,7 +552,7 @@ class Session:
         if os.name == "nt":  # where open files cannot be replaced
             self._forget()
             new.close(remove=False)
-        os.replace(path, os.path.realpath(self.target))
+        replace(path, os.path.realpath(self.target))
         return False
 
     def close(self) -> None:
