@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import anyio
 import pytest
-import trio
 
 from zarr_core.threads import pool, twins
 
@@ -144,11 +143,17 @@ def run_uvloop(main: Main) -> Any:
         return runner.run(main())
 
 
+def run_trio(main: Main) -> Any:
+    import trio  # not for WebAssembly
+
+    return trio.run(main)
+
+
 def run_anyio_on_trio(main: Main) -> Any:
     return anyio.run(main, backend="trio")
 
 
-LOOPS = {"asyncio": run_asyncio, "uvloop": run_uvloop, "trio": trio.run, "anyio": run_anyio_on_trio}
+LOOPS = {"asyncio": run_asyncio, "uvloop": run_uvloop, "trio": run_trio, "anyio": run_anyio_on_trio}
 
 every_loop = pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 

@@ -6,7 +6,6 @@ import sys
 from fractions import Fraction
 from typing import Any, get_args
 
-import cast_value_rs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +21,8 @@ from zarr_core.errors import (
     MetadataValidationError,
     UnknownCodecError,
 )
+
+cast_value_rs = pytest.importorskip("cast_value_rs")
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = ["float16", "float32", "float64"]

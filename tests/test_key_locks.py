@@ -147,7 +147,7 @@ def test_a_finalizer_may_take_a_lock_at_any_moment() -> None:
 
     def work() -> None:
         old = gc.get_threshold()
-        gc.set_threshold(1)
+        gc.set_threshold(1, 0)  # 0: without a GIL too, as soon as there is any
         try:
             for number in range(300):
                 for _ in range(number % 5):  # so that garbage is collected at many places

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zfpy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -18,6 +17,8 @@ from zarr_core.codecs import CodecChain, V2FilterCodec, ZfpCodec, codec_from_dic
 from zarr_core.codecs.checks import load_numcodecs
 from zarr_core.codecs.numcodecs import ZFPY
 from zarr_core.errors import CodecError, MetadataValidationError, UnknownCodecError
+
+zfpy = pytest.importorskip("zfpy")
 
 NATIVE = ["int32", "int64", "float32", "float64"]
 OTHER = ["int8", "int16", "uint8", "uint16", "uint32", "uint64", "float16", "M8[s]", "m8[ns]"]
