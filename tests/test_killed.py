@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import in_new_interpreter
 
-KILLS = int(os.environ.get("ZARR_CORE_KILLS", "2"))
+KILLS = int(os.environ.get("ZARR_CORE_KILLS", "1"))
 
 SOURCE = """
 import os, random, shutil, signal, sys, time, warnings
@@ -33,6 +33,20 @@ def prepare(path):
 def job(path):
     source = f"{there}/source"
     zarr.rechunk(source, path, chunks=(20, 20), shards=(100, 40), max_bytes=400_000)
+"""
+
+BETWEEN = """
+from zarr_core.array import regions
+regions.LEAST_BETWEEN = 1
+zarr.create_array(f"{there}/source", data=data, chunks=(2, 200))
+
+def prepare(path):
+    pass
+
+def job(path):
+    source, temp = f"{there}/source", f"{path}-between"
+    zarr.rechunk(source, path, chunks=(300, 2), max_bytes=60_000, temp=temp)
+    assert not list(LocalStore(temp).list())
 """
 
 COPY = """
@@ -125,8 +139,8 @@ print(f"{killed} kills, {trials} times finished, {len(expected)} keys")
 @pytest.mark.timeout(0 if KILLS > 50 else 120)
 @pytest.mark.parametrize(
     "job",
-    [RECHUNK, COPY, CONVERT, CONVERT_IN_PLACE],
-    ids=["rechunk", "copy", "convert", "convert in place"],
+    [RECHUNK, BETWEEN, COPY, CONVERT, CONVERT_IN_PLACE],
+    ids=["rechunk", "between", "copy", "convert", "convert in place"],
 )
 def test_what_was_killed_ends_with_the_same_bytes(tmp_path: Path, job: str) -> None:
     print(in_new_interpreter(SOURCE + job + KILL, tmp_path, KILLS, timeout=25 * KILLS))

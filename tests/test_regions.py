@@ -17,8 +17,15 @@ from strategies import rectilinear_edges, shapes
 
 import zarr_core as zarr
 from zarr_core.array import regions
-from zarr_core.errors import ContainsArrayError, CopyError, OperationTimeoutError
+from zarr_core.errors import (
+    ContainsArrayError,
+    ContainsGroupError,
+    CopyError,
+    OperationTimeoutError,
+)
 from zarr_core.storage import LatencyStore, LocalStore, LoggingStore, MemoryStore
+
+Event = tuple[str, str, int]
 
 
 def new(shape: Any, chunks: Any, **options: Any) -> zarr.Array:
@@ -263,6 +270,43 @@ def test_overwriting(source: zarr.Array) -> None:
         zarr.rechunk(source, {}, chunk=(3,))
 
 
+def test_a_copy_between_saves_reading_again_and_again() -> None:
+    values = np.arange(1 << 20, dtype="i4").reshape(1024, 1024)
+    source = zarr.create_array({}, data=values, chunks=(8, 1024))
+    counts, temp = [], LoggingStore(MemoryStore())
+    for between in (None, temp):
+        events: list[Event] = []
+        with zarr.on_chunk(lambda *event: events.append(event)):  # noqa: B023
+            made = zarr.rechunk(
+                source, {}, chunks=(1024, 8), max_bytes=1 << 20, temp=between, attributes={"a": 1}
+            )
+        np.testing.assert_array_equal(made[...], values)
+        assert made.attrs.asdict() == {"a": 1}
+        counts.append(Counter(operation for operation, *_ in events))
+    n_between = counts[1]["write"] - 128
+    assert counts == [
+        {"read": 128 * 8, "write": 128},
+        {"read": 128 + n_between, "write": 128 + n_between},
+    ]
+    assert list(temp.list()) == []  # it is removed
+    zarr.rechunk(source, {}, chunks=(8, 512), temp=temp)  # reads each chunk once, anyway
+    assert list(temp.list()) == []
+
+
+def test_places_that_a_copy_between_cannot_have(tmp_path: Path) -> None:
+    source = new((1024, 1024), (8, 1024))
+    options: dict[str, Any] = {"chunks": (1024, 8), "max_bytes": 1 << 20, "overwrite": True}
+    with pytest.raises(ValueError, match="one in the other"):
+        zarr.rechunk(source, tmp_path, temp=tmp_path / "a", **options)
+    for place in (source.store, zarr.create_array({}, shape=3, dtype="i1").store):
+        with pytest.raises(ContainsArrayError):
+            zarr.rechunk(source, tmp_path, temp=place, **options)
+    zarr.create_group(tmp_path)
+    options["overwrite"] = False
+    with pytest.raises(ContainsGroupError):
+        zarr.rechunk(source, tmp_path, temp=MemoryStore(), **options)
+
+
 # --- memory ----------------------------------------------------------------------------------------
 
 
@@ -312,20 +356,18 @@ def test_a_bound_that_is_too_small_for_a_chunk() -> None:
 # --- executors and hooks ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoded", [False, True])
-def test_other_processes_copy(tmp_path: Path, encoded: bool, source: zarr.Array) -> None:
+def test_other_processes_copy(tmp_path: Path, source: zarr.Array) -> None:
     here = zarr.rechunk(source, tmp_path / "a")
-    chunks = (10,) if encoded else (20,)
     events: Counter[str] = Counter()
-    with (
-        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
-        zarr.on_chunk(lambda operation, key, nbytes: events.update([operation])),
-    ):
-        made = zarr.rechunk(here, tmp_path / "b", chunks=chunks, executor=pool)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for chunks in ((20,), (10,)):  # which stay as they are
+            place = tmp_path / f"{chunks}"
+            with zarr.on_chunk(lambda operation, key, nbytes: events.update([operation])):
+                made = zarr.rechunk(here, place, chunks=chunks, executor=pool)
+            np.testing.assert_array_equal(made[...], source[...])
         with pytest.raises(ValueError, match="other processes"):
             zarr.rechunk(here, {}, executor=pool)
-    np.testing.assert_array_equal(made[...], source[...])
-    assert events == {"read": 40, "write": 400 // chunks[0]}
+    assert events == {"read": 40 + 40, "write": 20 + 40}
 
 
 class Counting(ThreadPoolExecutor):

@@ -16,13 +16,23 @@ import numpy as np
 
 from zarr_core.array.array import Array
 from zarr_core.array.create import array_like, as_values, open_array
-from zarr_core.array.regions import Executor, check_regions, partition, plan_steps, run_steps
+from zarr_core.array.regions import (
+    Executor,
+    check_regions,
+    chunks_between,
+    partition,
+    plan_steps,
+    run_steps,
+)
 from zarr_core.errors import CopyError, MetadataValidationError, warn
 from zarr_core.group import Group
 from zarr_core.hierarchy.create import ChunksLike, ShardsLike, create_node
 from zarr_core.hierarchy.stored_nodes import (
+    REPLACES,
+    check_absent,
     check_name,
     check_not_erased,
+    erase_node,
     in_order,
     is_below,
     key_of,
@@ -102,28 +112,56 @@ def store_copy(
     resume: bool = True,
     max_bytes: int | None = None,
     executor: Executor | None = None,
+    temp: StorePath | None = None,
 ) -> None:
     """Create an array and copy all of a source into it; with `resume`, continue a call like this one.
 
-    Nothing is done where the finished array is, unless it is to be overwritten.
+    Nothing is done where the finished array is, unless it is to be overwritten. Where that saves
+    reading much more than once, there is a copy between at the place `temp`.
     """
     place, metadata = array._store_path, array.metadata
     if UNFINISHED in getattr(source, "attrs", ()):
         raise CopyError(f"{source!r} is a copy that was not finished")
-    begun = replace(metadata, attributes={**metadata.attributes, UNFINISHED: _identity(source)})
+    steps = plan_steps(source, array, max_bytes)
+    between = None
+    if temp is not None and (chunks := chunks_between(source, array, steps)) is not None:
+        between = array_like(temp, source, chunks=chunks, shards=None, zarr_format=3, **_PLAIN)
+    first = source if between is None else between
+    begun = replace(metadata, attributes={**metadata.attributes, UNFINISHED: _identity(first)})
     found = None
     if resume:
         with suppress(MetadataValidationError):
             found = read_node(place, metadata.zarr_format)
-        if found == metadata and not overwrite:
-            return
-    steps = plan_steps(source, array, max_bytes)
+    if found == metadata and not overwrite:
+        _remove_between(between)
+        return
+    if between is not None:
+        if found != begun and not overwrite:
+            check_absent(place, REPLACES)
+        if is_below(between, place) or is_below(place, between._store_path):
+            raise ValueError(f"{place} and temp, {between._store_path}, are one in the other")
+        how: dict[str, Any] = {"resume": resume, "max_bytes": max_bytes, "executor": executor}
+        if overwrite and found != begun:
+            _remove_between(between)
+        store_copy(source, between, **how)
+        store_copy(between, array, overwrite=overwrite, **how)
+        _remove_between(between)
+        return
     if executor is not None:
         _check_shared(place, executor)
     if found != begun:
         create_node(place, begun, overwrite=overwrite, source=source)
     run_steps(source, array, steps, resume=found == begun, executor=executor)
     update_node(place, begun, _without_mark)
+
+
+_PLAIN = {"filters": "auto", "serializer": "auto", "compressors": "auto", "attributes": {}}
+
+
+def _remove_between(array: Array | None) -> None:
+    """Remove a copy between, if it is still there."""
+    if array is not None and read_node(array._store_path, 3) == array.metadata:
+        erase_node(array._store_path)
 
 
 def _without_mark(metadata: ArrayMetadata) -> ArrayMetadata:
@@ -159,6 +197,7 @@ def rechunk(
     max_bytes: int | None = None,
     resume: bool = True,
     executor: Executor | None = None,
+    temp: StoreLike = None,
     overwrite: bool = False,
     name: str | None = None,
     storage_options: dict[str, Any] | None = None,
@@ -188,6 +227,10 @@ def rechunk(
     executor
         A `concurrent.futures.Executor`, also of dask (`client.get_executor()`), that copies regions
         at once, in other processes or on other machines if they reach both stores.
+    temp
+        A place for a copy between, as large as the source, that is made where chunks of the source
+        would be read four times and more: they are read once then, and so are its own. It is
+        removed at the end.
     overwrite
         Replace a node that is there, a finished copy too.
     options
@@ -216,6 +259,7 @@ def rechunk(
         resume=resume,
         max_bytes=max_bytes,
         executor=executor,
+        temp=None if temp is None else store_from(temp),
     )
     return array
 

@@ -40,6 +40,10 @@ COPY_BYTES = 256 << 20
 """What a copy may use when nobody says how much; more where one stored chunk needs more."""
 STEP_BYTES = 4 << 20
 """Steps of a copy are made no smaller than this, if the memory that may be used allows."""
+MANY_READS = 4.0
+"""A copy that reads chunks of its source more often is better made in two steps."""
+LEAST_BETWEEN = 64 << 10
+"""Chunks of fewer bytes are too many."""
 SUBMITTED = 256
 """Steps that an executor has at a time."""
 
@@ -160,6 +164,8 @@ class Steps(NamedTuple):
     """How many chunks there may be in memory on their way, beside the region."""
     encoded: bool
     """Are stored values copied as they are? The region is not in memory then."""
+    reads: float
+    """How often a chunk of the source is read, on average."""
 
 
 def copy_data(source: Any, array: Array) -> None:
@@ -319,8 +325,26 @@ def plan_steps(source: Any, array: Array, max_bytes: int | None = None) -> Steps
     elements = half // itemsize
     size = min(elements, STEP_BYTES // itemsize)
     factors = _grown(grid, chunk, unit, elements, lambda k: _is_enough(k, chunk, at_once, size))
+    reads = math.prod(map(_waste, factors, grid.counts, chunk, unit))
     axes = tuple(map(_grouped, grid.axes, factors))
-    return Steps(ChunkGrid(axes), factors, workers, encoded=_has_same_chunks(source, array))
+    return Steps(ChunkGrid(axes), factors, workers, _has_same_chunks(source, array), reads)
+
+
+def chunks_between(source: Any, array: Array, steps: Steps) -> Coords | None:
+    """Return the shape of chunks for a copy between, if that and another copy read much less.
+
+    Regions of the first copy are whole chunks of the source, those of the second whole chunks of
+    the array, and the chunks between are what a region of each has in common.
+    """
+    if steps.reads < MANY_READS:
+        return None
+    written = tuple(map(min, map(_longest, steps.grid.axes), array.shape))
+    elements = math.prod(written)
+    unit = tuple(map(min, _read_at_once(source, 0)[0], array.shape))
+    grid = ChunkGrid.regular(array.shape, unit)
+    factors = _grown(grid, unit, written, elements, lambda _: True)
+    shape = tuple(min(k * u, n) for k, u, n in zip(factors, unit, written, strict=True))
+    return shape if math.prod(shape) * array.dtype.itemsize >= LEAST_BETWEEN else None
 
 
 def _longest(axis: Axis) -> int:
@@ -347,9 +371,13 @@ def _read_at_once(source: Any, limit: int) -> tuple[Coords, int]:
     return unit, nbytes if nbytes <= limit else math.prod(unit) * itemsize
 
 
-def _waste(length: int, unit: int) -> float:
-    """Return how often chunks of length `unit` are read by regions of a length, on average."""
-    return unit / length + 1 - unit / math.lcm(unit, length)
+def _waste(factor: int, count: int, chunk: int, unit: int) -> float:
+    """Return how often chunks of length `unit` are read, on average, along one dimension.
+
+    Regions have `factor` of the `count` chunks that are `chunk` long.
+    """
+    length = factor * chunk
+    return 1.0 if factor >= count else unit / length + 1 - unit / math.lcm(unit, length)
 
 
 def _grown(
@@ -381,8 +409,7 @@ def _grown(
     dims = {d for d, count in enumerate(counts) if count > 1}
 
     def waste(d: int) -> float:
-        whole = factors[d] == counts[d]
-        return 1.0 if whole else _waste(factors[d] * chunk[d], unit[d])
+        return _waste(factors[d], counts[d], chunk[d], unit[d])
 
     while dims and waste(worst := max(dims, key=waste)) > 1:
         aligned = math.lcm(factors[worst] * chunk[worst], unit[worst]) // chunk[worst]
