@@ -22,7 +22,8 @@ def tests(session: nox.Session) -> None:
 def stress(session: nox.Session) -> None:
     """What the tests try in seconds, tried for minutes: failures and threads at every point."""
     session.install(".[test]")
-    files = ["tests/test_failing_calls.py", "tests/test_stress_stores.py"]
+    names = ("failing_calls", "interleavings", "stress_stores")
+    files = [f"tests/test_{name}.py" for name in names]
     env = {"ZARR_CORE_STRESS": "1"}
     session.run("python", "-m", "pytest", *files, *session.posargs, env=env)
 

@@ -22,9 +22,9 @@ LONG = 20.0
 Main = Callable[[], Coroutine[Any, Any, Any]]
 
 
-def until(condition: Callable[[], object]) -> None:
+def until(condition: Callable[[], object], seconds: float = LONG) -> None:
     """Wait for something that must happen, on a thread."""
-    end = time.monotonic() + LONG
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.001)
