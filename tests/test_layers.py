@@ -63,7 +63,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("objects", "scale_offset", "chain", "zfp", "numcodecs", "cast_value", "bitround"),
         *("packbits", "reshape", "v2", "buffers", "foreign", "registry", "n5"),
     ),
-    "chunks": ("space", "rows", "loop", "inner_chunks", "shard_stream", "sharding"),
+    "chunks": ("space", "rows", "placing", "loop", "inner_chunks", "shard_stream", "sharding"),
     "hierarchy": (
         "display",
         "info",
@@ -82,6 +82,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "handle",
             "explain",
             "many",
+            "stream",
             "views",
             "resizing",
             "batch",

@@ -266,3 +266,28 @@ def test_awaited(tmp_path: Path) -> None:
 def test_nothing_to_do_is_nothing() -> None:
     assert zarr.read_many([]) == []
     zarr.write_many([])
+
+
+@pytest.mark.parametrize("axes", [None, (1, 0)])
+def test_inner_chunks_that_several_selections_touch_are_decoded_once(axes: Any) -> None:
+    data = np.arange(60 * 40).reshape(60, 40)
+    filters = None if axes is None else [zarr.codecs.TransposeCodec(order=axes)]
+    array = zarr.create_array({}, data=data, chunks=(10, 10), shards=(30, 40), filters=filters)
+    rows = np.array([5, 3, 3, 40])
+    selections = (
+        np.s_[:15],
+        np.s_[5:35, 3],
+        np.s_[::-4, 7:20],
+        (rows, rows % 40),
+        (rows, np.s_[:]),
+        np.s_[:30],
+    )
+    items = [(array, selection) for selection in selections]
+    with zarr.trace() as trace:
+        found = zarr.read_many(items)
+    for selection, one in zip(selections, found, strict=True):
+        assert np.array_equal(one, data[selection])
+    decoded = sum(row.nbytes for row in trace.rows if row.operation == "decode")
+    assert decoded <= data.nbytes
+    requests = [row for row in trace.requests if row.operation != "read"]
+    assert len(requests) == 2  # each shard once

@@ -16,6 +16,7 @@ from zarr_core.array.array import Array
 from zarr_core.array.asynchronous import AsyncArray, AsyncGroup
 from zarr_core.array.create import *
 from zarr_core.array.many import *
+from zarr_core.array.stream import stream
 from zarr_core.config import config
 from zarr_core.converting import *
 from zarr_core.copying import *
@@ -42,6 +43,7 @@ __all__ = [
     "progress",
     "registry",
     "storage",
+    "stream",
     "timeout",
     "trace",
     "types",

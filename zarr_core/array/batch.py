@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from zarr_core.array.handle import Handle
 from zarr_core.array.views import Indexable
-from zarr_core.chunks import loop
+from zarr_core.chunks import loop, placing
 from zarr_core.chunks.shard_stream import ShardStream, relative
 from zarr_core.chunks.space import ChunkSpace, NDArray
 from zarr_core.codecs.layout import inverse_permutation
@@ -496,10 +496,10 @@ class Batch(Indexable, Generic[A]):
                 self.early_flushes += plan.nparts
                 return
             if value.ndim:
-                value = loop._flipped(value, plan)
+                value = placing.flipped(value, plan)
             for part in plan.parts():
                 if value.ndim:
-                    inside, piece, _ = loop._kept(part, plan, value)
+                    inside, piece, _ = placing.kept(part, plan, value)
                 else:
                     inside, piece = _without_ints(part.chunk), value
                 patches = self._chunks.get(part.coords)
@@ -579,11 +579,11 @@ class Batch(Indexable, Generic[A]):
             if patches is None or not patches.whole(_extent(space.grid, part.coords))
         ]
         loop.read(space, _Some(plan, rest), out, fields)  # type: ignore[arg-type]
-        out = loop._flipped(out, plan)
+        out = placing.flipped(out, plan)
         for part, patches in parts:
             if patches is None:
                 continue
-            inside, target, is_view = loop._kept(part, plan, out)
+            inside, target, is_view = placing.kept(part, plan, out)
             patches.read(inside, plan.pointwise, target, fields)
             if not is_view:
                 where = plan.index(part.out)

@@ -15,12 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_core.array.handle import Handle
-from zarr_core.chunks import loop
+from zarr_core.chunks import loop, placing
 from zarr_core.chunks.space import ChunkSpace
 from zarr_core.errors import StoppedError, describe
 from zarr_core.indexing.plan import PARTIAL, Part, Plan
 from zarr_core.indexing.selection import Fields, plan_basic, plan_selection
-from zarr_core.indexing.values import empty_result, field_dtype, fitted_to, only_ints, with_fields
+from zarr_core.indexing.values import (
+    destination,
+    empty_result,
+    field_dtype,
+    fitted_to,
+    only_ints,
+    with_fields,
+)
 from zarr_core.metadata.chunk_grids import ChunkGrid
 from zarr_core.storage.base import Request, Value
 from zarr_core.threads import calls, pool
@@ -51,7 +58,7 @@ SHARED_CHUNKS = 1000
 """A selection of more chunks is read or written by itself: it fills the machine on its own."""
 
 
-class _Job:
+class ReadJob:
     """A selection that is to be read, and the array of the plan's shape that is filled."""
 
     __slots__ = (
@@ -66,17 +73,23 @@ class _Job:
         selection: Any,
         call: calls.Call | None = None,
         number: int = 0,
+        out: Any = None,
     ) -> None:
         state = array._current()
         chosen, self.fields = with_fields(selection, None)
         self.make_plan, self.selection, self.space = make_plan, selection, state.space.traced()
         self.plan = plan = make_plan(chosen, state.metadata.chunk_grid)
         dtype, inner = field_dtype(state.space.dtype, self.fields)
-        self.result: NDArray = empty_result(plan.result_shape + inner, dtype, array.order)
+        shape = plan.result_shape + inner
+        self.result: NDArray = (
+            empty_result(shape, dtype, array.order)
+            if out is None
+            else destination(out, None, shape, dtype, array.order)[1]
+        )
         self.view = self.result  # in the plan's shape
         if plan.shape != plan.result_shape:
             self.view = self.result.reshape(plan.shape + inner)
-        self.out = loop._flipped(self.view, plan)
+        self.out = placing.flipped(self.view, plan)
         self.call = call
         """That of an awaited read, which ends and fails for itself."""
         self.failed = False
@@ -108,18 +121,22 @@ def as_returned(result: Any, make_plan: MakePlan, selection: Any) -> Any:
     return result if make_plan is plan_selection and only_ints(selection) else result[()]
 
 
-J = TypeVar("J", _Job, loop._Writer)
-_Group: TypeAlias = list[tuple[J, Part]]
+J = TypeVar("J", ReadJob, loop._Writer)
+Group: TypeAlias = list[tuple[J, Part]]
 """What is read from, or written to, one stored chunk."""
 
 
-def _tuples(items: Iterable[Any], size: int, what: str) -> list[Any]:
-    """Return the items of a call; raise `TypeError` for one that is no tuple of a size."""
-    listed = list(items)
-    for item in listed:
-        if not isinstance(item, tuple | list) or len(item) != size:
-            raise TypeError(f"every item has {size} parts, {what}; found {describe(item)}")
-    return listed
+def _checked(item: Any, size: int, what: str) -> Any:
+    """Return an item of a call; raise `TypeError` for one that is no tuple of a size."""
+    if not isinstance(item, tuple | list) or len(item) != size:
+        raise TypeError(f"every item has {size} parts, {what}; found {describe(item)}")
+    return item
+
+
+def pair(item: Any) -> tuple[Any, Any]:
+    """Return an item that is an array and a selection; raise `TypeError` for any other."""
+    found: tuple[Any, Any] = _checked(item, 2, "an array and a selection, such as (array, ...)")
+    return found
 
 
 def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = None) -> list[Any]:
@@ -140,21 +157,21 @@ def read_many(items: Iterable[tuple[Handle, Any]], *, timeout: float | None = No
     >>> zarr.read_many([(a, slice(0, 2)), (b, (0, ...)), (a, 5)])
     [array([1., 1.]), array([0., 0., 0., 0.]), array(1.)]
     """
-    pairs = _tuples(items, 2, "an array and a selection, such as (array, ...)")
+    pairs = list(map(pair, items))
     with time_limit(timeout):
         jobs = [
-            None if array._batch is not None else _Job(array, plan_selection, selection)
+            None if array._batch is not None else ReadJob(array, plan_selection, selection)
             for array, selection in pairs
         ]
-        shared: list[_Job] = []
+        shared: list[ReadJob] = []
         for job in jobs:
             if job is None:
                 continue
-            if _is_better_alone(job.space, job.plan, job.space.read_cost):
+            if is_better_alone(job.space, job.plan, job.space.read_cost):
                 loop.read(job.space, job.plan, job.view, job.fields)
             else:
                 shared.append(job)
-        _read_groups(_by_chunk(shared))
+        read_groups(_by_chunk(shared))
         return [
             job.finished() if job is not None else array[selection]
             for job, (array, selection) in zip(jobs, pairs, strict=True)
@@ -180,7 +197,7 @@ def read_together(reads: list[tuple[Read, calls.Call]]) -> Iterator[list[Outcome
     read that is told to stop, or fails, leaves the others alone.
     """
     alone: list[Outcome] = []
-    jobs: list[_Job] = []
+    jobs: list[ReadJob] = []
     nbytes = 0
     for number, (read, call) in enumerate(reads):
         array, make_plan, selection = read.what
@@ -198,11 +215,11 @@ def read_together(reads: list[tuple[Read, calls.Call]]) -> Iterator[list[Outcome
     yield from _outcomes(jobs, reads)
 
 
-def _outcomes(jobs: list[_Job], reads: list[tuple[Read, calls.Call]]) -> Iterator[list[Outcome]]:
+def _outcomes(jobs: list[ReadJob], reads: list[tuple[Read, calls.Call]]) -> Iterator[list[Outcome]]:
     """Make reads together, some chunks at a time; yield the outcomes of those that have ended."""
     ended = [job for job in jobs if not job.n_left]  # nothing is selected
-    for groups in _some_at_a_time(_by_chunk(jobs)):
-        _read_groups(groups)
+    for groups in some_at_a_time(_by_chunk(jobs)):
+        read_groups(groups)
         for job, _ in chained.from_iterable(groups):
             job.n_left -= 1
             if not job.n_left:
@@ -215,12 +232,12 @@ def _outcomes(jobs: list[_Job], reads: list[tuple[Read, calls.Call]]) -> Iterato
         ended = []
 
 
-def _some_at_a_time(groups: list[_Group[_Job]]) -> Iterator[list[_Group[_Job]]]:
+def some_at_a_time(groups: Iterable[Group[ReadJob]]) -> Iterator[list[Group[ReadJob]]]:
     """Yield chunks of which the first results can be used while the next are read.
 
     Requests to slow stores go out at once.
     """
-    some: list[_Group[_Job]] = []
+    some: list[Group[ReadJob]] = []
     nbytes = 0
     for group in groups:
         space = group[0][0].space
@@ -236,17 +253,17 @@ def _some_at_a_time(groups: list[_Group[_Job]]) -> Iterator[list[_Group[_Job]]]:
 
 def _shared_job(
     array: Handle, make_plan: MakePlan, selection: Any, call: calls.Call, number: int
-) -> _Job | None:
+) -> ReadJob | None:
     """Return the job of a read, or None if it is better made alone."""
     space = array._current().space
     cheap = space.read_cost < pool.ITEM_US and not space.store.high_latency
     if cheap or array._batch is not None:
         return None
     try:
-        job = _Job(array, make_plan, selection, call, number)
+        job = ReadJob(array, make_plan, selection, call, number)
     except Exception:  # noqa: BLE001 - raised again, to the read that it belongs to
         return None
-    return None if _is_better_alone(space, job.plan, space.read_cost) else job
+    return None if is_better_alone(space, job.plan, space.read_cost) else job
 
 
 def _alone(read: Read, call: calls.Call) -> tuple[Any, BaseException | None]:
@@ -286,7 +303,7 @@ def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | Non
     >>> a[:], b[:]
     (array([1., 0., 0.]), array([2., 2.]))
     """
-    triples = _tuples(items, 3, "an array, a selection and a value")
+    triples = [_checked(item, 3, "an array, a selection and a value") for item in items]
     jobs = [_write_of(array, selection, value) for array, selection, value in triples]
     with time_limit(timeout):
         shared: list[loop._Writer] = []
@@ -294,12 +311,12 @@ def write_many(items: Iterable[tuple[Handle, Any, Any]], *, timeout: float | Non
             space, plan, values, fields = job
             if array._batch is not None:
                 array._batch.write(*job)
-            elif _is_better_alone(space, plan, space.write_cost):
+            elif is_better_alone(space, plan, space.write_cost):
                 _write_groups(_by_chunk(shared))  # in the order that was asked for
                 shared = []
                 loop.write(*job)
             else:
-                piece = loop._flipped(values, plan) if values.ndim else values
+                piece = placing.flipped(values, plan) if values.ndim else values
                 shared.append(loop._Writer(space.watched("write", 0), piece, fields, plan))
         _write_groups(_by_chunk(shared))
 
@@ -323,7 +340,7 @@ def _write_of(array: Handle, selection: Any, value: Any) -> _Write:
     return _Write(space, plan, fitting, fields)
 
 
-def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
+def is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
     """Return whether a selection gains nothing from being read or written with others."""
     if plan.nparts > SHARED_CHUNKS:
         return True
@@ -331,9 +348,9 @@ def _is_better_alone(space: ChunkSpace, plan: Plan, cost: float) -> bool:
     return cheap and plan.nparts > CHEAP_CHUNKS
 
 
-def _by_chunk(jobs: Iterable[J]) -> list[_Group[J]]:
+def _by_chunk(jobs: Iterable[J]) -> list[Group[J]]:
     """Return the parts of plans, together where they are of the same stored chunk."""
-    groups: dict[Hashable, _Group[J]] = {}
+    groups: dict[Hashable, Group[J]] = {}
     for job in jobs:
         space, plan = job.space, job.plan
         assert space.lock_key is not None
@@ -352,12 +369,12 @@ def _expect(groups: Sequence[Any]) -> None:
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def _read_groups(groups: list[_Group[_Job]]) -> None:
+def read_groups(groups: list[Group[ReadJob]]) -> None:
     """Read chunks: from slow stores in one stream per store, all others on threads."""
     _expect(groups)
-    quick: list[_Group[_Job]] = []
-    slow_whole: dict[int, list[_Group[_Job]]] = {}  # by store: chunks that are fetched whole
-    slow_parts: list[_Group[_Job]] = []
+    quick: list[Group[ReadJob]] = []
+    slow_whole: dict[int, list[Group[ReadJob]]] = {}  # by store: chunks that are fetched whole
+    slow_parts: list[Group[ReadJob]] = []
     for group in groups:
         space, part = group[0][0].space, group[0][1]
         if not space.store.high_latency:
@@ -375,10 +392,10 @@ def _read_groups(groups: list[_Group[_Job]]) -> None:
         loop._run(_read_group, quick, len(quick), cost)
 
 
-def _read_stream(groups: list[_Group[_Job]]) -> None:
+def _read_stream(groups: list[Group[ReadJob]]) -> None:
     """Read chunks of one slow store."""
     space = groups[0][0][0].space.watched("read", 0)
-    asked: list[_Group[_Job]] = []
+    asked: list[Group[ReadJob]] = []
 
     def requests() -> Iterator[Request]:
         for group in groups:
@@ -395,13 +412,13 @@ def _read_stream(groups: list[_Group[_Job]]) -> None:
                 _place(asked[number], data)
 
 
-def _wanted(group: _Group[_Job]) -> _Group[_Job]:
+def _wanted(group: Group[ReadJob]) -> Group[ReadJob]:
     """Return those who still want a chunk; each of them was let in to fetch it."""
     return [(job, part) for job, part in group if job.enter()]
 
 
 @contextmanager
-def _keeping(group: _Group[_Job]) -> Iterator[None]:
+def _keeping(group: Group[ReadJob]) -> Iterator[None]:
     """Keep an error for awaited reads, each of which fails for itself."""
     try:
         yield
@@ -412,12 +429,17 @@ def _keeping(group: _Group[_Job]) -> Iterator[None]:
             job.failed = True
 
 
-def _noting(group: _Group[_Job]) -> AbstractContextManager[None]:
+def _noting(group: Group[ReadJob]) -> AbstractContextManager[None]:
     job, part = group[0]
     return job.space.noting(part.coords)
 
 
-def _read_group(group: _Group[_Job]) -> None:
+def _place(group: Group[ReadJob], data: Value | None) -> None:
+    wants = ((job.space, (job.plan, job.out, job.fields, part)) for job, part in group)
+    placing.place_all(wants, data)
+
+
+def _read_group(group: Group[ReadJob]) -> None:
     """Read one stored chunk."""
     job, part = group[0]
     if job.space.chain_for(part.coords).partial is None:
@@ -430,36 +452,23 @@ def _read_group(group: _Group[_Job]) -> None:
                     data = space.store.get(space.key(part.coords))
                 _place(wanted, data)
         return
+    together: dict[Any, list[placing.Want]] = {}
     for job, part in group:
-        if job.enter():
+        space, want = job.space, (job.plan, job.out, job.fields, part)
+        if job.call is None:
+            together.setdefault(space, []).append(want)
+        elif job.enter():
             with _keeping([(job, part)]):
                 # Several requests: each has to be let in.
-                space = job.space.watched("read", 0, job.call)
-                loop._read_inside(space, job.plan, job.out, job.fields, part)
-
-
-def _place(group: _Group[_Job], data: Value | None) -> None:
-    """Decode a chunk, once for all of the same array, and put its parts where they belong."""
-    decoded: dict[int, NDArray] = {}
-    for job, part in group:
-        space, plan, out, fields = job.space, job.plan, job.out, job.fields
-        chain = space.chain_for(part.coords)
-        if data is None or len(group) == 1:
-            loop._place(space, plan, out, fields, part, data)
-            continue
-        chunk = decoded.get(id(chain))
-        if chunk is None:
-            try:
-                chunk = decoded[id(chain)] = chain.decode(data)
-            except Exception as error:
-                raise space.decode_error(part.coords, data, error) from error
-        loop._put_in(plan, out, fields, part, chunk)
+                loop.read_inside(space.watched("read", 0, job.call), [want])
+    for space, wants in together.items():
+        loop.read_inside(space.watched("read", 0), wants)
 
 
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def _write_groups(groups: list[_Group[loop._Writer]]) -> None:
+def _write_groups(groups: list[Group[loop._Writer]]) -> None:
     """Write chunks, on threads where that pays."""
     _expect(groups)
     slow = [group for group in groups if group[0][0].space.store.high_latency]
@@ -471,7 +480,7 @@ def _write_groups(groups: list[_Group[loop._Writer]]) -> None:
         loop._run(_write_group, quick, len(quick), cost, quick[0][0][0].space.store)
 
 
-def _write_group(group: _Group[loop._Writer]) -> None:
+def _write_group(group: Group[loop._Writer]) -> None:
     """Change one stored chunk: at most one read, one set."""
     writer, part = group[0]
     if len(group) == 1:

@@ -11,7 +11,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache, partial
 from itertools import chain as chained
@@ -20,6 +20,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from zarr_core.chunks.placing import Want, flipped, kept, place, place_all, put_in
 from zarr_core.chunks.rows import (
     BATCH,
     JOIN_BYTES,
@@ -38,8 +39,6 @@ from zarr_core.storage.base import OpenValue, Request, Value, ValueSnapshot
 from zarr_core.threads import key_locks, pool
 from zarr_core.threads.requests import finish, overlap
 
-DECODE_INTO_BYTES = 1 << 20
-"""From this size on, decoding into the result saves more than it costs."""
 BATCH_BYTES = 64 << 10
 """Up to this size several chunks are decoded by one C call: fewer turns of the interpreter's lock."""
 MIN_BLOCK = 4
@@ -82,7 +81,7 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
     if nparts == 0:
         return
     space = space.watched("read", nparts)
-    out = _flipped(out, plan)
+    out = flipped(out, plan)
     chain = space.chain
     if space.store.high_latency and nparts > 1:
         _read_overlapped(space, plan, out, fields)
@@ -129,7 +128,7 @@ def _block_reader(
             found = [(p, data) for p, data in zip(parts, values, strict=True) if data is not None]
             for part, data in zip(parts, values, strict=True):
                 if data is None:
-                    _place(space, plan, out, fields, part, None)
+                    place(space, plan, out, fields, part, None)
             parts, values = [part for part, _ in found], [data for _, data in found]
         chunks: list[NDArray] = []
         if together:
@@ -146,7 +145,7 @@ def _block_reader(
                 out[into] = chunk[inside]
         else:
             for part, chunk in zip(parts, chunks, strict=True):
-                _put_in(plan, out, fields, part, chunk)
+                put_in(plan, out, fields, part, chunk)
 
     return read_block
 
@@ -194,15 +193,6 @@ def _run(
         function(part)
 
 
-def _flipped(array: NDArray, plan: Plan) -> NDArray:
-    """Return a view in which axes that the selection runs through backwards run forwards."""
-    if not plan.flips:
-        return array
-    return array[
-        tuple(slice(None, None, -1) if a in plan.flips else slice(None) for a in range(array.ndim))
-    ]
-
-
 def _part_reader(
     space: ChunkSpace, plan: Plan, out: NDArray, fields: Any
 ) -> Callable[[Part], None]:
@@ -210,65 +200,26 @@ def _part_reader(
     chain = space.chain
     key, get = space.key, space.store.get
 
-    def place(part: Part) -> None:
+    def read_part(part: Part) -> None:
         try:
             data = get(key(part.coords))
         except OSError as error:
             space.note(error, part.coords)
             raise
-        _place(space, plan, out, fields, part, data)
+        place(space, plan, out, fields, part, data)
 
     if chain is None:
 
         def read_rectilinear(part: Part) -> None:
             if space.chain_for(part.coords).partial is not None:
-                _read_inside(space, plan, out, fields, part)
+                read_inside(space, [(plan, out, fields, part)])
             else:
-                place(part)
+                read_part(part)
 
         return read_rectilinear
     if chain.partial is not None:
-        return lambda part: _read_inside(space, plan, out, fields, part)
-    return place
-
-
-def _place(
-    space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part: Part, data: Value | None
-) -> None:
-    """Decode a chunk and put the selected part of it where it belongs."""
-    coords, _, into, cover = part
-    where = plan.index(into) if plan.crossed else into
-    if data is None:
-        if not space.read_missing_chunks:
-            raise space.missing_error(coords)
-        fill = space.fill_value
-        out[(*where, ...)] = fill if fields is None else np.full((), fill, space.dtype)[fields]
-        return
-    chain = space.chain_for(coords)
-    try:
-        if cover == FULL and not plan.fancy and fields is None and chain.decode_into is not None:
-            target = out[where]
-            if (
-                (chain.nbytes or 0) >= DECODE_INTO_BYTES
-                and target.flags.c_contiguous
-                and target.dtype == space.dtype
-            ):
-                chain.decode_into(data, target.reshape(-1).view(np.uint8))
-                return
-        chunk: NDArray = chain.decode(data)
-    except Exception as error:
-        raise space.decode_error(coords, data, error) from error
-    _put_in(plan, out, fields, part, chunk)
-
-
-def _put_in(plan: Plan, out: NDArray, fields: Any, part: Part, chunk: NDArray) -> None:
-    """Put the selected part of a decoded chunk where it belongs."""
-    if fields is not None:
-        chunk = chunk[fields]
-    inside, into = part.chunk, part.out
-    if plan.crossed:
-        inside, into = plan.index(inside), plan.index(into)
-    out[into] = chunk[inside]
+        return lambda part: read_inside(space, [(plan, out, fields, part)])
+    return read_part
 
 
 def _read_overlapped(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any) -> None:
@@ -291,76 +242,88 @@ def _read_overlapped(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any) -
             with space.noting(part.coords):
                 if error is not None:
                     raise error
-            _place(space, plan, out, fields, part, data)
+            place(space, plan, out, fields, part, data)
 
 
 # --- chunks with an inside -------------------------------------------------------------------------
 
 
-def _kept(part: Part, plan: Plan, array: NDArray) -> tuple[tuple[Any, ...], NDArray, bool]:
-    """Return a part's selection without ints, and the array it is for with the axes to match.
-
-    The last value says whether the array is a view of `array`.
-    """
-    inside, into = part.chunk, part.out
-    basic = not any(isinstance(o, np.ndarray) for o in into)
-    # With an ellipsis the result is a view even where nothing else is selected.
-    target = array[(*into, ...)] if basic else array[plan.index(into)]
-    if plan.pointwise:
-        return inside, target, basic
-    axes = tuple(d for d, s in enumerate(inside) if isinstance(s, int))
-    inside = tuple(slice(s, s + 1) if isinstance(s, int) else s for s in inside)
-    return inside, np.expand_dims(target, axes) if axes else target, basic
-
-
-def _read_inside(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part: Part) -> None:
-    """Read a part of a chunk that has chunks inside; again when it is replaced meanwhile."""
+def read_inside(space: ChunkSpace, wants: Sequence[Want]) -> None:
+    """Read parts of one chunk that has chunks inside; again when it is replaced meanwhile."""
+    coords = wants[0][3].coords
     attempts = 1 if space.lock_key is None else READ_ATTEMPTS  # the inside of a shard stays
     for left in reversed(range(attempts)):
         try:
-            with space.noting(part.coords):
-                _read_snapshot(space, plan, out, fields, part)
+            with space.noting(coords):
+                _read_snapshot(space, wants, coords)
             return
         except ValueChangedError:
             if not left:
                 raise
 
 
-def _read_snapshot(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any, part: Part) -> None:
-    """Read a part of a chunk that has chunks inside, as the chunk is now."""
-    coords, _, into, cover = part
+def _read_snapshot(space: ChunkSpace, wants: Sequence[Want], coords: Coords) -> None:
+    """Read parts of a chunk that has chunks inside, as the chunk is now."""
     key = space.key(coords)
     store = space.store
     chain = space.chain_for(coords)
     reader: OpenValue | None
-    if cover != PARTIAL:
+    whole = False
+    for _, _, _, part in wants:
+        whole = whole or part.cover != PARTIAL
+    if whole:
         data = store.get(key)
         reader = None if data is None else ValueSnapshot(data)
     else:
         reader = store.open_value(key)
     if reader is None:
-        _place(space, plan, out, fields, part, None)
+        for plan, out, fields, part in wants:
+            place(space, plan, out, fields, part, None)
         return
+    axes = chain.axes
+    inner: list[tuple[tuple[Any, ...], bool, NDArray]] = []
+    later: list[tuple[Want, NDArray]] = []
     with closing(reader):
-        inside, target, is_view = _kept(part, plan, out)
-        direct = is_view and fields is None
-        if not direct:
-            target = np.empty(target.shape, space.dtype)
-        axes = chain.axes
-        ordered = target
-        if axes is not None:
-            inside = tuple(inside[a] for a in axes)
-            ordered = target if plan.pointwise else target.transpose(axes)
+        for want in wants:
+            plan, out, fields, part = want
+            inside, target, is_view = kept(part, plan, out)
+            if not is_view or fields is not None:
+                target = np.empty(target.shape, space.dtype)
+                later += [(want, target)]
+            if axes is not None:
+                inside = tuple([inside[a] for a in axes])
+                target = target if plan.pointwise else target.transpose(axes)
+            inner += [(inside, plan.pointwise, target)]
         try:
-            chain.partial.read(
-                reader, inside, plan.pointwise, ordered, key, high_latency=store.high_latency
-            )
+            if inner[1:] and not chain.partial.nested:
+                chain.partial.read_several(reader, inner, key, store.high_latency)
+            else:
+                for one in inner:
+                    chain.partial.read(reader, *one, key, store.high_latency)
         except CodecError as error:
             raise space.inside_error(coords, error) from error
-    if not direct:
+    for (plan, out, fields, part), target in later:
         result = target if fields is None else target[fields]
-        where = plan.index(into)
+        where = plan.index(part.out)
         out[where] = result.reshape(out[where].shape)
+
+
+def read_shared(space: ChunkSpace, wants: Iterable[tuple[Plan, NDArray]]) -> None:
+    """Read several plans over the same chunks, each into an array of its shape.
+
+    What several of them want is decoded once.
+    """
+    groups: dict[Coords, list[Want]] = {}
+    for plan, out in wants:
+        into = flipped(out, plan)
+        for part in plan.parts() if plan.nparts else ():
+            groups.setdefault(part.coords, []).append((plan, into, None, part))
+
+    def read_chunk(group: list[Want]) -> None:
+        coords = group[0][3].coords
+        place_all([(space, want) for want in group], space.store.get(space.key(coords)))
+
+    _run(read_chunk, groups.values(), len(groups), space.read_cost)
 
 
 def _write_inside(
@@ -369,7 +332,7 @@ def _write_inside(
     """Write a part of a chunk that has chunks inside: at most one read, one set."""
     coords, _, _, cover = part
     chain = space.chain_for(coords)
-    inside, piece, _ = _kept(part, plan, value)
+    inside, piece, _ = kept(part, plan, value)
     whole = cover != PARTIAL and fields is None
     axes = chain.axes
     if axes is not None:
@@ -442,7 +405,7 @@ def write(space: ChunkSpace, plan: Plan, value: NDArray, fields: Any = None) -> 
         return
     space = space.watched("write", nparts)
     if value.ndim:
-        value = _flipped(value, plan)
+        value = flipped(value, plan)
     writer = _Writer(space, value, fields, plan)
     if space.store.high_latency and nparts > 1:
         finish(overlap(writer.write, plan.parts()))

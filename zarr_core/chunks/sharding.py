@@ -231,7 +231,7 @@ class Shards:
         """Return the array in a shard."""
         out = np.empty(self.grid.shape, self.space.dtype)
         whole = tuple(slice(0, n) for n in self.grid.shape)
-        self.read(ValueSnapshot(memoryview(flat_bytes(data))), whole, False, out, None)
+        self.read(ValueSnapshot(memoryview(flat_bytes(data))), whole, False, out, None, False)
         return out
 
     def encode(self, array: NDArray) -> Buffer:
@@ -243,14 +243,7 @@ class Shards:
     # --- reading -------------------------------------------------------------------------------------
 
     def read(
-        self,
-        reader: OpenValue,
-        inside: tuple[Any, ...],
-        pointwise: bool,
-        out: NDArray,
-        key: Hashable,
-        *,
-        high_latency: bool = False,
+        self, reader: OpenValue, inside: Any, pointwise: bool, out: NDArray, key: Any, slow: bool
     ) -> None:
         """Read a part of a shard into `out`; only the bytes that are needed are fetched."""
         part = None if pointwise else self._single(inside)
@@ -266,7 +259,7 @@ class Shards:
         if self.nested:
             chunks = Windows(self.is_stored, reader, index)
         else:
-            chunks = self._fetch(reader, index, numbers, high_latency)
+            chunks = self._fetch(reader, index, numbers, slow)
         loop.read(self.space.over(chunks), plan, out)
 
     def check(self, reader: OpenValue) -> Iterator[str]:
@@ -301,6 +294,14 @@ class Shards:
             raise
         except Exception as error:  # noqa: BLE001 - codecs of others raise anything
             yield f"{where}: codec {chain.blame(data)!r} cannot decode {len(data)} bytes: {error}"
+
+    def read_several(self, reader: OpenValue, wants: Sequence[Any], key: Any, slow: bool) -> None:
+        """Read parts of a shard, as `read` does; what is in several of them is decoded once."""
+        plans, numbers = zip(*(self._plan(*want[:2]) for want in wants), strict=True)
+        wanted = np.unique(np.concatenate(numbers))
+        chunks = self._fetch(reader, self._index(reader, key), wanted, slow)
+        pairs = zip(plans, [want[2] for want in wants], strict=True)
+        loop.read_shared(self.space.over(chunks).traced(), pairs)
 
     def _plan(self, inside: tuple[Any, ...], pointwise: bool) -> tuple[Plan, Numbers]:
         """Return the plan of a selection and the inner chunks in it.

@@ -99,7 +99,7 @@ def destination(
     else:
         made = out
     returned = made.as_ndarray_like() if hasattr(made, "as_ndarray_like") else made
-    target = np.asarray(returned)
+    target = _as_memory(returned, shape, dtype)
     if target.shape != shape or target.dtype != dtype:
         raise ValueError(
             f"out has shape {target.shape} and data type {target.dtype}; the selection has "
@@ -108,6 +108,17 @@ def destination(
     if not target.flags.writeable:
         raise ValueError("out is read-only")
     return returned, target
+
+
+def _as_memory(buffer: Any, shape: Shape, dtype: np.dtype[Any]) -> NDArray:
+    """Return the memory of a caller's buffer as an array; plain bytes as one of what is wanted."""
+    if hasattr(buffer, "__dlpack__") and not hasattr(buffer, "__array__"):
+        return np.from_dlpack(buffer)
+    if isinstance(buffer, bytearray | memoryview) and not dtype.hasobject:
+        flat = np.frombuffer(buffer, np.uint8)
+        if flat.size == math.prod(shape) * dtype.itemsize:
+            return flat.view(dtype).reshape(shape)
+    return np.asarray(buffer)
 
 
 Check: TypeAlias = Callable[[NDArray], None]

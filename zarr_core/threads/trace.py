@@ -396,13 +396,14 @@ class _TracedShards:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._shards, name)
-        if name not in ("read", "write", "change"):
+        if name not in ("read", "read_several", "write", "change"):
             return found
+        key_at = {"read": 4, "read_several": 2}.get(name)
 
         def work(*args: Any, **options: Any) -> Any:
             if _shard.get()[0]:  # a shard in a shard
                 return found(*args, **options)
-            token = _shard.set((self._array, args[4] if name == "read" else ""))
+            token = _shard.set((self._array, "" if key_at is None else args[key_at]))
             try:
                 return found(*args, **options)
             finally:
