@@ -29,7 +29,7 @@ default_role = "py:obj"
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 myst_url_schemes = ["http", "https"]
-suppress_warnings = ["myst.strikethrough"]
+suppress_warnings = ["ref.python"]  # `array` is what several names end in
 PAPERS = ("CHANGELOG", "CODE_OF_CONDUCT", "CONTRIBUTING", "SECURITY")
 
 # --- notebooks: Python files with cells, executed anew in every build ----------------------------------

@@ -4,8 +4,10 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import itertools
 import logging
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,22 @@ def test_what_users_call_has_an_example() -> None:
     assert len(named) > 150
     without = [name for name, found in named.items() if ">>>" not in (found.__doc__ or "")]
     assert without == []
+
+
+SECTION = re.compile(r"^(Parameters|Attributes|Returns|Yields|Raises|Examples)\n-+\n", re.MULTILINE)
+
+
+def test_sections_hold_nothing_else() -> None:
+    """Text between sections would be shown as one more parameter: it belongs before the first."""
+    for name, found in what_users_call():
+        _, *parts = SECTION.split(inspect.getdoc(found) or "")
+        for title, part in zip(parts[::2], parts[1::2], strict=True):
+            items = (
+                [] if title in ("Examples", "Returns", "Yields") else part.strip("\n").splitlines()
+            )
+            for line, following in itertools.pairwise([*items, ""]):
+                is_item = bool(line) and not line.startswith(" ")
+                assert not is_item or following.startswith("    "), f"{name}: {line}"
 
 
 def test_errors_say_when_they_are_raised() -> None:

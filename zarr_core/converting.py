@@ -66,6 +66,13 @@ def convert(
     formats can express their codecs, otherwise encoded again with codecs that the new format has.
     Killed at any point and called again, it goes on where it was and ends with the same bytes.
 
+    Names of dimensions are the attribute `_ARRAY_DIMENSIONS` in format 2, where xarray looks for
+    them. Consolidated metadata are made anew where the source has some. Raises
+    `MetadataValidationError`, before anything is stored, for an array that the new format cannot
+    express: in format 2, without `data`, for instance shards.
+
+    Returns how many nodes were converted, how many skipped, and the bytes of the arrays copied.
+
     Parameters
     ----------
     source
@@ -88,13 +95,8 @@ def convert(
     max_bytes, executor
         For the data; see `rechunk`.
 
-    Names of dimensions are the attribute `_ARRAY_DIMENSIONS` in format 2, where xarray looks for
-    them. Consolidated metadata are made anew where the source has some. Raises
-    `MetadataValidationError`, before anything is stored, for an array that the new format cannot
-    express: in format 2, without `data`, for instance shards.
-
-    Returns how many nodes were converted, how many skipped, and the bytes of the arrays copied.
-
+    Examples
+    --------
     >>> old = zarr.create_array({}, data=np.arange(3), zarr_format=2)
     >>> zarr.convert(old.store, zarr_format=3)
     (1, 0, 0)

@@ -207,6 +207,9 @@ def rechunk(
 
     Killed at any point and called again, it goes on where it was and ends with the same bytes.
 
+    Until it is finished, the new array has the attribute `zarr_core_unfinished`. A source whose data
+    change meanwhile is not noticed.
+
     Parameters
     ----------
     source
@@ -236,9 +239,8 @@ def rechunk(
     options
         Other parameters of `from_array`: codecs, fill value, format, attributes, ...
 
-    Until it is finished, the new array has the attribute `zarr_core_unfinished`. A source whose data
-    change meanwhile is not noticed.
-
+    Examples
+    --------
     >>> source = zarr.create_array({}, data=np.arange(12).reshape(3, 4), chunks=(1, 4))
     >>> zarr.rechunk(source, {}, chunks=(3, 2)).read_chunk((0, 1))
     array([[ 2,  3],

@@ -58,6 +58,8 @@ def partition(
 
     No two of the regions share a stored chunk (or shard), and together they are all of the array.
 
+    Returns tuples of slices in C order, which can be pickled.
+
     Parameters
     ----------
     n
@@ -70,8 +72,8 @@ def partition(
         Only this part of the array: ints and slices of step 1. Where it cuts through stored chunks,
         regions do, too; they still share none with each other.
 
-    Returns tuples of slices in C order, which can be pickled.
-
+    Examples
+    --------
     >>> array = zarr.create_array({}, shape=(100,), chunks=(10,), dtype="i4")
     >>> zarr.partition(array, 3)
     [(slice(0, 30, None),), (slice(30, 60, None),), (slice(60, 100, None),)]
