@@ -28,6 +28,13 @@ def stress(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *files, *session.posargs, env=env)
 
 
+@nox.session(python="3.13")
+def fuzz(session: nox.Session) -> None:
+    """`nox -s fuzz -- documents -max_total_time=600`: anything in documents, chunks, zip files …"""
+    session.install(".[test]", "atheris")
+    session.run("python", "tests/fuzzing.py", *session.posargs)
+
+
 @nox.session(python="3.11")
 def minimum(session: nox.Session) -> None:
     """The lowest versions of the dependencies that pyproject.toml allows."""

@@ -592,11 +592,19 @@ def _record(dtype: Dtype, data: bytes | None, stored: Dtype) -> Any:
         return None
     try:
         plain = clear_unused(np.frombuffer(data, "u1"), dtype).view(in_numpy(stored))
-        result = plain.astype(in_numpy(dtype)).view(dtype)[0]
-        result.item()
-    except (ValueError, SystemError):  # a text field with code points that do not exist
+        result = plain.astype(in_numpy(dtype)).view(dtype)
+        _check_texts(result)
+    except (ValueError, SystemError):
         return None
-    return result
+    return result[0]
+
+
+def _check_texts(values: Any) -> None:
+    """Raise if there are code points that do not exist in text fields of structs, at any depth."""
+    for name in values.dtype.names or ():
+        _check_texts(values[name])
+    if kind_of(values.dtype) == "U":
+        values.tolist()
 
 
 def _struct_of(dtype: Dtype, values: Any, convert: Callable[[Dtype, Any, Any], Any]) -> Any:

@@ -162,6 +162,8 @@ class Archive:
         except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
             raise StoreError(f"{self.name} is not a readable zip file: {error}") from error
         starts = sorted({info.header_offset for info in infos})
+        if starts and starts[0] < 0:
+            raise StoreError(f"{self.name} is not a readable zip file: a member begins before it")
         self.ends = dict(pairwise([*starts, end]))
         return infos
 
@@ -203,7 +205,9 @@ class Archive:
                 if start:
                     member.seek(start)  # decompresses what is before, in pieces
                 return member.read(end - start)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # each method has errors of its own
             raise StoreError(f"member {info.filename!r} of {self.name}: {error}") from error
 
 
@@ -260,6 +264,8 @@ class NewArchive(Archive):
         first = last = shift = -1
         for info in infos:
             start = info.header_offset
+            if start >= other.ends[start]:
+                raise StoreError(f"{other.name} has no member where {info.filename!r} should be")
             if start >= last:  # not in what is to be copied already
                 if start > last:
                     place += self._copy_bytes(other, first, last)
