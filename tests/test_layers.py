@@ -63,7 +63,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("objects", "scale_offset", "chain", "zfp", "numcodecs", "cast_value", "bitround"),
         *("packbits", "reshape", "v2", "buffers", "foreign", "registry", "n5"),
     ),
-    "chunks": ("space", "rows", "placing", "loop", "inner_chunks", "shard_stream", "sharding"),
+    "chunks": (
+        *("space", "rows", "placing", "inner_chunks", "shard_stream", "loop", "cache", "sharding"),
+    ),
     "hierarchy": (
         "display",
         "info",

@@ -7,6 +7,7 @@ awaitable twin whose name ends in `_async`.
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 from zarr_core import api, codecs, converting, copying, errors, storage
 from zarr_core.api import *
@@ -31,6 +32,7 @@ __all__ = [
     "Array",
     "AsyncArray",
     "AsyncGroup",
+    "ChunkCache",
     "Group",
     "__version__",
     "codecs",
@@ -69,7 +71,14 @@ def install_as_zarr() -> None:
     install()
 
 
+ChunkCache: Any  # imported when it is asked for
+
+
 def __getattr__(name: str) -> ModuleType:
+    if name == "ChunkCache":
+        from zarr_core.chunks import cache
+
+        return cache.ChunkCache  # type: ignore[return-value] # the rest are modules
     if name not in ("dtype", "registry", "types", "xarray"):
         raise errors.no_attribute(__name__, name, __all__)
     import importlib

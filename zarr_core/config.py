@@ -51,6 +51,8 @@ _SETTINGS: Mapping[str, tuple[Any, _Rule]] = {
     "array.target_shard_size_bytes": (None, _SIZE),
     # Shard indexes kept per array, in bytes; 0 is off. See docs on shards changed by others.
     "array.shard_index_cache_bytes": (0, _SIZE),
+    # Decoded chunks kept per array, in bytes; 0 is off.
+    "array.chunk_cache_bytes": (0, _SIZE),
     "array.batch_bytes": (256 << 20, _SIZE),
     # Shards of more bytes in memory are written piece by piece.
     "array.shard_stream_bytes": (16 << 20, _SIZE),
@@ -385,6 +387,10 @@ class ArrayConfig:
     chunk is read, and written on the condition that it is still the same, or else changed anew.
     None is for handles that were unpickled in another process than they were made in, and for the
     arrays of such groups."""
+    chunk_cache: Any = None
+    """A `ChunkCache` for decoded chunks, which other arrays may have, too."""
+    chunk_cache_bytes: int = DEFAULTS["array.chunk_cache_bytes"]
+    """Memory for decoded chunks in a cache of the array's own; 0 keeps none."""
     subchunk_write_order: SubchunkWriteOrder | None = None
     """Order of the inner chunks in shards that are written; None is as the codec says (Morton)."""
     async_limit: int | None = None

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from zarr_core.array.handle import Handle
 from zarr_core.array.views import Indexable
 from zarr_core.chunks import loop, placing
-from zarr_core.chunks.shard_stream import ShardStream, relative
+from zarr_core.chunks.shard_stream import ShardStream, can_stream, relative, stream_shard
 from zarr_core.chunks.space import ChunkSpace, NDArray
 from zarr_core.codecs.layout import inverse_permutation
 from zarr_core.errors import CodecError, ConflictError
-from zarr_core.indexing.plan import FULL, Part, Plan, Selector, sub_plan
+from zarr_core.indexing.plan import FULL, Plan, Selector, SomeParts, sub_plan
 from zarr_core.indexing.selection import Fields
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords
 from zarr_core.threads import key_locks
@@ -261,7 +261,7 @@ def _streams(space: ChunkSpace) -> bool:
     shards = None if space.chain is None else space.chain.partial
     if shards is None or not shards.is_large or space.lock_processes:
         return False
-    return loop.can_stream(space, whole=True)
+    return can_stream(space, whole=True)
 
 
 def _spread(mask: npt.NDArray[np.bool_], axes: int) -> npt.NDArray[np.bool_]:
@@ -298,9 +298,9 @@ def _store(space: ChunkSpace, coords: Coords, patches: Patches) -> None:
 
         try:
             begun = patches.stream
-            if begun is not None or (shards.is_large and loop.can_stream(space, whole)):
+            if begun is not None or (shards.is_large and can_stream(space, whole)):
                 fill = lambda stream: merge(shards.space.over(stream))  # noqa: E731
-                loop.stream_shard(space, key, shards, fill, whole=whole, begun=begun)
+                stream_shard(space, key, shards, fill, whole=whole, begun=begun)
                 return
             encoded = shards.change(None if whole else space.store.get(key), merge)
         except CodecError as error:
@@ -578,7 +578,7 @@ class Batch(Indexable, Generic[A]):
             for part, patches in parts
             if patches is None or not patches.whole(_extent(space.grid, part.coords))
         ]
-        loop.read(space, _Some(plan, rest), out, fields)  # type: ignore[arg-type]
+        loop.read(space, SomeParts(plan, rest), out, fields)
         out = placing.flipped(out, plan)
         for part, patches in parts:
             if patches is None:
@@ -627,19 +627,3 @@ class Batch(Indexable, Generic[A]):
     flush_async = async_twin(flush)
     getitem_async = async_twin(getitem, private=True)
     setitem_async = async_twin(setitem, snapshot="value")
-
-
-@final
-class _Some:
-    """A plan with some of its parts."""
-
-    def __init__(self, plan: Plan, parts: list[Part]) -> None:
-        self.pointwise, self.flips = plan.pointwise, plan.flips
-        self.fancy, self.crossed = plan.fancy, plan.crossed
-        self.shape, self.result_shape = plan.shape, plan.result_shape
-        self.index = plan.index
-        self.nparts = len(parts)
-        self._parts = parts
-
-    def parts(self) -> Iterator[Part]:
-        return iter(self._parts)

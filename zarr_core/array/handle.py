@@ -62,8 +62,14 @@ class Handle(Node):
         state = self._state
         metadata = self._shared.metadata
         if state is None or state.metadata is not metadata:
+            shared, config = self._shared, self._config
+            cached = config.chunk_cache is not None or config.chunk_cache_bytes
             state = make_state(
-                self._store_path, metadata, self._config, travelled=self._shared.travelled
+                self._store_path,
+                metadata,
+                config,
+                travelled=shared.travelled,
+                cache=shared.cache(config) if cached else None,
             )
             if self._batch is not None:
                 state = state._replace(one_chunk=None)  # the short way does not look at the batch

@@ -183,6 +183,9 @@ def awaited(make_plan: MakePlan) -> Callable[..., Read | None]:
 
     def read(array: Handle, *args: Any, **options: Any) -> Read | None:
         selection = options.pop("selection", options.pop("mask", args[0] if args else ...))
+        config = array._config
+        if config.chunk_cache is not None or config.chunk_cache_bytes:
+            return None  # what others read is in the cache, or will be
         if array._batch is not None or any(value is not None for value in options.values()):
             return None
         return Read(read_together, (array, make_plan, selection))

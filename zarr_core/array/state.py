@@ -1,6 +1,7 @@
 """What the handles of an array share, and what a call needs to know, computed once."""
 
 import os
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,8 @@ from zarr_core.codecs.checks import variable_limit
 from zarr_core.codecs.objects import object_codec
 from zarr_core.codecs.registry import registered_codecs
 from zarr_core.codecs.v2 import V2FilterCodec
-from zarr_core.config import ArrayConfig
+from zarr_core.config import ArrayConfig, BadConfigError
+from zarr_core.errors import describe
 from zarr_core.indexing.values import check_memory
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.metadata.chunk_grids import Coords, Shape
@@ -27,7 +29,7 @@ from zarr_core.storage import StorePath
 class SharedMetadata:
     """What all handles made from one share: the metadata they last saw, swapped whole."""
 
-    __slots__ = ("__weakref__", "metadata", "on_change", "travelled")
+    __slots__ = ("__weakref__", "caches", "metadata", "on_change", "travelled")
 
     def __init__(self, metadata: ArrayMetadata) -> None:
         self.metadata = metadata
@@ -35,6 +37,19 @@ class SharedMetadata:
         self.on_change: Callable[[ArrayMetadata], None] | None = None
         # Was it unpickled in another process, so that others may write to the same chunks?
         self.travelled = False
+        self.caches: dict[int, Any] = {}
+        """Caches of decoded chunks of its own, by size."""
+
+    def cache(self, config: ArrayConfig) -> Any:
+        """Return the `ChunkCache` that a handle with these options reads through."""
+        from zarr_core.chunks.cache import ChunkCache  # only who wants one pays for it
+
+        if config.chunk_cache is None:
+            size = config.chunk_cache_bytes
+            return self.caches.get(size) or self.caches.setdefault(size, ChunkCache(size))
+        if not isinstance(config.chunk_cache, ChunkCache):
+            raise BadConfigError(f"chunk_cache is a ChunkCache, not {describe(config.chunk_cache)}")
+        return config.chunk_cache
 
 
 class State(NamedTuple):
@@ -125,7 +140,12 @@ def _start(place: StorePath, keys: ChunkKeyEncoding) -> str:
 
 
 def make_state(
-    place: StorePath, metadata: ArrayMetadata, config: ArrayConfig, *, travelled: bool = False
+    place: StorePath,
+    metadata: ArrayMetadata,
+    config: ArrayConfig,
+    *,
+    travelled: bool = False,
+    cache: Any = None,
 ) -> State:
     """Return the state of an array; raise `UnknownCodecError` and what codecs refuse."""
     store = place.store
@@ -150,7 +170,21 @@ def make_state(
     )
     order = metadata.order if metadata.zarr_format == 2 else config.order
     one_chunk = space.one_chunk if metadata.dtype.names is None else None  # no fields to look for
+    if cache is not None and metadata.dtype.kind != "O":  # who gets objects could change them
+        space.cache = _cached_reads(cache, space, metadata)
+        one_chunk = None  # the short way does not look into the cache
     return State(metadata, space, metadata.shape, order, one_chunk)
+
+
+def _cached_reads(cache: Any, space: ChunkSpace, metadata: ArrayMetadata) -> Any:
+    from zarr_core.chunks.cache import CachedReads
+
+    grid = metadata.chunk_grid
+    how = (metadata.chain, metadata.data_type, space.fill_value, grid.chunk_shape or grid)
+    # What is not stored is kept as None, which is an error for some.
+    kind = sys.intern(f"{how!r} {space.read_missing_chunks}")
+    of_shards = all(grid.counts) and space.chain_for((0,) * len(grid.axes)).partial is not None
+    return CachedReads(cache, space.store, kind, of_shards=of_shards)
 
 
 _PROCESS = os.urandom(8).hex()

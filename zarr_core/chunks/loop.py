@@ -30,6 +30,7 @@ from zarr_core.chunks.rows import (
     row_reader,
     row_writer,
 )
+from zarr_core.chunks.shard_stream import can_stream, stream_shard
 from zarr_core.chunks.space import COPY_US_PER_BYTE, COPY_US_PER_POINT, ChunkSpace, NDArray
 from zarr_core.codecs.base import Buffer
 from zarr_core.errors import CodecError, ConflictError, ValueChangedError, warn
@@ -79,6 +80,9 @@ def read(space: ChunkSpace, plan: Plan, out: NDArray, fields: Any = None) -> Non
     """Read the parts of a plan into `out`, an array of the plan's shape."""
     nparts = plan.nparts
     if nparts == 0:
+        return
+    if space.cache is not None and not space.cache.of_shards:
+        space.cache.read(space, plan, out, fields)
         return
     space = space.watched("read", nparts)
     out = flipped(out, plan)
@@ -140,6 +144,8 @@ def _block_reader(
             except Exception as error:
                 at = len(chunks)
                 raise space.decode_error(parts[at].coords, values[at], error) from error
+        if space.keep is not None:
+            any(map(space.keep, [part.coords for part in parts], chunks))
         if plain:
             for (_, inside, into, _), chunk in zip(parts, chunks, strict=True):
                 out[into] = chunk[inside]
@@ -255,23 +261,28 @@ def read_inside(space: ChunkSpace, wants: Sequence[Want]) -> None:
     for left in reversed(range(attempts)):
         try:
             with space.noting(coords):
-                _read_snapshot(space, wants, coords)
+                _read_snapshot(space, wants, coords, cached=left > 0)
             return
         except ValueChangedError:
             if not left:
                 raise
 
 
-def _read_snapshot(space: ChunkSpace, wants: Sequence[Want], coords: Coords) -> None:
+def _read_snapshot(
+    space: ChunkSpace, wants: Sequence[Want], coords: Coords, *, cached: bool
+) -> None:
     """Read parts of a chunk that has chunks inside, as the chunk is now."""
     key = space.key(coords)
     store = space.store
     chain = space.chain_for(coords)
-    reader: OpenValue | None
+    reader: Any
     whole = False
     for _, _, _, part in wants:
         whole = whole or part.cover != PARTIAL
-    if whole:
+    cached = cached and space.cache is not None and space.cache.is_free()
+    if cached:
+        reader = space.cache.shard(space, coords, whole=whole)
+    elif whole:
         data = store.get(key)
         reader = None if data is None else ValueSnapshot(data)
     else:
@@ -295,7 +306,10 @@ def _read_snapshot(space: ChunkSpace, wants: Sequence[Want], coords: Coords) -> 
                 target = target if plan.pointwise else target.transpose(axes)
             inner += [(inside, plan.pointwise, target)]
         try:
-            if inner[1:] and not chain.partial.nested:
+            if cached:
+                for one in inner:
+                    reader.read_through(chain.partial, *one)
+            elif inner[1:] and not chain.partial.nested:
                 chain.partial.read_several(reader, inner, key, store.high_latency)
             else:
                 for one in inner:
@@ -349,46 +363,6 @@ def _write_inside(
     except CodecError as error:
         raise space.inside_error(coords, error) from error
     _put(space, key, encoded)
-
-
-def can_stream(space: ChunkSpace, whole: bool) -> bool:
-    """Return whether a shard can be written piece by piece, and gains from it.
-
-    From a slow store the old one is fetched, and the new one stored, with one request each.
-    """
-    store: Any = space.store
-    return getattr(store, "writes_pieces", False) and (whole or not store.high_latency)
-
-
-def stream_shard(
-    space: ChunkSpace,
-    key: Any,
-    shards: Any,
-    fill: Callable[[Any], None],
-    *,
-    whole: bool,
-    begun: Any = None,
-) -> None:
-    """Store a shard piece by piece: what `fill` puts into a stream, and the rest as it is stored.
-
-    There is no rest in a `whole` shard. The stream may have `begun`.
-    """
-    store: Any = space.store
-    old = None if whole else store.open_value(key)
-    stream = begun
-    try:
-        if stream is None:
-            stream = shards.stream(store.open_writer(key, shards.reserved), key)
-        if old is not None:
-            shards.open_old(stream, old)
-        fill(stream)
-        if not shards.finish(stream, slow=store.high_latency):
-            store.delete(key)
-    finally:
-        if old is not None:
-            old.close()
-        if stream is not None:
-            stream.abort()
 
 
 # --- writing ---------------------------------------------------------------------------------------

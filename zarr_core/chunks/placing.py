@@ -34,12 +34,15 @@ def place(
     if data is None:
         if not space.read_missing_chunks:
             raise space.missing_error(coords)
+        if space.keep is not None:
+            space.keep(coords, None)
         fill = space.fill_value
         out[(*where, ...)] = fill if fields is None else np.full((), fill, space.dtype)[fields]
         return
     chain = space.chain_for(coords)
     try:
-        if cover == FULL and not plan.fancy and fields is None and chain.decode_into is not None:
+        direct = cover == FULL and not plan.fancy and fields is None and space.keep is None
+        if direct and chain.decode_into is not None:
             target = out[where]
             if (
                 (chain.nbytes or 0) >= DECODE_INTO_BYTES
@@ -51,6 +54,8 @@ def place(
         chunk: NDArray = chain.decode(data)
     except Exception as error:
         raise space.decode_error(coords, data, error) from error
+    if space.keep is not None:
+        space.keep(coords, chunk)
     put_in(plan, out, fields, part, chunk)
 
 

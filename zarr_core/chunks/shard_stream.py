@@ -5,6 +5,8 @@ them, and the index last (or first: its size is known, and its place is kept). N
 before the value is complete.
 """
 
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -17,6 +19,7 @@ from zarr_core.chunks.inner_chunks import (
     merge_ranges,
     read_runs,
 )
+from zarr_core.chunks.space import ChunkSpace
 from zarr_core.errors import StoreError
 from zarr_core.storage.base import OpenValue, RangeByteRequest, Value, ValueWriter
 from zarr_core.threads.calls import current_call
@@ -27,6 +30,25 @@ COPY_BYTES = 8 << 20
 """So much of an old shard is copied at once."""
 COPIES_AT_ONCE = 4
 """So many copies are on their way from a slow store."""
+
+
+def pieces(
+    inside: tuple[slice, ...], sizes: Sequence[int], most: int
+) -> Iterator[tuple[slice, ...]]:
+    """Yield pieces of a selection of slices, of at most about `most` elements.
+
+    They are cut between inner chunks, which have these sizes, along as few dimensions as possible.
+    """
+    excess = math.prod(s.stop - s.start for s in inside) / max(1, most)
+    for dim, (part, size) in enumerate(zip(inside, sizes, strict=True)):
+        first, last = part.start // size, (part.stop - 1) // size
+        if excess > 1 and last > first:
+            step = max(1, int((last - first + 1) / excess))
+            for k in range(first, last + 1, step):
+                cut = slice(max(part.start, k * size), min(part.stop, (k + step) * size))
+                yield from pieces((*inside[:dim], cut, *inside[dim + 1 :]), sizes, most)
+            return
+    yield inside
 
 
 def relative(piece: tuple[slice, ...], whole: tuple[slice, ...]) -> tuple[Any, ...]:
@@ -154,3 +176,43 @@ class ShardStream(Inside):
         """Give up: the old shard stays."""
         self._changed.clear()
         self._writer.abort()
+
+
+def can_stream(space: ChunkSpace, whole: bool) -> bool:
+    """Return whether a shard can be written piece by piece, and gains from it.
+
+    From a slow store the old one is fetched, and the new one stored, with one request each.
+    """
+    store: Any = space.store
+    return getattr(store, "writes_pieces", False) and (whole or not store.high_latency)
+
+
+def stream_shard(
+    space: ChunkSpace,
+    key: Any,
+    shards: Any,
+    fill: Callable[[Any], None],
+    *,
+    whole: bool,
+    begun: Any = None,
+) -> None:
+    """Store a shard piece by piece: what `fill` puts into a stream, and the rest as it is stored.
+
+    There is no rest in a `whole` shard. The stream may have `begun`.
+    """
+    store: Any = space.store
+    old = None if whole else store.open_value(key)
+    stream = begun
+    try:
+        if stream is None:
+            stream = shards.stream(store.open_writer(key, shards.reserved), key)
+        if old is not None:
+            shards.open_old(stream, old)
+        fill(stream)
+        if not shards.finish(stream, slow=store.high_latency):
+            store.delete(key)
+    finally:
+        if old is not None:
+            old.close()
+        if stream is not None:
+            stream.abort()

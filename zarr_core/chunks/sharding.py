@@ -32,7 +32,7 @@ from zarr_core.chunks.inner_chunks import (
     merge_ranges,
     read_runs,
 )
-from zarr_core.chunks.shard_stream import ShardStream, relative
+from zarr_core.chunks.shard_stream import ShardStream, pieces, relative
 from zarr_core.chunks.space import ChunkSpace
 from zarr_core.codecs import (
     BytesCodec,
@@ -51,7 +51,7 @@ from zarr_core.errors import (
     OperationTimeoutError,
     StoppedError,
 )
-from zarr_core.indexing.plan import OuterPlan, Part, Plan, sub_plan
+from zarr_core.indexing.plan import OuterPlan, Part, Plan, SomeParts, sub_plan
 from zarr_core.indexing.selection import single_part
 from zarr_core.metadata.chunk_grids import ChunkGrid, Coords, Shape
 from zarr_core.metadata.data_types import parse_dtype
@@ -268,11 +268,9 @@ class Shards:
         Few are in memory at a time. What the store raises is raised.
         """
         index = self._index(reader, None)
-        self._check(index, np.arange(self.nchunks), reader.size)
+        self._check_all(index, reader.size)
         stored = np.flatnonzero(index[:, 1] != NOT_STORED)
-        sizes = index[stored, 1].astype(np.float64)  # a sum of hostile ones needs more than 64 bits
-        if reader.size is not None and sizes.sum() > reader.size:
-            raise _overlap_error(reader.size)
+        sizes = index[stored, 1].astype(np.float64)
         groups = np.cumsum(sizes) // CHECKED_BYTES
         parts = np.split(stored, np.flatnonzero(np.diff(groups)) + 1) if stored.size else []
         for numbers in parts:
@@ -433,6 +431,16 @@ class Shards:
                 chunks[number] = data[start - run.start : end - run.start]
         return Fetched(chunks)
 
+    def fetch(self, reader: OpenValue | None, plan: SomeParts, key: Any, slow: bool) -> Inside:
+        """Return the inner chunks of a plan, fetched; none if there is no shard."""
+        if reader is None:
+            return Fetched({})
+        index = self._index(reader, key)
+        if self.nested:
+            return Windows(self.is_stored, reader, index)
+        numbers = np.array([self.space.key(part.coords) for part in plan.parts()], np.intp)
+        return self._fetch(reader, index, numbers, slow)
+
     def _requests(self, found: Found, high_latency: bool) -> tuple[list[Run], list[Range]]:
         """Return the ranges of inner chunks, and what is read for them."""
         pairs = zip(found.numbers.tolist(), found.entries.tolist(), strict=True)
@@ -489,23 +497,9 @@ class Shards:
             stream.send()
 
     def pieces(self, inside: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-        """Yield pieces of a selection of slices: whole rows of inner chunks, as few as can be cut.
-
-        A piece has about as many bytes as the setting allows at most.
-        """
-        most = self.config.shard_stream_bytes
-        count = math.prod(s.stop - s.start for s in inside)
-        excess = count * self.space.dtype.itemsize / max(1, most)
-        sizes = self.grid.chunk_shape or ()
-        for dim, (part, size) in enumerate(zip(inside, sizes, strict=True)):
-            first, last = part.start // size, (part.stop - 1) // size
-            if excess > 1 and last > first:
-                step = max(1, int((last - first + 1) / excess))
-                for k in range(first, last + 1, step):
-                    cut = slice(max(part.start, k * size), min(part.stop, (k + step) * size))
-                    yield from self.pieces((*inside[:dim], cut, *inside[dim + 1 :]))
-                return
-        yield inside
+        """Yield pieces of a selection of slices, each of about as many bytes as the setting says."""
+        most = self.config.shard_stream_bytes // max(1, self.space.dtype.itemsize)
+        return pieces(inside, self.grid.chunk_shape or (), most)
 
     def open_old(self, stream: ShardStream, reader: OpenValue) -> None:
         """Have a stream begin with the shard that is stored."""

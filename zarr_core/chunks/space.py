@@ -105,6 +105,10 @@ class ChunkSpace:
         """May other processes write to the same chunks? "auto": where the store can tell."""
         self.check = check
         """For arrays of any objects: what raises for those that cannot be stored."""
+        self.cache: Any = None
+        """The `CachedReads` that it is read through, if any."""
+        self.keep: Callable[[Coords, NDArray | None], object] | None = None
+        """Gets every chunk that was decoded, None for those that are not stored."""
         self._make_chain = make_chain
         self._chains: dict[Shape, CodecChain] = {}
         shape = grid.chunk_shape

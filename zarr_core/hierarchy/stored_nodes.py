@@ -528,7 +528,12 @@ def delete_keys(store: Store, keys: Iterable[str]) -> None:
     if trace.running:
         store = trace.seen(store)
     if store.high_latency:
-        finish(store.delete_many(keys))
+        keys = list(keys)
+        try:
+            finish(store.delete_many(keys))
+        finally:
+            for key in keys:
+                key_lock(store.lock_key(key))  # who watches hears of it
         return
     for key in keys:
         with key_lock(store.lock_key(key)):

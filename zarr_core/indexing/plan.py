@@ -182,7 +182,33 @@ class PointPlan:
         return selectors
 
 
-Plan: TypeAlias = OuterPlan | PointPlan
+@final
+class SomeParts:
+    """A plan with some of its parts."""
+
+    __slots__ = (
+        *("_parts", "crossed", "extra", "fancy", "flips", "index", "nparts", "pointwise"),
+        *("result_shape", "shape"),
+    )
+
+    def __init__(self, plan: Any, parts: list[Part]) -> None:
+        self.pointwise: bool = plan.pointwise
+        self.fancy: bool = plan.fancy
+        self.crossed: bool = plan.crossed
+        self.extra: tuple[int, ...] = plan.extra
+        self.flips: tuple[int, ...] = plan.flips
+        self.shape: Shape = plan.shape
+        self.result_shape: Shape = plan.result_shape
+        self.index: Callable[[tuple[Selector, ...]], tuple[Any, ...]] = plan.index
+        self.nparts = len(parts)
+        self._parts = parts
+
+    def parts(self) -> Iterator[Part]:
+        """Yield these parts."""
+        return iter(self._parts)
+
+
+Plan: TypeAlias = OuterPlan | PointPlan | SomeParts
 
 
 def place_in_result(plan: Plan, out: tuple[slice | IntArray, ...]) -> tuple[slice | IntArray, ...]:

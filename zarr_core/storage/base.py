@@ -326,7 +326,7 @@ class ValueSnapshot:
 
 
 _MADE_OF = {
-    "get": ("get_each", "get_many", "get_versioned", "open_value"),
+    "get": ("get_each", "get_many", "get_versioned", "open_value", "stamp"),
     "set": ("open_writer", "set_each", "set_if_version", "set_many"),
     "delete": ("delete_dir", "delete_many"),
 }
@@ -467,6 +467,10 @@ class Store(ABC):
         if value is None:
             raise FileNotFoundError(f"no key {key!r} in {self}")
         return len(value)
+
+    def stamp(self, key: str) -> Hashable:
+        """Return what differs for two values of a key, in a few microseconds; None if it cannot."""
+        return None
 
     def get_versioned(self, key: str) -> tuple[Value | None, str | None]:
         """Return a value and a token that changes whenever the value does (None: no such key).

@@ -374,6 +374,10 @@ class FsspecStore(Store):
             return None
         return None if info.get("type") == "directory" else info
 
+    def stamp(self, key: str) -> Hashable:
+        """Return what tells values of local files apart, None elsewhere."""
+        return None if self._local is None else self._local.stamp(key)
+
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value; a directory is not a value."""
         return self._info(key) is not None

@@ -186,6 +186,14 @@ class LocalStore(Store):
         except OSError as error:
             _raise_with_path(error, path)
 
+    def stamp(self, key: str) -> Hashable:
+        """Return time of change, size and number of the file."""
+        try:
+            status = os.stat(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value; a directory is not a value."""
         try:

@@ -112,6 +112,12 @@ class MemoryStore(Store):
         self._check_writable()
         self._store_dict.pop(self._prefix + check_key(key), None)
 
+    def stamp(self, key: str) -> Hashable:
+        """Return the value, which nobody changes; None if the mapping is no dictionary."""
+        mapping = self._store_dict
+        value = mapping.get(self._prefix + key) if isinstance(mapping, dict) else None
+        return value if value.__class__ is bytes else None
+
     def exists(self, key: str) -> bool:
         """Return whether `key` has a value."""
         return self._prefix + check_key(key) in self._store_dict

@@ -96,6 +96,7 @@ class WrapperStore(Store, Generic[S]):
     open_writer = _passed_on(Store.open_writer)
     exists = _passed_on(Store.exists)
     getsize = _passed_on(Store.getsize)
+    stamp = _passed_on(Store.stamp)
     get_versioned = _passed_on(Store.get_versioned)
     set_if_version = _passed_on(Store.set_if_version)
     get_many = _passed_on(Store.get_many)

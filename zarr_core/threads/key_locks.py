@@ -68,13 +68,16 @@ def key_lock(key: Hashable) -> _KeyLock:
     with table.lock:
         ref = table.locks.get(key)
         lock = None if ref is None else ref()
-        if lock is None:
-            lock = _KeyLock()
-            lock.key = key
-            if len(table.locks) >= table.limit:
-                table.forget()
-            table.locks[key] = weakref.ref(lock)
-        return lock
+        if lock is not None:
+            return lock
+        lock = _KeyLock()
+        lock.key = key
+        if len(table.locks) >= table.limit:
+            table.forget()
+        table.locks[key] = weakref.ref(lock)
+    if _watchers:
+        _tell((key,))
+    return lock
 
 
 def joint_key_lock(keys: Iterable[Hashable]) -> _KeyLock | None:
@@ -93,7 +96,36 @@ def joint_key_lock(keys: Iterable[Hashable]) -> _KeyLock | None:
         if len(refs) >= table.limit:
             table.forget()
         table.locks.update(new)
+    if _watchers:
+        _tell(new)
     return lock
+
+
+_watchers: tuple[weakref.ref[Any], ...] = ()
+
+
+def watch(watcher: Any) -> None:
+    """Have `watcher.before_change(key)` called with every key that is locked, as long as it lives."""
+    global _watchers  # noqa: PLW0603 - others may be going through it
+    with _table.lock:
+        _watchers = (*_watchers, weakref.ref(watcher))
+
+
+def _tell(keys: Iterable[Hashable]) -> None:
+    global _watchers  # noqa: PLW0603
+    for watcher in [ref() for ref in _watchers]:
+        if watcher is None:
+            with _table.lock:
+                _watchers = tuple([ref for ref in _watchers if ref() is not None])
+            continue
+        for key in keys:
+            watcher.before_change(key)
+
+
+def is_held(key: Hashable) -> bool:
+    """Return whether somebody has the lock of a key, or has just asked for it."""
+    ref = _table.locks.get(key)
+    return ref is not None and ref() is not None
 
 
 _table = _Table()
