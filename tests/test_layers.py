@@ -35,7 +35,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "indexing": ("plan", "selection", "values"),
     "storage": (
-        *("base", "memory", "directories", "local", "wrappers", "retry", "cache", "adapters"),
+        *(
+            "ranges",
+            "base",
+            "memory",
+            "directories",
+            "local",
+            "wrappers",
+            "retry",
+            "cache",
+            "adapters",
+        ),
         *(
             "zip_archive",
             "zip",
@@ -45,6 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
             "object_store",
             "n5",
             "paths",
+            "references",
         ),
     ),
     "codecs": (

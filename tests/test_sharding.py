@@ -20,7 +20,6 @@ from strategies import basic, picked, selections
 
 import zarr_core
 from zarr_core.chunks import rows as chunk_rows
-from zarr_core.chunks.inner_chunks import merge_ranges
 from zarr_core.chunks.sharding import morton_order
 from zarr_core.codecs import (
     BytesCodec,
@@ -36,6 +35,7 @@ from zarr_core.codecs.base import BytesBytesCodec, BytesStage
 from zarr_core.errors import ChunkDecodeError, ChunkEncodeError, MetadataValidationError
 from zarr_core.storage import LocalStore, MemoryStore, local
 from zarr_core.storage.base import RangeByteRequest, SuffixByteRequest, ValueSnapshot
+from zarr_core.storage.ranges import merge_ranges
 from zarr_core.threads import pool
 
 READS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 300

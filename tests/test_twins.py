@@ -58,6 +58,7 @@ ARRAY = [
     "set_mask_selection",
     "set_orthogonal_selection",
     "setitem",
+    "to_references",
     "update_attributes",
     "write_chunk",
 ]

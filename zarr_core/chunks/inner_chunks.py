@@ -4,7 +4,7 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
@@ -22,6 +22,7 @@ from zarr_core.storage.base import (
     Value,
     ValueSnapshot,
 )
+from zarr_core.storage.ranges import Range, Run
 from zarr_core.threads.requests import overlap
 
 MISSING = 2**64 - 1
@@ -34,35 +35,6 @@ Numbers: TypeAlias = npt.NDArray[np.intp]
 
 
 # --- ranges ------------------------------------------------------------------------------------------
-
-
-Range: TypeAlias = tuple[int, int, int]
-"""Start and end in the shard, and the number of the inner chunk."""
-
-
-class Run(NamedTuple):
-    """Neighbouring ranges, `first` to `last` (not included), read as one."""
-
-    first: int
-    last: int
-    start: int
-    end: int
-
-
-def merge_ranges(ranges: Sequence[Range], max_gap: int, max_bytes: int) -> list[Run]:
-    """Return sorted ranges (start, end, ...) merged where close, and not too long together."""
-    runs: list[Run] = []
-    first = low = high = 0
-    for at, (start, end, _) in enumerate(ranges):
-        if at and start - high <= max_gap and max(high, end) - low <= max_bytes:
-            high = max(high, end)
-            continue
-        if at:
-            runs.append(Run(first, at, low, high))
-        first, low, high = at, start, end
-    if ranges:
-        runs.append(Run(first, len(ranges), low, high))
-    return runs
 
 
 def read_runs(

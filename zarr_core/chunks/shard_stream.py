@@ -16,12 +16,12 @@ from zarr_core.chunks.inner_chunks import (
     Index,
     Inside,
     Numbers,
-    merge_ranges,
     read_runs,
 )
 from zarr_core.chunks.space import ChunkSpace
 from zarr_core.errors import StoreError
 from zarr_core.storage.base import OpenValue, RangeByteRequest, Value, ValueWriter
+from zarr_core.storage.ranges import merge_ranges
 from zarr_core.threads.calls import current_call
 
 WRITE_BYTES = 1 << 20

@@ -26,10 +26,7 @@ from zarr_core.chunks.inner_chunks import (
     Inside,
     Layout,
     Numbers,
-    Range,
-    Run,
     Windows,
-    merge_ranges,
     read_runs,
 )
 from zarr_core.chunks.shard_stream import ShardStream, pieces, relative
@@ -63,6 +60,7 @@ from zarr_core.storage.base import (
     ValueSnapshot,
     ValueWriter,
 )
+from zarr_core.storage.ranges import Range, Run, merge_ranges
 
 NAME = "sharding_indexed"
 NOT_STORED = np.uint64(MISSING)

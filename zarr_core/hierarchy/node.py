@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any, final
 
 from zarr_core.errors import ReadOnlyError
-from zarr_core.metadata.documents import check_attributes
+from zarr_core.metadata.documents import DOCUMENTS, check_attributes
 from zarr_core.storage import StorePath
 from zarr_core.threads.twins import async_twin
 
@@ -156,6 +156,34 @@ class Node:
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Store what `change` makes of the attributes that are stored."""
         raise NotImplementedError
+
+    def to_references(self, url: str | None = None) -> dict[str, Any]:
+        """Return kerchunk references to what is stored of the node, and of all nodes below it.
+
+        Documents are in them as text; chunks are the URLs of their files, below `url` (by default that
+        of the store), in the form of version 1, to be written as JSON.
+        `storage.ReferenceStore` reads them, and so does fsspec's `reference://`.
+
+        >>> array = zarr.ones(2, store="referred.zarr", zarr_format=2)
+        >>> array.to_references("https://example.org/a")["refs"]["0"]
+        ['https://example.org/a/0']
+        """
+        place = self._store_path
+        if url is None:
+            url = str(place)
+            if "://" not in url or url.startswith(("memory://", "references://")):
+                raise ValueError(f"say the URL at which others find {url}")
+        start = f"{place.path}/" if place.path else ""
+        refs: dict[str, Any] = {}
+        for key in sorted(place.store.list_prefix(place.path)):
+            name = key.removeprefix(start)
+            if name.rpartition("/")[2] not in DOCUMENTS:
+                refs[name] = [f"{url.rstrip('/')}/{name}"]
+            elif (document := place.store.get(key)) is not None:
+                refs[name] = bytes(document).decode()
+        return {"version": 1, "refs": refs}
+
+    to_references_async = async_twin(to_references)
 
     def _ipython_key_completions_(self) -> list[str]:
         """Return what may stand in brackets: names of members, or of an array's fields."""

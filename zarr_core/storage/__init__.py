@@ -21,6 +21,7 @@ _NAMES = {
     "n5": "N5View",
     "object_store": "ObjectStore",
     "paths": "AccessMode StoreLike StorePath normalize_path store_from",
+    "references": "ReferenceStore",
     "retry": "RetryPolicy RetryStore",
     "sqlite": "SQLiteStore",
     "wrappers": "LatencyStore LoggingStore PrefixStore WrapperStore",

@@ -27,6 +27,7 @@ from zarr_core.storage.paths import StoreLike as StoreLike
 from zarr_core.storage.paths import StorePath as StorePath
 from zarr_core.storage.paths import normalize_path as normalize_path
 from zarr_core.storage.paths import store_from as store_from
+from zarr_core.storage.references import ReferenceStore as ReferenceStore
 from zarr_core.storage.retry import RetryPolicy as RetryPolicy
 from zarr_core.storage.retry import RetryStore as RetryStore
 from zarr_core.storage.sqlite import SQLiteStore as SQLiteStore
@@ -52,6 +53,7 @@ __all__ = [
     "OpenValue",
     "PrefixStore",
     "RangeByteRequest",
+    "ReferenceStore",
     "Request",
     "Result",
     "RetryPolicy",
