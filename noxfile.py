@@ -99,6 +99,21 @@ def interop(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *files, *session.posargs, env=env)
 
 
+@nox.session(name="tests-freethreaded", python=False)
+def tests_freethreaded(session: nox.Session) -> None:
+    """Without the GIL: on a python3.14t or python3.13t, or one that is built first."""
+    place = str(Path(session.cache_dir) / "free-threaded")
+    session.run("python", "tools/free_threaded.py", "--place", place, *session.posargs)
+
+
+@nox.session(name="tests-wasm")
+def tests_wasm(session: nox.Session) -> None:
+    """In Pyodide under Node.js; and a page in Chromium, if there is one."""
+    session.install(".[test]")
+    place = str(Path(session.cache_dir) / "wasm")
+    session.run("python", "tools/wasm/run.py", "--place", place, *session.posargs)
+
+
 @nox.session(python="3.13")
 def benchmarks(session: nox.Session) -> None:
     session.install(".[bench]")

@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import signal
+import sysconfig
 import threading
 import time
 import weakref
@@ -641,6 +642,36 @@ atexit.register(use, "atexit")
 builtins.last = Waits("")
 """,
         stdout="atexit works raises",
+    )
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs a free-threaded Python"
+)
+def test_no_library_turns_the_gil_on_again() -> None:
+    in_new_interpreter(
+        """
+        import sys, tempfile
+        import numpy as np
+        import zarr_core
+        from zarr_core.storage import FsspecStore, LocalStore, MemoryStore, SQLiteStore, ZipStore
+
+        place, values = tempfile.mkdtemp(), np.arange(4000, dtype="i4")
+        stores = [MemoryStore(), LocalStore(place), FsspecStore.from_url("memory://x")]
+        stores += [ZipStore(f"{place}/a.zip", mode="w"), SQLiteStore(f"{place}/a.sqlite")]
+        for number, store in enumerate(stores):
+            for kind in ("zstd", "gzip", "blosc", None):
+                compressors = None if kind is None else {"name": kind, "configuration": {}}
+                options = dict(dtype="i4", shape=4000, chunks=100, shards=1000, overwrite=True)
+                array = zarr_core.create_array(store, compressors=compressors, **options)
+                array[...] = values
+                assert (array[...] == values).all()
+        import asyncio
+        assert asyncio.run(array.getitem_async(5)) == 5
+        assert not sys._is_gil_enabled()
+        """,
+        warnings="error",
+        PYTHON_GIL="",
     )
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
@@ -44,8 +44,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 class Server:
     """The application on a port of the loopback interface."""
 
-    def __init__(self, store: Any, seconds: float) -> None:
-        app = tile_server.create_app(store, seconds)
+    def __init__(self, app: Any) -> None:
         settings = uvicorn.Config(app, ws="none", log_level="error", timeout_graceful_shutdown=5)
         self.uvicorn = uvicorn.Server(settings)
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -79,9 +78,13 @@ def decode(png: bytes) -> np.ndarray:
     return np.rint(image.imread(io.BytesIO(png), format="png") * 255).astype(int)
 
 
+def serving(store: Any, seconds: float = 30) -> AbstractContextManager[Server]:
+    return serving_app(tile_server.create_app(store, seconds))
+
+
 @contextmanager
-def serving(store: Any, seconds: float = 30) -> Iterator[Server]:
-    server = Server(store, seconds)
+def serving_app(app: Any) -> Iterator[Server]:
+    server = Server(app)
     server.thread.start()
     try:
         wait_for(lambda: server.uvicorn.started or not server.thread.is_alive())
@@ -93,8 +96,8 @@ def serving(store: Any, seconds: float = 30) -> Iterator[Server]:
     assert not server.thread.is_alive()
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + 30
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.01)

@@ -7,6 +7,7 @@ call that has returned.
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
@@ -95,7 +96,10 @@ def _check_other_thread(loop: asyncio.AbstractEventLoop) -> None:
     except RuntimeError:
         return
     if running is loop:
-        raise RuntimeError("a store was called by code of its own event loop, which would hang")
+        raise RuntimeError(
+            "a store was called by code of its own event loop, which would hang"
+            + (": WebAssembly has no other" if sys.platform == "emscripten" else "")
+        )
 
 
 def _start(
