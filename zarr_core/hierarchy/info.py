@@ -57,6 +57,9 @@ class Table:
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}} : {value}" for name, value in rows)
 
+    def _repr_html_(self) -> str:
+        return display.framed("", display.table(self.rows()))
+
 
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
