@@ -113,6 +113,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "as_zarr": (),
     "xarray": (),
+    "cli": ("output", "bench", "serve", "commands"),
+    "__main__": (),
 }
 """The rooms of zarr_core, from the lowest to the highest, and their files in the same order."""
 

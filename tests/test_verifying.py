@@ -250,6 +250,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         write("g/raw/c/0/0.0f3d.partial"),
         *("unfinished", "g/raw/c/0/0.0f3d.partial"),
     ),
+    "a copy that was killed": (
+        field("g/raw/zarr.json", attributes={"zarr_core_unfinished": "?"}),
+        *("unfinished-copy", "g/raw/zarr.json"),
+    ),
     "a copy that differs": (stale_copy, "stale", "g/zarr.json"),
     "a copy that is missing": (stale_missing, "stale", "g/zarr.json"),
     "a copy of nothing": (stale_gone, "stale", "g/zarr.json"),

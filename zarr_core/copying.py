@@ -41,6 +41,7 @@ from zarr_core.hierarchy.stored_nodes import (
 )
 from zarr_core.metadata import ArrayMetadata
 from zarr_core.storage import StoreLike, StorePath, normalize_path, store_from
+from zarr_core.threads.calls import current_call
 from zarr_core.threads.key_locks import key_lock
 from zarr_core.threads.requests import each
 from zarr_core.threads.twins import async_twin
@@ -601,15 +602,21 @@ def _key_filter(
 
 
 def _copy_values(start: StorePath, end: StorePath, pairs: list[tuple[str, str]]) -> int:
-    source, dest = start.store, end.store
+    source, dest, call = start.store, end.store, current_call()
+    if call is not None:
+        call.expect(len(pairs))
 
     def copy_one(pair: tuple[str, str]) -> int:
         old, new = pair
+        if call is not None:
+            call.enter()
         value = source.get(old)
         if value is None:  # it was deleted since it was listed
             return 0
         with key_lock(dest.lock_key(new)):
             dest.set(new, value)
+        if call is not None:
+            call.note("write", new, len(value))
         return len(value)
 
     slow, old_of = source.high_latency or dest.high_latency, {new: old for old, new in pairs}

@@ -16,6 +16,7 @@ from zarr_core.array.state import make_state
 from zarr_core.chunks import loop
 from zarr_core.chunks.space import ChunkSpace
 from zarr_core.config import ArrayConfig
+from zarr_core.copying import UNFINISHED
 from zarr_core.errors import (
     BaseZarrError,
     CodecError,
@@ -58,6 +59,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "chunk": ("error", "restore the chunk, or delete its key to read the fill value there"),
     "inner-chunk": ("error", "restore the shard, or write this region again"),
     "shard-index": ("error", "restore the shard, or delete its key to read the fill value there"),
+    "unfinished-copy": ("error", "copy again, which goes on where it was, or remove the array"),
     "stale": ("error", "consolidate again, or open with use_consolidated=False"),
     "two-formats": ("warning", "remove the documents of one format; format 3 is what is read"),
     "other-format": ("warning", "convert one of them; the group does not show this node"),
@@ -309,6 +311,9 @@ class _Walk:
         place = node.place
         arrays = [m for m in node.parsed.values() if isinstance(m, ArrayMetadata)]
         space = self._space(place, arrays[0]) if arrays else None
+        if any(UNFINISHED in metadata.attributes for metadata in arrays):
+            key = place.key(next(name for name in _TWO if name in node.names))
+            self._add("unfinished-copy", place.path, key, "a copy that has not come to its end")
         start = len(place.key(""))
         batch: list[tuple[str, Coords]] = []
         chunks = nbytes = 0

@@ -237,9 +237,10 @@ def _tqdm(description: str) -> Iterator[Bar]:
 
 @contextmanager
 def _rich(description: str) -> Iterator[Bar]:
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress() as display:
+    with Progress(console=Console(stderr=True)) as display:  # as tqdm
         task = display.add_task(description, total=0)
 
         def expect(n_chunks: int) -> None:
