@@ -160,14 +160,15 @@ class Patches:
         tiles = [at for at in self.tiles if self._is_whole(at, extent)]
         if not tiles or (self.stream is not None and extent != self.extent):
             return
-        if self.stream is None:
+        stream = self.stream
+        if stream is None:
             store: Any = space.store
             key = space.key(coords)
-            self.stream = self.shards.stream(store.open_writer(key, self.shards.reserved), key)
-            self.extent = extent
+            stream = self.shards.stream(store.open_writer(key, self.shards.reserved), key)
+            self.stream, self.extent = stream, extent
         axes = space.chain_for(coords).axes
-        _merge_all(self.shards.space.over(self.stream), self, tiles, extent, axes)
-        self.stream.send()
+        _merge_all(self.shards.space.over(stream), self, tiles, extent, axes)
+        stream.send()
         self.sent.update(tiles)
         for at in tiles:
             self.nbytes -= self.tiles.pop(at).nbytes

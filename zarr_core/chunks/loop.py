@@ -279,9 +279,11 @@ def _read_snapshot(
     whole = False
     for _, _, _, part in wants:
         whole = whole or part.cover != PARTIAL
-    cached = cached and space.cache is not None and space.cache.is_free()
-    if cached:
-        reader = space.cache.shard(space, coords, whole=whole)
+    reads = space.cache if cached else None
+    if reads is not None and not reads.is_free():
+        reads = None
+    if reads is not None:
+        reader = reads.shard(space, coords, whole=whole)
     elif whole:
         data = store.get(key)
         reader = None if data is None else ValueSnapshot(data)
@@ -306,7 +308,7 @@ def _read_snapshot(
                 target = target if plan.pointwise else target.transpose(axes)
             inner += [(inside, plan.pointwise, target)]
         try:
-            if cached:
+            if reads is not None:
                 for one in inner:
                     reader.read_through(chain.partial, *one)
             elif inner[1:] and not chain.partial.nested:
