@@ -371,17 +371,33 @@ def test_other_processes_copy(tmp_path: Path, source: zarr.Array) -> None:
 
 
 class Counting(ThreadPoolExecutor):
-    submitted = most = 0
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.unfinished: set[Future[Any]] = set()
+        self.most = 0
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        type(self).submitted += 1
-        return super().submit(*args, **kwargs)
+        future = super().submit(*args, **kwargs)
+        self.unfinished.add(future)
+        self.unfinished = {f for f in self.unfinished if not f.done()}
+        self.most = max(self.most, len(self.unfinished))
+        return future
+
+
+def test_a_bounded_number_of_tasks_is_submitted(
+    source: zarr.Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "SUBMITTED", 3)
+    with Counting() as pool:
+        made = zarr.rechunk(source, {}, chunks=(20,), executor=pool)
+    np.testing.assert_array_equal(made[...], source[...])
+    assert 1 <= pool.most <= 3
 
 
 def test_an_error_in_a_task_ends_the_copy(tmp_path: Path, source: zarr.Array) -> None:
     source.store.set("c/3", b"damaged")
     here = zarr.rechunk(source, tmp_path / "a")
-    with Counting(1) as pool, pytest.raises(zarr.errors.ChunkDecodeError, match="c/3"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(zarr.errors.ChunkDecodeError, match="c/3"):
         zarr.rechunk(here, tmp_path / "b", chunks=(20,), executor=pool)
     assert UNFINISHED in zarr.open_array(tmp_path / "b").attrs
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple, Protocol, TypeAlias, final
 
 import numpy as np
@@ -190,36 +190,42 @@ def run_steps(
 
     With `resume`, regions whose chunks are all stored are left out.
     """
-    todo = list(_unfinished(array, steps) if resume else steps.grid.all_coords())
+    unfinished = list(_unfinished(array, steps)) if resume else None
+
+    def todo() -> Iterator[Coords]:
+        return steps.grid.all_coords() if unfinished is None else iter(unfinished)
+
     call = current_call()
     if call is not None:
-        grids = [array.metadata.chunk_grid]
-        grids += [source.metadata.chunk_grid] if isinstance(source, Array) else []
-        regions = map(steps.grid.region, todo)
+        grids = [node.metadata.chunk_grid for node in (source, array) if isinstance(node, Array)]
+        regions = map(steps.grid.region, todo())
         call.expect(sum(plan_basic(r, grid).nparts for r in regions for grid in grids))
     with nullcontext() if call is None else inside(Call(announced=True)):
         if executor is None:
-            _copy_regions(source, array, steps, todo)
+            _copy_regions(source, array, steps, todo())
         else:
-            _submit(executor, partial(_observed, source, array, steps, call is not None), todo)
+            _submit(executor, partial(_observed, source, array, steps, call is not None), todo())
 
 
-def _submit(executor: Executor, step: Callable[[Coords], list[Any]], todo: list[Coords]) -> None:
+def _submit(
+    executor: Executor, step: Callable[[Coords], list[Any]], todo: Iterator[Coords]
+) -> None:
     """Run steps as tasks, a bounded number at a time; report the chunks that they read or wrote."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
     call = current_call()
     running: set[Any] = set()
     try:
-        for number, coords in enumerate(todo, 1):
-            running.add(executor.submit(step, coords))
-            while len(running) >= SUBMITTED or (running and number == len(todo)):
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for event in (event for future in ended for event in future.result()):
-                    assert call is not None
-                    call.note(*event)
-                if call is not None:
-                    call.check()
+        while True:
+            running |= {executor.submit(step, c) for c in islice(todo, SUBMITTED - len(running))}
+            if not running:
+                return
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for event in (event for future in ended for event in future.result()):
+                assert call is not None
+                call.note(*event)
+            if call is not None:
+                call.check()
     finally:
         for future in running:
             future.cancel()
