@@ -313,24 +313,24 @@ def plan_steps(source: Any, array: Array, max_bytes: int | None = None) -> Steps
 
     Raises `ValueError` if `max_bytes` is too little for one stored chunk.
 
-    Half of it is for the region, the rest for chunks on their way: in a shard that is written a chunk
-    is there decoded, encoded, and joined with the others.
+    A third of it is for the region, a third for chunks on their way (in a shard that is written a
+    chunk is there decoded, encoded, and joined with the others), and a third for what allocators
+    keep of what was given back.
     """
     grid, dtype, before = array.metadata.chunk_grid, array.dtype, np.dtype(source.dtype)
     chunk = tuple(map(_longest, grid.axes))
     itemsize = max(1, dtype.itemsize + (before.itemsize if before != dtype else 0))
     bound = COPY_BYTES if max_bytes is None else max_bytes
-    half = max(math.prod(chunk) * itemsize, bound // 2)
-    unit, unit_bytes = _read_at_once(source, half)
+    third = max(math.prod(chunk) * itemsize, bound // 3)
+    unit, unit_bytes = _read_at_once(source, third)
     each = 3 * max(1, math.prod(chunk) * dtype.itemsize, unit_bytes)
-    workers = (bound - half) // each
-    if workers < 1 and max_bytes is not None:
-        raise ValueError(f"max_bytes is {max_bytes}; to copy one stored chunk takes {half + each}")
-    workers = max(workers, 1)
+    if max_bytes is not None and third + each > max_bytes:
+        raise ValueError(f"max_bytes is {max_bytes}; to copy one stored chunk takes {third + each}")
+    workers = max(bound // 3 // each, 1)
     stores = [node._store_path.store for node in (source, array) if isinstance(node, Array)]
     slow = any(store.high_latency for store in stores)
     at_once = min(workers, 4 * (config.get("io.max_requests") if slow else max_workers()))
-    elements = half // itemsize
+    elements = third // itemsize
     size = min(elements, STEP_BYTES // itemsize)
     factors = _grown(grid, chunk, unit, elements, lambda k: _is_enough(k, chunk, at_once, size))
     reads = math.prod(map(_waste, factors, grid.counts, chunk, unit))
