@@ -1,6 +1,7 @@
 """Nodes in the other format: documents alone, data, hierarchies; what cannot be; documents removed."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numcodecs
@@ -295,7 +296,9 @@ def test_consolidated_metadata_are_made_anew(zarr_format: Any) -> None:
 
 def test_names_of_dimensions_are_where_xarray_looks_for_them() -> None:
     names = {"_ARRAY_DIMENSIONS": ["y", "x"]}
-    old = zarr.create_array({}, data=NUMBERS, zarr_format=2, attributes={**names, "b": 1})
+    old = zarr.create_array(
+        {}, data=NUMBERS, zarr_format=2, attributes={**names, "b": 1}, fill_value=None
+    )
     zarr.convert(old.store, zarr_format=3)
     new = zarr.open_array(old.store, zarr_format=3)
     assert new.metadata.dimension_names == ("y", "x")
@@ -309,6 +312,50 @@ def test_names_of_dimensions_are_where_xarray_looks_for_them() -> None:
     )
     zarr.convert(odd.store, zarr_format=3)
     assert zarr.open_array(odd.store, zarr_format=3).attrs.asdict() == {"_ARRAY_DIMENSIONS": ["y"]}
+
+
+NAN = "AAAAAAAA+H8="  # as xarray writes it
+
+MASKS = {  # of format 2: data type, fill value, attribute; of format 3: fill value, attribute
+    "NaN": ("f4", np.nan, None, np.nan, NAN),
+    "integers": ("i2", -9, None, -9, -9),
+    "zero": ("u1", 0, None, 0, 0),
+    "no mask": ("f8", None, None, 0.0, None),
+    "only the attribute": ("i4", None, -9, 0, -9),
+    "bool": ("?", None, None, False, None),
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "mask", "new_fill", "new_mask"), MASKS.values(), ids=MASKS
+)
+def test_what_is_missing_to_xarray_stays_missing(
+    dtype: str, fill: Any, mask: Any, new_fill: Any, new_mask: Any
+) -> None:
+    attributes: Any = {"_ARRAY_DIMENSIONS": ["x"]} | ({} if mask is None else {"_FillValue": mask})
+    options: Any = {"data": np.zeros(3, dtype), "fill_value": fill, "attributes": attributes}
+    old = zarr.create_array({}, zarr_format=2, **options).metadata
+    new = in_format(old, 3)
+    np.testing.assert_equal(new.fill_value, new_fill)
+    assert new.attributes == ({} if new_mask is None else {"_FillValue": new_mask})
+    back = in_format(new, 2)
+    if dtype == "?":  # which nothing masks
+        back = replace(back, fill_value=None)
+    assert back == old
+
+
+def test_masks_of_format_3_that_are_not_its_fill_value() -> None:
+    def in_2(fill: Any, mask: Any) -> tuple[Any, Any]:
+        options: Any = {"data": np.zeros(3), "fill_value": fill, "dimension_names": ["x"]}
+        attributes = {} if mask is None else {"_FillValue": mask}
+        new = zarr.create_array({}, attributes=attributes, **options).metadata
+        old = in_format(new, 2, same_keys=False)
+        return old.fill_value, old.attributes.get("_FillValue")
+
+    assert in_2(0, NAN) == (None, None)
+    assert in_2(0, "AAAAAAAA8D8=") == (None, 1.0)
+    assert in_2(5, "AAAAAAAA8D8=") == (5, 1.0)
+    assert in_2(5, None) == (5, None)
 
 
 def test_what_is_in_the_way() -> None:

@@ -85,14 +85,22 @@ def test_a_hierarchy(tmp_path: Path, zarr_format: Any) -> None:
         assert found == seen(source)
 
 
-def test_xarray_finds_the_names_of_dimensions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_xarray_sees_the_same_dataset(tmp_path: Path, zarr_format: Any) -> None:
     xarray = pytest.importorskip("xarray")
     values = np.arange(6.0).reshape(2, 3)
-    before = xarray.Dataset({"t": (("y", "x"), values)}, {"x": [1, 2, 3]})
-    before.to_zarr(tmp_path / "2", zarr_format=2)
-    zarr_core.convert(tmp_path / "2", tmp_path / "3", zarr_format=3)
-    zarr_core.convert(tmp_path / "3", tmp_path / "again", zarr_format=2)
-    zarr_core.convert(tmp_path / "2", zarr_format=3, remove_old=True)
-    for name in ("2", "3", "again"):
+    values[1, 1] = np.nan
+    packed = {"dtype": "i2", "scale_factor": 0.5, "_FillValue": -9}
+    before = xarray.Dataset(
+        {"t": (("y", "x"), values), "packed": (("y", "x"), values), "n": ("x", [0, 1, 2])},
+        {"x": [0, 2, 3], "name": ("y", ["a", "b"])},
+    )
+    before.packed.encoding = packed
+    before.to_zarr(tmp_path / "a", zarr_format=zarr_format)
+    zarr_core.convert(tmp_path / "a", tmp_path / "b", zarr_format=5 - zarr_format)
+    zarr_core.convert(tmp_path / "b", tmp_path / "again", zarr_format=zarr_format)
+    if zarr_format == 2:
+        zarr_core.convert(tmp_path / "a", zarr_format=3, remove_old=True)
+    for name in ("a", "b", "again"):
         after = xarray.open_zarr(tmp_path / name, chunks=None)
         xarray.testing.assert_identical(after, before)

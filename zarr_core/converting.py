@@ -67,7 +67,8 @@ def convert(
     Killed at any point and called again, it goes on where it was and ends with the same bytes.
 
     Names of dimensions are the attribute `_ARRAY_DIMENSIONS` in format 2, where xarray looks for
-    them. Consolidated metadata are made anew where the source has some. Raises
+    them, and what is missing to xarray is so in both. Consolidated metadata are made anew where the
+    source has some. Raises
     `MetadataValidationError`, before anything is stored, for an array that the new format cannot
     express: in format 2, without `data`, for instance shards.
 

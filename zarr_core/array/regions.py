@@ -313,9 +313,9 @@ def plan_steps(source: Any, array: Array, max_bytes: int | None = None) -> Steps
 
     Raises `ValueError` if `max_bytes` is too little for one stored chunk.
 
-    A third of it is for the region, a third for chunks on their way (in a shard that is written a
-    chunk is there decoded, encoded, and joined with the others), and a third for what allocators
-    keep of what was given back.
+    A third of it is for the region. Two thirds of the rest are for chunks on their way (in a shard
+    that is written a chunk is there decoded, encoded, and joined with the others), and what is left
+    is what allocators keep of what was given back.
     """
     grid, dtype, before = array.metadata.chunk_grid, array.dtype, np.dtype(source.dtype)
     chunk = tuple(map(_longest, grid.axes))
@@ -326,7 +326,7 @@ def plan_steps(source: Any, array: Array, max_bytes: int | None = None) -> Steps
     each = 3 * max(1, math.prod(chunk) * dtype.itemsize, unit_bytes)
     if max_bytes is not None and third + each > max_bytes:
         raise ValueError(f"max_bytes is {max_bytes}; to copy one stored chunk takes {third + each}")
-    workers = max(bound // 3 // each, 1)
+    workers = max((bound - third) * 2 // 3 // each, 1)
     stores = [node._store_path.store for node in (source, array) if isinstance(node, Array)]
     slow = any(store.high_latency for store in stores)
     at_once = min(workers, 4 * (config.get("io.max_requests") if slow else max_workers()))

@@ -1,6 +1,8 @@
 """What the documents of a node are in the other format: 2 and 3 have names of their own for the same."""
 
+import struct
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,6 +20,8 @@ from zarr_core.metadata.documents import JSON, NamedConfig, ZarrFormat
 
 DIMENSIONS = "_ARRAY_DIMENSIONS"
 """The attribute in which xarray has the names of dimensions in format 2."""
+MASK = "_FillValue"
+"""The attribute in which xarray has the value of missing elements in format 3."""
 
 
 def in_format(
@@ -26,7 +30,8 @@ def in_format(
     """Return metadata of another format for the chunks of an array as they are stored.
 
     An undefined fill value of format 2 becomes zero, as which it is read. Names of dimensions are
-    the attribute `_ARRAY_DIMENSIONS` in format 2, as xarray has them. With `same_keys` chunks keep
+    the attribute `_ARRAY_DIMENSIONS` in format 2, as xarray has them; arrays that have some keep what
+    is missing to xarray. With `same_keys` chunks keep
     their keys, too. Raises `MetadataValidationError` for what the other format cannot express.
     """
     if metadata.zarr_format == zarr_format:
@@ -84,13 +89,16 @@ def _described(
 ) -> ArrayMetadata:
     """Return metadata of a format with codecs of that format."""
     attributes = dict(metadata.attributes)
+    fill = metadata.effective_fill if zarr_format == 3 else metadata.fill_value
     names: Any = metadata.names
     if zarr_format == 2 and names is not None:
         if all(isinstance(name, str) for name in names):
             attributes.setdefault(DIMENSIONS, list(names))
+            fill = _masked_in_format_2(metadata, attributes)
         names = None
     elif zarr_format == 3 and _are_names(attributes.get(DIMENSIONS), metadata.ndim):
         names = attributes.pop(DIMENSIONS)
+        _mask_in_format_3(metadata, attributes)
     keys = metadata.chunk_key_encoding if same_keys else None
     if keys is not None and keys.name != "v2":
         raise ValueError(f"chunk keys are {keys.name!r}, and format 2 has only 'v2'")
@@ -98,7 +106,7 @@ def _described(
     return build_metadata(
         shape=metadata.shape,
         chunks=metadata.chunk_grid,
-        fill_value=metadata.effective_fill if zarr_format == 3 else metadata.fill_value,
+        fill_value=fill,
         zarr_format=zarr_format,
         attributes=attributes,
         chunk_key_encoding=keys,
@@ -109,6 +117,40 @@ def _described(
 
 def _are_names(value: JSON, ndim: int) -> bool:
     return isinstance(value, list) and len(value) == ndim and all(isinstance(n, str) for n in value)
+
+
+# To xarray the fill value of format 2 is a mask: elements that have it are missing. In format 3 the
+# attribute `_FillValue` is, in which floats are base64 of eight bytes.
+
+
+def _mask_in_format_3(metadata: ArrayMetadata, attributes: dict[str, Any]) -> None:
+    """Say in attributes for format 3 which value masks, as the fill value of format 2 does."""
+    mask = metadata.fill_value
+    if mask is None:
+        mask = attributes.get(MASK)
+    if metadata.dtype.kind == "f" and isinstance(mask, int | float | np.floating):
+        attributes[MASK] = b64encode(struct.pack("<d", mask)).decode()
+    elif metadata.dtype.kind in "iu" and isinstance(mask, int | np.integer):
+        attributes[MASK] = int(mask)
+
+
+def _masked_in_format_2(metadata: ArrayMetadata, attributes: dict[str, Any]) -> Any:
+    """Return a fill value for format 2 that masks only what the attributes of format 3 say.
+
+    One of zero that masks nothing is left undefined, as which it reads.
+    """
+    fill, mask = metadata.fill_value, attributes.get(MASK)
+    if metadata.dtype.kind not in "iuf":
+        return fill
+    if isinstance(mask, str):
+        (mask,) = struct.unpack("<d", b64decode(mask))
+    if mask is not None:
+        del attributes[MASK]
+        if mask == fill or (mask != mask and fill != fill):  # noqa: PLR0124 - both NaN
+            return fill
+        if mask == mask:  # noqa: PLR0124 - NaN is missing anyway
+            attributes[MASK] = mask
+    return fill if fill.tobytes().strip(b"\0") else None
 
 
 # --- codecs ------------------------------------------------------------------------------------------
