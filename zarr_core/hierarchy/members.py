@@ -55,7 +55,7 @@ _MARKS: dict[ZarrFormat, tuple[str, ...]] = {3: (V3_DOCUMENT,), 2: (V2_ARRAY, V2
 
 def _listed(place: StorePath) -> list[str]:
     """Return the names below a place that nodes could have, sorted."""
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     names = store.list_dir(place.path)
     return sorted(name for name in names if name not in DOCUMENTS and "\\" not in name)
 
@@ -63,8 +63,7 @@ def _listed(place: StorePath) -> list[str]:
 def child_names(place: StorePath, zarr_format: ZarrFormat) -> Iterator[str]:
     """Yield the names of the nodes directly below a place, without reading their documents."""
     store, marks = place.store, _MARKS[zarr_format]
-    if trace.running:
-        store = trace.seen(store)
+    store = trace.seen(store)
 
     def exists(name: str) -> bool:
         return any(store.exists(place.key(f"{name}/{mark}")) for mark in marks)
@@ -232,7 +231,7 @@ def create_nodes(
         documents |= {there.key(name): text for name, text in new_documents(metadata).items()}
     _, attributes, below, own = in_order(place, documents)
     for keys in filter(None, (attributes, own + below)):
-        store = trace.seen(place.store) if trace.running else place.store
+        store = trace.seen(place.store)
         finish(store.set_many([(key, documents[key]) for key in keys]))
     return made
 

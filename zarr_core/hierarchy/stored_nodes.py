@@ -58,7 +58,7 @@ NODE_DOCUMENTS: dict[ZarrFormat | None, tuple[str, ...]] = {
 
 def _get(store: Store, key: str) -> Value | None:
     """Return a document or None; files and directories in each other's place are no nodes."""
-    if trace.running:
+    if trace.running:  # asked here, as most documents are looked for here
         store = trace.seen(store)
     try:
         return store.get(key)
@@ -213,7 +213,7 @@ def write_node(place: StorePath, metadata: NodeMetadata, *, overwrite: bool = Tr
     That one decides: without `overwrite`, it is stored only if it does not exist, which of several
     threads and processes one alone succeeds in; the others raise as `check_absent` does.
     """
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     *others, (main, document) = new_documents(metadata).items()
     if overwrite:
         for name, text in others:
@@ -245,7 +245,7 @@ def new_documents(metadata: NodeMetadata) -> dict[str, bytes]:
 
 def store_document(place: StorePath, name: str, document: bytes) -> None:
     """Store one document under its lock."""
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     key = place.key(name)
     with key_lock(store.lock_key(key)):
         store.set(key, document)
@@ -266,7 +266,7 @@ def update_node(place: StorePath, current: N, change: Callable[[N], N]) -> N:
     last saw. It may be called again when somebody else changes the node at the same time.
     Raises `NodeNotFoundError` when the node is gone and `ConflictError` when others never pause.
     """
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     names = _written(current)
     main = names[-1]
     with key_lock(store.lock_key(place.key(main))):
@@ -403,7 +403,7 @@ def create_ancestors(
     """Create the groups above a place that do not exist (`missing`, as `missing_ancestors` says)."""
     if missing is None:
         missing = missing_ancestors(place, zarr_format)
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     for path in reversed(missing):
         parent = StorePath(place.store, path)
         for name, document in new_documents(GroupMetadata(zarr_format=zarr_format)).items():
@@ -462,7 +462,7 @@ def node_keys(place: StorePath, also: ArrayMetadata | None = None) -> tuple[list
     With `also`, keys that look like chunks of that array are among them, whether or not there is a
     document.
     """
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     start = f"{place.path}/" if place.path else ""
     # Only files that no store has written have a backslash in their names.
     found = (key for key in store.list_prefix(place.path) if "\\" not in key)
@@ -525,8 +525,7 @@ def _is_chunk(key: str, grammars: dict[str, list[re.Pattern[str]]]) -> bool:
 
 def delete_keys(store: Store, keys: Iterable[str]) -> None:
     """Remove keys, each under its lock; overlapped on slow stores."""
-    if trace.running:
-        store = trace.seen(store)
+    store = trace.seen(store)
     if store.high_latency:
         keys = list(keys)
         try:
@@ -546,7 +545,7 @@ def stored_chunks(
     """Yield key and coordinates of each stored chunk, inside the array's grid or not."""
     start = f"{place.path}/" if place.path else ""
     keys, ndim = metadata.chunk_key_encoding, metadata.ndim
-    store = trace.seen(place.store) if trace.running else place.store
+    store = trace.seen(place.store)
     for key in store.list_prefix(place.path):
         coords = keys.decode(key.removeprefix(start), ndim)
         if coords is not None:

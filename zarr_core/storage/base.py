@@ -139,7 +139,7 @@ def values_of(store: "Store", keys: Iterable[str]) -> dict[str, Value]:
         if value is not None:
             found[keys[number]] = value
 
-    seen = trace.seen(store) if trace.running else store
+    seen = trace.seen(store)
     finish(seen.get_many(map(Request, keys)), take)
     return found
 

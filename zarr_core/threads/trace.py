@@ -231,7 +231,7 @@ def noting(found: Trace) -> Iterator[None]:
 
 def seen(store: Any) -> Any:
     """Return a store as it is, or with its requests noted where this is part of a trace."""
-    call = calls._current.get()
+    call = calls._current.get() if running else None
     return store if call is None or call.trace is None else TracedBytes(store, call.trace, "")
 
 
