@@ -39,7 +39,18 @@ TURNS = 3
 pytestmark = pytest.mark.usefixtures("_hasty")
 
 
-@pytest.fixture(params=STORES)
+LIKE_OTHERS = frozenset(
+    (
+        *("slow-minimal", "managed", "managed-path", "local-fsync", "wrapper", "prefix"),
+        *("logging", "retry", "zip-deflate"),
+    )
+)
+"""Stores that do the same as others with a little around."""
+
+NAMES = [name for name in STORES if STRESS or name not in LIKE_OTHERS]
+
+
+@pytest.fixture(params=NAMES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     root = tmp_path / "store"
     root.mkdir()
@@ -169,7 +180,7 @@ def test_an_existing_key_is_never_missing(store: Store) -> None:
 LAYOUTS = ("chunks", "shards", "2")
 CASES = [
     (name, layout)
-    for number, name in enumerate(STORES)
+    for number, name in enumerate(NAMES)
     for turn, layout in enumerate(LAYOUTS)
     if STRESS or turn == number % 3
 ]
