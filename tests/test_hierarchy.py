@@ -538,3 +538,25 @@ def test_consolidated_metadata_as_an_object(zarr_format: Any) -> None:
         assert kind.from_dict(nodes.to_dict()) == nodes
     with pytest.raises(MetadataValidationError, match="inline"):
         kind.from_dict({"kind": "other", "metadata": {}})
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently")
+def test_nodes_that_consolidated_metadata_do_not_know(zarr_format: Any) -> None:
+    store = MemoryStore()
+    zarr.create_group(store, zarr_format=zarr_format).create_array("old", data=[1, 2])
+    root = zarr.consolidate_metadata(store)
+    others = zarr.open_group(store, use_consolidated=False)
+    others.create_array("a", data=[3])
+    others.create_group("g", attributes={"n": 1})
+    others.create_array("b", data=[4])
+    del others["old"]
+    with pytest.raises(ContainsArrayError):  # not overwritten
+        zarr.copy(zarr.array([5]), root, name="a")
+    assert others["a"][...] == 3
+    assert root.require_array("a", shape=1)[...] == 3
+    assert root.require_group("g").attrs["n"] == 1
+    with pytest.raises(ContainsArrayError):
+        root.require_group("b")
+    del root["old"]
+    assert sorted(zarr.open_consolidated(store)) == ["a", "g"]

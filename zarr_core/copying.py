@@ -24,7 +24,7 @@ from zarr_core.array.regions import (
     plan_steps,
     run_steps,
 )
-from zarr_core.errors import CopyError, MetadataValidationError, warn
+from zarr_core.errors import ContainsGroupError, CopyError, MetadataValidationError, warn
 from zarr_core.group import Group
 from zarr_core.hierarchy.create import ChunksLike, ShardsLike, create_node
 from zarr_core.hierarchy.stored_nodes import (
@@ -307,7 +307,7 @@ class _Copying:
             if self.dry_run:
                 check_not_erased(self.dest._store_path / path, [source])
             else:
-                self._array(source, path)
+                self._array(source, path, existing)
             return
         if not self.dry_run:
             self._group(source, path, existing)
@@ -344,7 +344,7 @@ class _Copying:
                 )
         return True
 
-    def _array(self, source: Any, path: str) -> None:
+    def _array(self, source: Any, path: str, existing: Array | Group | None) -> None:
         options: dict[str, Any] = {"zarr_format": self.dest.metadata.zarr_format, **self.create_kws}
         options.setdefault("attributes", {} if self.without_attrs else _attributes(source))
         if not isinstance(source, Array):
@@ -358,7 +358,8 @@ class _Copying:
         store_copy(
             source,
             made,
-            overwrite=True,
+            # What consolidated metadata do not know is in the way, too.
+            overwrite=existing is not None or self.if_exists == "replace",
             resume=self.if_exists == "resume",
             max_bytes=self.max_bytes,
             executor=self.executor,
@@ -369,8 +370,13 @@ class _Copying:
     def _group(self, source: Any, path: str, existing: Array | Group | None) -> None:
         attributes = {} if self.without_attrs else _attributes(source)
         if not isinstance(existing, Group):
-            self.dest.create_group(path, overwrite=existing is not None, attributes=attributes)
-        elif attributes:
+            try:
+                overwrite = existing is not None
+                self.dest.create_group(path, overwrite=overwrite, attributes=attributes)
+                return
+            except ContainsGroupError:  # somebody else was faster
+                existing = self.dest.require_group(path)
+        if attributes:
             existing.attrs.update(attributes)
 
 

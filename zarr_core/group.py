@@ -613,11 +613,21 @@ class Group(Node):
         if node is None:
             try:
                 return self.create_group(name)
-            except ContainsGroupError:  # somebody else was faster
-                return self.get_group(name)
+            except ContainsGroupError:
+                node = self._made_by_others(name)
         if isinstance(node, Array):
             raise TypeError(f"Incompatible object (Array) already exists at {node._store_path}")
         return node
+
+    def _made_by_others(self, name: str) -> "Array | Group":
+        """Return a node that consolidated metadata in use do not know; now they do."""
+        path = normalize_path(name)
+        metadata = read_node(self._store_path.below(path), self._metadata.zarr_format)
+        if metadata is None:
+            raise NodeNotFoundError(f"{name!r} was created and removed by others at the same time")
+        return self._node(
+            self._created(self._store_path / path, metadata, replaced=False), metadata
+        )
 
     def require_groups(self, *names: str) -> "tuple[Group, ...]":
         """Return the groups of several names, created where there are none.
@@ -652,8 +662,8 @@ class Group(Node):
             made = "float64" if dtype is None else dtype
             try:
                 return self.create_array(name, shape=shape, dtype=made, config=config, **kwargs)
-            except ContainsArrayError:  # somebody else was faster
-                node = self.get_array(name)
+            except ContainsArrayError:
+                node = self._made_by_others(name)
         if isinstance(node, Group):
             raise TypeError(f"Incompatible object (Group) already exists at {node._store_path}")
         if creation.as_shape(shape) != node.shape:
@@ -700,7 +710,7 @@ class Group(Node):
         self._check_writable()
         normal = normalize_path(key)
         place = self._store_path.below(normal)
-        if not normal or not find_documents(place, self._metadata.zarr_format):
+        if not normal or not (find_documents(place, self._metadata.zarr_format) or key in self):
             raise KeyError(key)
         erase_node(place)
         if self._consolidation is not None:

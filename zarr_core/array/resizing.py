@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from operator import index as to_index
 from typing import Any
 
@@ -103,34 +104,38 @@ def append(array: Handle, data: npt.ArrayLike, axis: int) -> Shape:
         raise ValueError(
             f"data of shape {values.shape} cannot be appended to shape {array.shape} along {axis}"
         )
-    start: list[int] = []
+    start, made = 0, replace(array.metadata)
 
     def change(fresh: ArrayMetadata) -> ArrayMetadata:
+        nonlocal start, made
         if [n for d, n in enumerate(fresh.shape) if d != axis] != others:
             raise ConflictError(
                 f"{array!r} has shape {fresh.shape} now; data of shape {values.shape} cannot be "
                 f"appended along {axis}"
             )
-        start[:] = [fresh.shape[axis]]
+        start = fresh.shape[axis]
         shape = list(fresh.shape)
         shape[axis] += values.shape[axis]
-        return _resized(array, fresh, shape)
+        made = _resized(array, fresh, shape)
+        return made
 
-    new = array._update(change)
-    added = range(start[0], start[0] + values.shape[axis])
-    items = [added if d == axis else range(n) for d, n in enumerate(new.shape)]
-    plan = OuterPlan(items, new.chunk_grid)
-    # Others may have appended since then: what comes after the end in the last chunk is theirs.
-    plan.entries[axis] = [
-        entry if entry.cover == FULL else entry._replace(cover=PARTIAL)
-        for entry in plan.entries[axis]
-    ]
+    is_stored = False
     try:
+        is_stored = array._update(change) is made
+        added = range(start, start + values.shape[axis])
+        items = [added if d == axis else range(n) for d, n in enumerate(made.shape)]
+        plan = OuterPlan(items, made.chunk_grid)
+        # Others may have appended since then: what comes after the end in the last chunk is theirs.
+        plan.entries[axis] = [
+            entry if entry.cover == FULL else entry._replace(cover=PARTIAL)
+            for entry in plan.entries[axis]
+        ]
         array._set(lambda _selection, _grid: plan, ..., values)
     except BaseException as error:
-        _take_back(array, new, axis, start[0], error)
+        if is_stored or array.metadata is made:  # then only consolidated metadata are not
+            _take_back(array, made, axis, start, error)
         raise
-    return new.shape
+    return made.shape
 
 
 def _take_back(
