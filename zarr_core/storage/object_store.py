@@ -244,8 +244,7 @@ class ObjectStore(Store, Generic[T]):
     def open_writer(self, key: str, reserved: int = 0) -> ValueWriter:
         """Return what writes a value piece by piece: as a multipart upload, if it is large.
 
-        The parts have their order, so a value with `reserved` bytes is collected. Parts of an upload
-        that was given up stay, invisible, where the service does not remove them by a rule.
+        The parts have their order, so a value with `reserved` bytes is collected.
         """
         if reserved:
             return super().open_writer(key, reserved)
@@ -531,7 +530,11 @@ class _Upload:
         """Store the value."""
         with self._store._errors("writing", self._key):
             self._file.close()
+        self._file = None
 
     def abort(self) -> None:
-        """Give up: an upload that nobody completes is never seen."""
-        self._file = None
+        """Give up; parts that were uploaded are removed."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):
+                file.__exit__(StoreError, StoreError("given up"), None)
