@@ -1,6 +1,7 @@
 """Regions of whole stored chunks; copies by them: every layout, bounded memory, executors, hooks."""
 
 import asyncio
+import os
 import pickle
 import tracemalloc
 from collections import Counter
@@ -411,7 +412,7 @@ def test_a_bar_knows_at_once_how_much_there_is_to_do(source: zarr.Array) -> None
             super().update(n)
             seen.append((self.n, self.total))
 
-    with pytest.MonkeyPatch.context() as patch, open("/dev/null", "w") as nowhere:
+    with pytest.MonkeyPatch.context() as patch, open(os.devnull, "w") as nowhere:
         patch.setattr(tqdm, "tqdm", lambda **given: Bar(file=nowhere, **given))
         with zarr.progress():
             zarr.rechunk(source, {}, chunks=(20,))
