@@ -31,7 +31,10 @@ NOT_IN_DOCUMENTS = {
     "v2.filters",
     "v2.compressor",
 }  # old names, and what no document names
-NEEDS = {"xarray.md": "xarray"}  # pages about a library that the other tests do without
+NEEDS = {
+    "engines.md": "icechunk",
+    "xarray.md": "xarray",
+}  # pages about a library that the other tests do without
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 

@@ -113,6 +113,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "as_zarr": (),
     "xarray": (),
+    "icechunk": (),
     "cli": ("output", "bench", "serve", "commands"),
     "__main__": (),
 }

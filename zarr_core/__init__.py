@@ -79,7 +79,7 @@ def __getattr__(name: str) -> ModuleType:
         from zarr_core.chunks import cache
 
         return cache.ChunkCache  # type: ignore[return-value] # the rest are modules
-    if name not in ("dtype", "registry", "types", "xarray"):
+    if name not in ("dtype", "icechunk", "registry", "types", "xarray"):
         raise errors.no_attribute(__name__, name, __all__)
     import importlib
 

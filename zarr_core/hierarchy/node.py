@@ -164,7 +164,7 @@ class Node:
         of the store), in the form of version 1, to be written as JSON.
         `storage.ReferenceStore` reads them, and so does fsspec's `reference://`.
 
-        >>> array = zarr.ones(2, store="referred.zarr", zarr_format=2)
+        >>> array = zarr.create_array("referred.zarr", data=np.arange(2), zarr_format=2)
         >>> array.to_references("https://example.org/a")["refs"]["0"]
         ['https://example.org/a/0']
         """

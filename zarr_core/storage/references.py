@@ -71,6 +71,9 @@ class ReferenceStore(Store):
     So files of other formats (HDF5, NetCDF, GRIB, TIFF) are read as Zarr where they are. Requests for
     neighbouring parts are made together.
 
+    Raises `MetadataValidationError` for references that make no sense. Reading a value raises
+    `StoreError` when it is outside of `stores`, or the file does not exist.
+
     Parameters
     ----------
     refs
@@ -81,9 +84,6 @@ class ReferenceStore(Store):
         Where files may be: stores by the beginnings of URLs and paths, `{"s3://bucket": store}`, or
         only such beginnings, which are opened as they are. The longest one that fits is used; `""` is
         for what nothing else fits.
-
-    Raises `MetadataValidationError` for references that make no sense. Reading a value raises
-    `StoreError` when it is outside of `stores`, or the file does not exist.
 
     Examples
     --------
