@@ -370,16 +370,21 @@ def bench(
     - `zarr-core bench air.zarr`
     - `zarr-core bench air.zarr -s "0, :100, :100"`
     """
-    from zarr_core.cli.bench import trials
+    from zarr_core.cli.bench import MOST_BYTES, seconds_of, trials
 
-    array = _array(place, path, option)
-    explained = array.explain(_selection(select))
+    array, selection = _array(place, path, option), _selection(select)
+    explained = array.explain(selection)
+    is_read = explained.bytes_used <= MOST_BYTES
+    seconds = seconds_of(array, selection) if is_read else None
     found = trials(array)
     if as_json:
         about = {**vars(explained), "amplification": explained.amplification}
+        about["seconds"] = seconds
         show_json({"selection": about, "codecs": [trial._asdict() for trial in found]})
         return
     show(explained)
+    if seconds is not None:
+        show(f"All read in    : {seconds:.3g} s, {explained.bytes_used / seconds / 1e6:,.0f} MB/s")
     if found:
         show(
             f"\nSome of its chunks in memory, {config.get('threading.max_workers') or 'all'} threads"

@@ -242,9 +242,17 @@ def _rich(description: str) -> Iterator[Bar]:
 
     with Progress(console=Console(stderr=True)) as display:  # as tqdm
         task = display.add_task(description, total=0)
+        total = done = 0
+        shown = 0.0
 
-        def expect(n_chunks: int) -> None:
-            total = display.tasks[task].total or 0
-            display.update(task, total=total + n_chunks)
+        def add(expected: int, ended: int) -> None:
+            nonlocal total, done, shown
+            total, done = total + expected, done + ended
+            if time.monotonic() - shown >= POLL_SECONDS:  # showing takes longer than a small chunk
+                display.update(task, total=total, completed=done)
+                shown = time.monotonic()
 
-        yield expect, lambda: display.advance(task)
+        try:
+            yield lambda n_chunks: add(n_chunks, 0), lambda: add(0, 1)
+        finally:
+            display.update(task, total=total, completed=done)
