@@ -329,12 +329,23 @@ def test_serve(place: str, url: str) -> None:
         assert headers["content-range"].endswith(f"/{len(value)}")
     assert answer(f"{url}/a/b/c/0/1", Range="bytes=9999-")[0] == 416
     assert answer(f"{url}/zarr.json")[2]["content-type"] == "application/json"
-    for path in ("nothing", "a/b/c", "../x.zarr/zarr.json", "%2e%2e/x.zarr/zarr.json", "a%00b"):
+    for path in (
+        "nothing",
+        "a/nothing/",
+        "../x.zarr/zarr.json",
+        "%2e%2e/x.zarr/zarr.json",
+        "a%00b",
+    ):
         assert answer(f"{url}/{path}")[0] == 404
         assert answer(f"{url}/{path}", Range="bytes=0-")[0] == 404
     page = answer(url)[1].decode()
     assert "<b>level</b>" in page
     assert answer(f"{url}/zarr.json", method="PUT")[0] == 405
+    assert b"<a href='/a/b/c/'>" in answer(f"{url}/a/b")[1]
+    assert run("verify", url, "--strict") == "6 nodes, 7 chunks: 0 errors, 0 warnings\n"
+    assert run_json("copy", url, "copied.zarr")["copied"] == 13
+    np.testing.assert_array_equal(zarr.load("copied.zarr", path="a/s"), VALUES)
+    run("copy", f"{url}/nothing", "other.zarr", code=3)
     group = zarr.open_group(url, mode="r", use_consolidated=False)
     np.testing.assert_array_equal(group["a/b"][1:3, ::2], VALUES[1:3, ::2])
     np.testing.assert_array_equal(group["a/s"][3], VALUES[3])

@@ -23,6 +23,7 @@ from zarr_core.storage import (
     StorePath,
     ZipStore,
 )
+from zarr_core.storage.wrappers import OneByOneStore
 from zarr_core.verifying import KINDS, MOST_ALIKE
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -364,6 +365,29 @@ def test_what_a_killed_writer_left_is_found_through_stores_around_a_store(root: 
     (problem,) = zarr.verify(PrefixStore(LocalStore(root), "g"), data=False).problems
     assert (problem.kind, problem.key) == ("unfinished", "raw/c/0/0a1b-3.zarr-tmp~")
     assert zarr.verify(PrefixStore(LocalStore(root), "g/gzip"), data=False).problems == ()
+
+
+class Unlisted(OneByOneStore[MemoryStore]):
+    """A store that lists nothing, as most servers of HTTP."""
+
+    def _do(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return iter(()) if method.startswith("list") else super()._do(method, *args, **kwargs)
+
+
+def test_where_nothing_is_listed_consolidated_copies_say_what_there_is() -> None:
+    store = MemoryStore()
+    write_hierarchy(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(store, path="g")
+    report = zarr.verify(Unlisted(store), path="g")
+    assert report.problems == ()
+    assert report.nodes == 10
+    assert report.nbytes == zarr.verify(store, path="g").nbytes
+    store.set("g/raw/c/1/1", b"?")
+    store.delete("g/gzip/zarr.json")
+    found = [(p.kind, p.key) for p in zarr.verify(Unlisted(store), path="g").problems]
+    assert found == [("stale", "g/zarr.json"), ("chunk", "g/raw/c/1/1")]
 
 
 def test_problems_that_are_alike_are_counted() -> None:

@@ -110,6 +110,7 @@ class _Walk:
         self.alike: Counter[tuple[str, str]] = Counter()
         self.lock = ForkLock()  # chunks are decoded, and slow arrays listed, on several threads
         self.nodes: dict[str, _Found] = {}
+        self.copied: dict[str, set[str]] = {}  # names with consolidated copies, by their group
         self.below_nothing: list[StorePath] = []
 
     def run(self) -> Report:
@@ -126,7 +127,7 @@ class _Walk:
             self.below_nothing = []
             for group, names in zip(
                 groups,
-                each(self._members, [g.place for g in groups], slow=self.store.high_latency),
+                each(self._members, groups, slow=self.store.high_latency),
                 strict=True,
             ):
                 level += [(group, group.place.below(name)) for name in names]
@@ -240,6 +241,9 @@ class _Walk:
                 copies[3] = ConsolidatedMetadata.from_dict(value)
             else:
                 copies[2] = parse_zmetadata(value, DocumentAt(name, place))
+            for path in copies[3 if name == V3_DOCUMENT else 2]._paths():
+                parent, _, member = place.key(path).rpartition("/")
+                self.copied.setdefault(parent, set()).add(member)
         except (BaseZarrError, AttributeError) as error:
             self._add("metadata", place.path, place.key(name), error)
 
@@ -261,15 +265,16 @@ class _Walk:
 
     # --- keys --------------------------------------------------------------------------------------
 
-    def _members(self, place: StorePath) -> list[str]:
-        """Return the names below a group that may be nodes."""
-        names = []
-        for name in sorted(self.store.list_dir(place.path)):
+    def _members(self, node: _Found) -> list[str]:
+        """Return the names below a group that may be nodes, those with consolidated copies too."""
+        place = node.place
+        names = self.copied.pop(place.path, set())
+        for name in self.store.list_dir(place.path):
             if "\\" in name:
                 self._foreign(place.path, place.key(name))
             elif name not in DOCUMENTS:
-                names.append(name)
-        return names
+                names.add(name)
+        return sorted(names)
 
     def _no_node(self, place: StorePath) -> None:
         """Note what is at a place without documents, and look for nodes below it."""
@@ -317,7 +322,7 @@ class _Walk:
         start = len(place.key(""))
         batch: list[tuple[str, Coords]] = []
         chunks = nbytes = 0
-        for key in self.store.list_prefix(place.path):
+        for key in self._keys(place, arrays):
             name = key[start:]
             if name in node.names and name != V2_CONSOLIDATED:
                 continue
@@ -340,6 +345,21 @@ class _Walk:
                 nbytes += self._decode(place, space, batch)
                 batch = []
         return chunks, nbytes + self._decode(place, space, batch)
+
+    def _keys(self, place: StorePath, arrays: list[ArrayMetadata]) -> Iterator[str]:
+        """Yield the keys of an array; those that its chunks have where not even its document is listed.
+
+        That is so for most servers of HTTP.
+        """
+        keys = iter(self.store.list_prefix(place.path))
+        first = next(keys, None)
+        if first is not None:
+            yield first
+            yield from keys
+        elif arrays and self.data:
+            metadata = arrays[0]
+            for coords in metadata.chunk_grid.all_coords():
+                yield place.key(metadata.encode_chunk_key(coords))
 
     # --- chunks ------------------------------------------------------------------------------------
 

@@ -421,6 +421,8 @@ def copy(
             dry_run=dry_run,
             log=_log(dry_run),
         )
+    if not any(counts):
+        raise FileNotFoundError(f"there are no keys at {place}, or they cannot be listed")
     _show_counts("copied", counts, as_json=as_json, dry_run=dry_run)
 
 

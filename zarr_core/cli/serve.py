@@ -3,6 +3,7 @@
 import re
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -17,6 +18,7 @@ from zarr_core.group import Group
 from zarr_core.metadata.documents import DOCUMENTS
 from zarr_core.storage.base import RangeByteRequest
 from zarr_core.storage.paths import StorePath
+from zarr_core.threads.requests import each
 from zarr_core.threads.twins import async_twin
 
 _RANGES = {"Accept-Ranges": "bytes"}
@@ -36,8 +38,8 @@ def store_app(place: StorePath, *, cors: bool = False) -> Starlette:
 
     async def get(request: Request) -> Response:
         key = request.path_params["key"]
-        if not key:
-            return HTMLResponse(await page_async(place))
+        if not key or key.endswith("/"):
+            return await _page_async(place, key)
         asked = _RANGE.fullmatch(request.headers.get("range", ""))
         head = request.method == "HEAD"
         return await _answer_async(place, key, asked.groups() if asked else None, head)
@@ -72,7 +74,10 @@ def _answer(place: StorePath, name: str, asked: tuple[str, ...] | None, head: bo
             raise
         value = None
     if value is None:
-        return PlainTextResponse("there is no such key\n", 404)
+        # Other programs list what is below a path without a slash; a chunk of a slow store that is
+        # missing is not worth another request.
+        slow = store.high_latency
+        return PlainTextResponse("there is no such key\n", 404) if slow else _page(place, name)
     return Response(bytes(value), headers=_RANGES, media_type=_kind(name))
 
 
@@ -99,17 +104,33 @@ def _part(place: StorePath, name: str, asked: tuple[str, ...] | None, head: bool
     return Response(bytes(part), 206, headers, _kind(name))
 
 
-def page(place: StorePath) -> str:
-    """Return a page of HTML about the node that is served."""
+def _page(place: StorePath, path: str) -> Response:
+    """Return a page with links to what is below a path, as programs that list a server want it.
+
+    At the root it also says what the node is.
+    """
+    store, here = place.store, place / path
+    names = sorted(store.list_dir(here.path))
+    if path and not names:
+        return PlainTextResponse("there is no such key\n", 404)
+    values = each(lambda name: store.exists(here.key(name)), names, slow=store.high_latency)
+    links = (name if is_value else f"{name}/" for name, is_value in zip(names, values, strict=True))
+    start = f"/{quote(path.rstrip('/'))}/" if path else "/"
+    items = "".join(f"<li><a href='{start}{quote(link)}'>{escape(link)}</a>" for link in links)
+    title = escape(f"{place}/{path}" if path else str(place))
+    about = "" if path else _about(place)
+    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>"
+    return HTMLResponse(f"{head}{about}<ul>{items}</ul>")
+
+
+def _about(place: StorePath) -> str:
     try:
         node = open(place, mode="r")
-        tree = node.tree()._repr_html_() if isinstance(node, Group) else ""
-        about = f"{node.info._repr_html_()}{tree}"
     except BaseZarrError as error:
-        about = f"<p>{escape(str(error))}</p>"
-    title = escape(str(place))
-    return f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>{about}"
+        return f"<p>{escape(str(error))}</p>"
+    tree = node.tree()._repr_html_() if isinstance(node, Group) else ""
+    return f"{node.info._repr_html_()}{tree}"
 
 
 _answer_async = async_twin(_answer, private=True)
-page_async = async_twin(page, private=True)
+_page_async = async_twin(_page, private=True)
