@@ -159,7 +159,9 @@ class Archive:
             with zipfile.ZipFile(io.BufferedReader(_Reader(self.source, size))) as archive:
                 infos = archive.infolist()
                 end: int = archive.start_dir
-        except (zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # of zipfile, and of what it uses
             raise StoreError(f"{self.name} is not a readable zip file: {error}") from error
         starts = sorted({info.header_offset for info in infos})
         if starts and starts[0] < 0:
