@@ -143,6 +143,31 @@ def write_and_read_through_an_index_cache() -> Pair:
     return [write, read], check
 
 
+def write_and_read_through_a_chunk_cache() -> Pair:
+    """A reader sees every chunk old or new, and after the write all of them new."""
+    a = filled(Seen(MemoryStore()))
+    reader = opened(a).with_config({"chunk_cache": zarr.ChunkCache(10_000)})
+    assert reader[0:2].tolist() == [1, 1]
+    written: list[bool] = []
+
+    def write() -> None:
+        a[2:6] = 2
+        written.append(True)
+
+    def read() -> None:
+        for _ in range(3):
+            is_written = bool(written)
+            values = reader[...].tolist()
+            assert values[:4] in ([1] * 4, [1, 1, 2, 2])
+            assert values[4:] in ([1] * 4, [2, 2, 1, 1])
+            assert not is_written or values == [1, 1, 2, 2, 2, 2, 1, 1]
+
+    def check() -> None:
+        assert reader[...].tolist() == [1, 1, 2, 2, 2, 2, 1, 1]
+
+    return [write, read], check
+
+
 def set_if_version_twice() -> Pair:
     """One of two that saw the same version stores, the other is told that it did not."""
     store = Seen(MemoryStore({"a": b"old"}))
@@ -282,6 +307,7 @@ PAIRS = [
     append_and_append,
     append_and_read,
     write_and_read_through_an_index_cache,
+    write_and_read_through_a_chunk_cache,
     set_if_version_twice,
     two_that_create,
     two_changes_of_attributes,
