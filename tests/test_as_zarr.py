@@ -1,6 +1,7 @@
 """zarr_core in zarr's place: every name resolves, programs of others run, the library pays nothing."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -302,5 +303,82 @@ import sys, zarr_core
 array = zarr_core.create_array({}, shape=3, dtype="i1")
 array[...] = 1
 assert not [name for name in sys.modules if name.startswith(("zarr_core.compat", "zarr_core.as_"))]
+"""
+    )
+
+
+def test_children_whose_program_imports_zarr_first(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import zarr\n"
+        "import multiprocessing, sys\n"
+        "def look(_):\n"
+        "    import zarr_core\n"
+        "    return zarr.Array is zarr_core.Array, sys.modules['zarr'] is zarr\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(look, [0]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "zarr_core.as_zarr", str(program)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "[(True, True)]\n"
+
+
+def test_values_of_memory_and_stores_that_move(tmp_path: Path) -> None:
+    run(
+        f"""
+import asyncio, pickle, zarr
+from zarr.abc.store import RangeByteRequest, SupportsGetSync, SupportsSetSync
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import LocalStore, LoggingStore, MemoryStore, WrapperStore, ZipStore
+
+assert pickle.loads(pickle.dumps(zarr.storage)) is zarr.storage
+store = MemoryStore()
+values = store._store_dict
+values["a/b"] = Buffer.from_bytes(b"0123456789")
+assert dict(store._store_dict) == dict(values) and len(values) == 1
+assert isinstance(store, SupportsGetSync) and isinstance(store, SupportsSetSync)
+wrapped = WrapperStore(store)
+assert wrapped.get_sync("a/b", byte_range=RangeByteRequest(1, 3)).to_bytes() == b"12"
+wrapped.set_sync("c", Buffer.from_bytes(b"x"))
+prototype = default_buffer_prototype()
+parts = [RangeByteRequest(0, 2), None]
+found = store.get_ranges_sync("a/b", parts, prototype=prototype)
+assert [(k, part.to_bytes()) for k, part in found] == [(0, b"01"), (1, b"0123456789")]
+try:
+    store.get_ranges_sync("nothing", parts, prototype=prototype)
+except ExceptionGroup as group:
+    assert [type(error) for error in group.exceptions] == [FileNotFoundError]
+else:
+    raise AssertionError
+
+class Plain(zarr.storage.WrapperStore):
+    get_sync = property()  # AttributeError
+
+try:
+    WrapperStore(Plain(store)).get_sync("c")
+except TypeError as error:
+    assert "Plain does not support synchronous get" in str(error)
+else:
+    raise AssertionError
+del values["c"]
+assert store.get_sync("c") is None
+
+async def main():
+    found = [part async for part in wrapped.get_ranges("a/b", parts, prototype=prototype, max_gap_bytes=0)]
+    assert [(k, part.to_bytes()) for k, part in found[0]] == [(0, b"01"), (1, b"0123456789")]
+    local = await LocalStore.open("{tmp_path}/one")
+    await local.set("k", Buffer.from_bytes(b"v"))
+    await local.move("{tmp_path}/two")
+    assert (await LocalStore("{tmp_path}/two").get("k")).to_bytes() == b"v"
+    try:
+        await local._open()
+    except ValueError as error:
+        assert "already open" in str(error)
+    logged = await LoggingStore.open(LocalStore, "{tmp_path}/two", log_level="INFO")
+    assert logged._is_open and logged.log_level == "INFO"
+
+asyncio.run(main())
 """
     )

@@ -297,7 +297,7 @@ def test_a_store_may_refuse_consolidated_metadata() -> None:
 
     store = Refusing()
     make(store, 3)
-    with pytest.raises(TypeError, match="does not support consolidated metadata"):
+    with pytest.raises(TypeError, match="doesn't support consolidated metadata"):
         zarr.consolidate_metadata(store)
 
 

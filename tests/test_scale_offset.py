@@ -40,7 +40,7 @@ def test_integers_come_back(values: list[int], offset: int, scale: int) -> None:
 def test_what_does_not_fit_is_an_error() -> None:
     codec = ScaleOffset(scale=100)
     array = zarr.create_array({}, shape=(2,), chunks=(2,), dtype="int8", filters=[codec])
-    with pytest.raises(zarr.errors.CodecError, match="cannot express"):
+    with pytest.raises(zarr.errors.CodecError, match="outside the range of dtype"):
         array[:] = [1, 2]
 
 
@@ -58,5 +58,5 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) ->
 
 
 def test_text_is_refused() -> None:
-    with pytest.raises(zarr.errors.MetadataValidationError, match="numbers"):
+    with pytest.raises(zarr.errors.MetadataValidationError, match="integer and floating-point"):
         zarr.create_array({}, shape=(2,), dtype="U3", filters=[ScaleOffset(scale=2)])

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -1129,3 +1130,25 @@ def test_a_file_where_a_group_could_be_is_no_node(tmp_path: Path) -> None:
             call("foreign.txt/0")
     (result,) = store.get_many([Request("foreign.txt/0")])
     assert isinstance(result.error, NotADirectoryError)
+
+
+def test_links_of_a_page_that_are_no_keys(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    links = ["/", "../", "./", "#", "#usage", "?sort=name", "a/", "a", "./d", "d#part", ".zgroup"]
+    (tmp_path / "group").mkdir()
+    page = "".join(f'<a href="{link}">{link}</a>' for link in links)
+    (tmp_path / "group" / "index.html").write_text(f"<html>{page}</html>")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    make = partial(Handler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), make) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            store = FsspecStore.from_url(f"http://127.0.0.1:{server.server_port}/group")
+            assert sorted(store.list_dir("")) == [".zgroup", "a", "d"]
+        finally:
+            server.shutdown()
+            thread.join()

@@ -72,7 +72,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Warning], str]] = [
     ),
     (
         "consolidated v3",
-        lambda: zarr.consolidate_metadata(zarr.create_group({}).store),
+        lambda: zarr.consolidate_metadata(zarr.create_group({}).create_group("a").store),
         ZarrUserWarning,
         (
             "Consolidated metadata is currently not part in the Zarr format 3 specification. It "

@@ -37,6 +37,8 @@ def install() -> None:
     Store.shown = stores.face_of  # type: ignore[assignment, method-assign]
     StorePath.shown = stores.shown_place  # type: ignore[assignment, method-assign]
     os.environ[VARIABLE] = "1"
+    # After the place of the program itself; processes of multiprocessing get this list.
+    sys.path.insert(1, os.path.join(os.path.dirname(finder.__file__), "children"))
 
 
 def main(arguments: list[str]) -> None:

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "ArrayIndexError",
@@ -376,6 +376,8 @@ _OF_ZARR_2 = {
     "NestedDirectoryStore": "storage.LocalStore",
     "ProcessSynchronizer": "config={'lock': True}",
     "SQLiteStore": "storage.LocalStore or storage.ZipStore",
+    "create_dataset": "create_array",
+    "require_dataset": "require_array",
     "TempStore": "storage.LocalStore(tempfile.mkdtemp())",
     "ThreadSynchronizer": "needed no more: threads do not lose each other's updates",
 }
@@ -389,6 +391,13 @@ def no_attribute(module: str, name: str, names: Iterable[str]) -> AttributeError
     else:
         hint = "" if name.startswith("_") else did_you_mean(name, names)
     return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+
+
+def missing_method(node: object, name: str) -> NoReturn:
+    """Raise the error about a method that an object does not have."""
+    hint = f"; {name} of zarr 2 is {_OF_ZARR_2[name]}" if name in _OF_ZARR_2 else ""
+    message = f"{type(node).__name__!r} object has no attribute {name!r}{hint}"
+    raise AttributeError(message, name=name, obj=node)
 
 
 def unexpected(

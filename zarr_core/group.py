@@ -20,7 +20,7 @@ from zarr_core.errors import (
     NodeNotFoundError,
     NotAGroupError,
     NotAnArrayError,
-    warn,
+    missing_method,
     warn_ignored,
 )
 from zarr_core.hierarchy import create as creation
@@ -573,11 +573,9 @@ class Group(Node):
         '/deep/x'
         """
         given = without(locals(), "self", "name", "compressor", "storage_options")
-        if not (isinstance(compressor, str) and compressor == "auto"):
-            warn("compressor")
-            given["compressors"] = compressor
         warn_ignored(storage_options=storage_options)
         place, zarr_format = self._place(name), self._metadata.zarr_format
+        given["compressors"] = creation.given_compressors(compressor, compressors, zarr_format)
         made = make_array(place, below=self._store_path, zarr_format=zarr_format, **given)
         return self._through(self._created(place, made.metadata, replaced=overwrite), made)
 
@@ -892,6 +890,7 @@ class Group(Node):
 
 
 show_awaited(AsyncGroup, Group)
+setattr(Group, "__getattr__", missing_method)  # noqa: B010 - type checkers must not see it
 
 
 def _restore(

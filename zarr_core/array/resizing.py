@@ -164,5 +164,8 @@ def _checked_shape(shape: int | Sequence[int], ndim: int) -> Shape:
     lengths = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
     checked = tuple(to_index(n) for n in lengths)
     if len(checked) != ndim or not all(0 <= n < 1 << 63 for n in checked):
-        raise ValueError(f"a shape of {ndim} lengths of at least 0 is needed, found {shape}")
+        raise ValueError(
+            "the new shape must have the same number of dimensions as the array: "
+            f"{ndim} lengths of at least 0, found {shape}"
+        )
     return checked

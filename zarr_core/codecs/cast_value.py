@@ -18,6 +18,7 @@ from zarr_core.errors import (
     CodecError,
     DataTypeValidationError,
     MetadataValidationError,
+    describe,
     unexpected,
 )
 from zarr_core.metadata.data_types import DataType, DataTypeLike, parse_dtype, parse_v3
@@ -81,11 +82,15 @@ class CastValue(ByValue, ArrayArrayCodec):
         scalar_map: Mapping[str, Any] | None = None,
     ) -> None:
         found = parse_dtype(data_type, 3)
-        _check_type(found, "data_type")
+        _check_type(found, "target data type")
         check_choice(NAME, "rounding", rounding, get_args(Rounding))
         if out_of_range is not None:
-            choices = ("clamp", "wrap") if found.dtype.kind in "iu" else ("clamp",)
-            check_choice(NAME, "out_of_range", out_of_range, choices)
+            check_choice(NAME, "out_of_range", out_of_range, get_args(OutOfRange))
+            if out_of_range == "wrap" and found.dtype.kind not in "iu":
+                raise MetadataValidationError(
+                    f"codec {NAME!r}: out_of_range 'wrap' is only valid for integer data types, not "
+                    f"{found.name}"
+                )
         if scalar_map is not None:
             fields = check_fields(NAME, scalar_map, ("encode", "decode"))
             scalar_map = {name: _pairs(name, value) for name, value in fields.items()}
@@ -116,7 +121,7 @@ class CastValue(ByValue, ArrayArrayCodec):
 
         The fill value has to survive both ways, but for the rounding that all elements undergo.
         """
-        _check_type(spec.data_type, "data type of the array:")
+        _check_type(spec.data_type, "data type of the array")
         after = spec._replace(data_type=self.data_type, dtype=self.data_type.dtype)
         encode = self._cast("encode", spec.data_type, after.data_type)
         decode = self._cast("decode", after.data_type, spec.data_type)
@@ -168,7 +173,10 @@ def _is_rounded(number: float, other: float, dtype: np.dtype[Any]) -> bool:
 
 def _check_type(data_type: DataType, what: str) -> None:
     if data_type.name not in _TYPES:
-        raise unexpected(f"codec {NAME!r}: {what}", ", ".join(_TYPES), data_type.to_v3())
+        raise MetadataValidationError(
+            f"codec {NAME!r} only supports integer and floating-point data types; Invalid {what}: "
+            f"{describe(data_type.to_v3())}"
+        )
 
 
 def _pairs(direction: str, value: Any) -> list[list[Any]]:
@@ -195,4 +203,7 @@ def _number(data_type: DataType, value: Any) -> Any:
     try:
         return data_type.fill_from_json(value, 3).item()
     except DataTypeValidationError as error:
-        raise MetadataValidationError(f"codec {NAME!r}: scalar_map: {error}") from None
+        raise MetadataValidationError(
+            f"codec {NAME!r}: scalar_map: {describe(value)} is not representable in dtype "
+            f"{data_type.name}: {error}"
+        ) from None

@@ -29,6 +29,12 @@ class _Members(type):
     def __iter__(cls) -> Iterator[str]:
         return iter(cls.members)
 
+    def __len__(cls) -> int:
+        return len(cls.members)
+
+    def __contains__(cls, value: object) -> bool:
+        return value in cls.members
+
     def __dir__(cls) -> list[str]:
         return [*super().__dir__(), *cls.members]
 

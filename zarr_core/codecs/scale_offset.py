@@ -52,13 +52,15 @@ class ScaleOffset(ArrayArrayCodec):
         """Return the codec bound to chunks of `spec`; its data type is one of numbers."""
         kind = kind_of(spec.dtype)
         if kind not in "iuf":
-            raise MetadataValidationError(f"codec {NAME!r}: data type {spec.dtype} has no numbers")
+            raise MetadataValidationError(
+                f"codec {NAME!r} only supports integer and floating-point data types, not {spec.dtype}"
+            )
         offset = _number(self.offset, "offset", spec.data_type)
         scale = _number(self.scale, "scale", spec.data_type)
         if scale == 0 or not np.isfinite([offset, scale]).all():
             raise MetadataValidationError(
-                f"codec {NAME!r}: offset and scale must be finite and scale not 0, found "
-                f"{describe(self.offset)} and {describe(self.scale)}"
+                f"codec {NAME!r}: scale must be non-zero, and it and offset finite, found "
+                f"{describe(self.scale)} and {describe(self.offset)}"
             )
         exact = kind in "iu"
 
@@ -67,7 +69,7 @@ class ScaleOffset(ArrayArrayCodec):
                 return array / scale + offset  # type: ignore[no-any-return]
             wide = array.astype(object)
             if (wide % int(scale) != 0).any():
-                raise CodecError(f"stored integers are no multiples of the scale {scale}")
+                raise CodecError(f"stored integers by the scale {scale} have a non-zero remainder")
             return _narrowed(wide // int(scale) + int(offset), spec.dtype)
 
         def encode(array: NDArray) -> NDArray:
@@ -83,12 +85,16 @@ def _number(value: Any, name: str, data_type: DataType) -> Any:
     try:
         return data_type.fill_from_json(value, 3)
     except DataTypeValidationError as error:
-        raise MetadataValidationError(f"codec {NAME!r}: field {name!r}: {error}") from None
+        raise MetadataValidationError(
+            f"codec {NAME!r}: {name} value {describe(value)} is not representable: {error}"
+        ) from None
 
 
 def _narrowed(wide: NDArray, dtype: np.dtype[Any]) -> NDArray:
     """Return Python integers as an array of a data type; raise for those it does not have."""
     least, largest = integer_limits(dtype)
     if wide.size and (wide.min() < least or wide.max() > largest):
-        raise CodecError(f"{dtype} cannot express scaled values from {wide.min()} to {wide.max()}")
+        raise CodecError(
+            f"scaled values from {wide.min()} to {wide.max()} are outside the range of dtype {dtype}"
+        )
     return wide.astype(dtype)

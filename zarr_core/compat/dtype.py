@@ -181,6 +181,16 @@ def parse_dtype(dtype_spec: Any, *, zarr_format: ZarrFormat) -> DataType:
 parse_data_type = parse_dtype
 
 
+def get_data_type_from_native_dtype(dtype: Any) -> DataType:
+    """Return the data type of a NumPy dtype; raise `DataTypeValidationError`."""
+    return parse_dtype(np.dtype(dtype), zarr_format=3)
+
+
+def get_data_type_from_json(dtype_spec: Any, *, zarr_format: ZarrFormat) -> DataType:
+    """Return the data type of a document; raise `DataTypeValidationError`."""
+    return data_type_registry.match_json(dtype_spec, zarr_format=zarr_format)
+
+
 @final
 class DataTypeRegistry(Mapping[str, _Name]):
     """The data types by their names in format 3."""

@@ -5,7 +5,7 @@ are those of that format.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def _v2(
         {
             "zarr_format": 2,
             "shape": list(shape),
-            "chunks": list(chunks),
+            "chunks": list(parse_shapelike(chunks)),
             "dtype": kind.to_v2(),
             "fill_value": kind.fill_to_json(fill_value, 2),
             "order": order,
@@ -132,14 +132,34 @@ ArrayV2Metadata = _Named(
 )
 
 
+class _RegularGrid(NamedConfig):
+    """A regular chunk grid, of arrays of any shape."""
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """The shape of chunks."""
+        lengths: Any = self.configuration["chunk_shape"]
+        return tuple(lengths)
+
+
 def _regular(*, chunk_shape: Any) -> NamedConfig:
-    return NamedConfig("regular", {"chunk_shape": [int(n) for n in chunk_shape]})
+    if isinstance(chunk_shape, str | Mapping) or not isinstance(chunk_shape, Iterable):
+        raise TypeError(
+            f"A chunk shape must be an iterable of chunk edge lengths, got {chunk_shape!r}"
+        )
+    lengths = list(chunk_shape)
+    for axis, n in enumerate(lengths):
+        if not isinstance(n, int | np.integer) or isinstance(n, bool):
+            raise TypeError(f"Dimension {axis}: chunk edge length must be an int, got {n!r}")
+        if n < 1:
+            raise ValueError(f"Dimension {axis}: chunk edge length must be >= 1, got {n}")
+    return _RegularGrid("regular", {"chunk_shape": [int(n) for n in lengths]})
 
 
 RegularChunkGrid = _Named(
     "RegularChunkGrid",
     _regular,
-    lambda grid: isinstance(grid, ChunkGrid) and grid.chunk_shape is not None,
+    lambda grid: isinstance(grid, ChunkGrid | _RegularGrid) and grid.chunk_shape is not None,
     "A chunk grid whose chunks have one shape.",
 )
 

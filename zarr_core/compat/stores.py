@@ -9,9 +9,9 @@ import asyncio
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 from weakref import WeakValueDictionary
 
 from zarr_core import storage
@@ -79,7 +79,7 @@ class Store(ABC):
 
     def _check_writable(self) -> None:
         if self.read_only:
-            raise ReadOnlyError("store was opened in read-only mode but does not support writing")
+            raise ReadOnlyError("store was opened in read-only mode and does not support writing")
 
     @abstractmethod
     async def get(
@@ -161,11 +161,63 @@ class Store(ABC):
             yield key, await self.get(key, prototype, byte_range)
 
     async def get_ranges(
-        self, key: str, byte_ranges: Iterable[Any], *, prototype: BufferPrototype | None = None
+        self,
+        key: str,
+        byte_ranges: Iterable[Any],
+        *,
+        prototype: BufferPrototype | None = None,
+        **_: Any,
     ) -> AsyncIterator[Sequence[tuple[int, Buffer | None]]]:
-        """Yield lists of pairs: the number of a range, and that part of a value."""
+        """Yield lists of pairs: the number of a range, and that part of a value.
+
+        Raises an exception group with `FileNotFoundError` when there is no such key.
+        """
         found = await asyncio.gather(*(self.get(key, prototype, part) for part in byte_ranges))
-        yield list(enumerate(found))
+        yield _numbered(key, found)
+
+    def get_ranges_sync(
+        self,
+        key: str,
+        byte_ranges: Iterable[Any],
+        *,
+        prototype: BufferPrototype | None = None,
+        **_: Any,
+    ) -> Sequence[tuple[int, Buffer | None]]:
+        """Return what `get_ranges` yields, of a store that has `get_sync`."""
+        if not isinstance(self, SupportsGetSync):
+            raise TypeError(f"{type(self).__name__} does not support synchronous reads")
+        parts = [self.get_sync(key, prototype=prototype, byte_range=part) for part in byte_ranges]
+        return _numbered(key, parts)
+
+
+def _numbered(key: str, parts: Sequence[Buffer | None]) -> list[tuple[int, Buffer | None]]:
+    if None in parts:
+        raise ExceptionGroup(f"parts of {key!r}", [FileNotFoundError(key)])
+    return list(enumerate(parts))
+
+
+@runtime_checkable
+class SupportsGetSync(Protocol):
+    """A store that can be read without awaiting."""
+
+    def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+        """Return the value of a key, or part of it; None when there is none."""
+
+
+@runtime_checkable
+class SupportsSetSync(Protocol):
+    """A store that can be written without awaiting."""
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Store a value."""
+
+
+@runtime_checkable
+class SupportsDeleteSync(Protocol):
+    """A store of which keys can be removed without awaiting."""
+
+    def delete_sync(self, key: str) -> None:
+        """Remove a key."""
 
 
 # --- faces ---------------------------------------------------------------------------------------
@@ -178,16 +230,8 @@ class Face(AwaitedStore, Store):
 
     def __init__(self, store: storage.Store) -> None:
         self._core = store
-        self._is_open = True
+        self._is_open = False
         _faces[id(store)] = self
-
-    @classmethod
-    async def open(cls, *args: Any, **kwargs: Any) -> Self:
-        """Return a store; the arguments are those of the constructor."""
-        return cls(*args, **kwargs)
-
-    async def _open(self) -> None:
-        self._is_open = True
 
     def close(self) -> None:
         """Close the store behind it."""
@@ -236,7 +280,39 @@ def face_of(store: storage.Store, face: type[Face] | None = None) -> Any:
         face = next((face for face in FACES if type(store) is face.of), Face)
     made = face.__new__(face)
     Face.__init__(made, store)
+    made._is_open = True
     return made
+
+
+class _Values(MutableMapping[str, Buffer]):
+    """The values of a store as buffers."""
+
+    def __init__(self, store: storage.Store) -> None:
+        self._core = store
+
+    def __getitem__(self, key: str) -> Buffer:
+        value = self._core.get(key)
+        if value is None:
+            raise KeyError(key)
+        return Buffer.from_bytes(value)
+
+    def __setitem__(self, key: str, value: Buffer) -> None:
+        self._core.set(key, value.to_bytes())
+
+    def __delitem__(self, key: str) -> None:
+        self._core.delete(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._core.list()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._core.list())
+
+
+class _Movable(Face):
+    async def move(self, path: Any) -> None:
+        """Move what is stored to another path."""
+        await self._call(getattr(self._core, "move"), path)  # noqa: B009 - not of every store
 
 
 class MemoryStore(Face):
@@ -250,9 +326,8 @@ class MemoryStore(Face):
         super().__init__(storage.MemoryStore(store_dict, read_only=read_only))
 
     @property
-    def _store_dict(self) -> dict[str, Buffer]:
-        keys = self._core.list()
-        return {key: Buffer.from_bytes(self._core.get(key)) for key in keys}
+    def _store_dict(self) -> "_Values":
+        return _Values(self._core)
 
 
 class ManagedMemoryStore(MemoryStore):
@@ -270,7 +345,7 @@ class ManagedMemoryStore(MemoryStore):
         return made
 
 
-class LocalStore(Face):
+class LocalStore(_Movable):
     """Values in files below a directory."""
 
     of = storage.LocalStore
@@ -292,7 +367,9 @@ class LocalStore(Face):
         cls, root: str | os.PathLike[str], *, read_only: bool = False, mode: Any = None
     ) -> Self:
         """Return a store; `mode` is how `open` would have it."""
-        return cls(root, read_only=read_only or mode == "r")
+        store = cls(root, read_only=read_only or mode == "r")
+        await store._open()
+        return store
 
 
 class FsspecStore(Face):
@@ -333,7 +410,7 @@ class ObjectStore(Face):
         super().__init__(storage.ObjectStore(store, read_only=read_only))
 
 
-class ZipStore(Face):
+class ZipStore(_Movable):
     """Values in a zip file."""
 
     of = storage.ZipStore

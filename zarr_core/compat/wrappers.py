@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -33,7 +35,8 @@ class WrapperStore(Store):
 
     @_is_open.setter
     def _is_open(self, value: bool) -> None:
-        raise NotImplementedError("the store inside knows whether it is open")
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind} must be opened via the `_open` method")
 
     async def _open(self) -> None:
         await self._store._open()
@@ -61,6 +64,29 @@ class WrapperStore(Store):
     async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
         """See `Store`."""
         return await self._store.get_partial_values(prototype, key_ranges)
+
+    def get_ranges(self, key: str, byte_ranges: Any, **options: Any) -> Any:
+        """See `Store`."""
+        return self._store.get_ranges(key, byte_ranges, **options)
+
+    def _sync(self, name: str) -> Any:
+        method = getattr(self._store, name, None)
+        if method is None:
+            what, kind = name.removesuffix("_sync"), type(self._store).__name__
+            raise TypeError(f"{kind} does not support synchronous {what}")
+        return method
+
+    def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+        """Return the value of a key, of a store that has this method."""
+        return self._sync("get_sync")(key, prototype=prototype, byte_range=byte_range)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Store a value, in a store that has this method."""
+        self._sync("set_sync")(key, value)
+
+    def delete_sync(self, key: str) -> None:
+        """Remove a key, of a store that has this method."""
+        self._sync("delete_sync")(key)
 
     async def exists(self, key: str) -> bool:
         """See `Store`."""
@@ -156,7 +182,16 @@ class LoggingStore(WrapperStore):
         self.log_level, self.log_handler = log_level, log_handler
         self.logger = logging.getLogger(f"LoggingStore({store})")
         self.logger.setLevel(log_level)
-        self.logger.addHandler(log_handler or logging.StreamHandler())
+        if not self.logger.hasHandlers():
+            self.logger.addHandler(log_handler or logging.StreamHandler(sys.stdout))
+
+    @classmethod
+    async def open(
+        cls, store_cls: type[Store], *args: Any, log_level: str = "DEBUG", **kwargs: Any
+    ) -> Self:
+        """Return a store around a new one of a class."""
+        handler = kwargs.pop("log_handler", None)
+        return cls(await store_cls.open(*args, **kwargs), log_level, handler)
 
     def _with_store(self, store: Store) -> Self:
         return type(self)(store, self.log_level, self.log_handler)
@@ -165,13 +200,13 @@ class LoggingStore(WrapperStore):
     def log(self, name: str, hint: Any = "") -> Iterator[None]:
         """Log the start and the end of a call, with its seconds."""
         self.counter[name] += 1
-        op, level = f"{type(self._store).__name__}.{name}", logging.getLevelName(self.log_level)
-        self.logger.log(level, " Calling %s(%s)", op, hint)
+        op = f"{type(self._store).__name__}.{name}"
+        self.logger.info(" Calling %s(%s)", op, hint)
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.logger.log(level, "Finished %s [%.2f s]", op, time.perf_counter() - start)
+            self.logger.info("Finished %s [%.2f s]", op, time.perf_counter() - start)
 
     def __str__(self) -> str:
         return f"logging-{self._store}"
@@ -201,18 +236,32 @@ for _name in (
     setattr(LoggingStore, _name, _logged(_name))
 
 
+def _seconds(latency: Any) -> float:
+    return max(0.0, random.gauss(*latency) if isinstance(latency, tuple) else float(latency))
+
+
 class LatencyStore(WrapperStore):
     """Waits before every `get` and `set`, for tests.
 
-    `get_latency` and `set_latency` are seconds.
+    `get_latency` and `set_latency` are seconds, or mean and deviation of a normal distribution.
     """
 
-    def __init__(self, store: Store, *, get_latency: float = 0.0, set_latency: float = 0.0) -> None:
+    def __init__(self, store: Store, *, get_latency: Any = 0.0, set_latency: Any = 0.0) -> None:
         super().__init__(store)
-        self.get_latency, self.set_latency = float(get_latency), float(set_latency)
+        self._get_latency, self._set_latency = get_latency, set_latency
 
     def _with_store(self, store: Store) -> Self:
-        return type(self)(store, get_latency=self.get_latency, set_latency=self.set_latency)
+        return type(self)(store, get_latency=self._get_latency, set_latency=self._set_latency)
+
+    @property
+    def get_latency(self) -> float:
+        """How long the next `get` waits, in seconds."""
+        return _seconds(self._get_latency)
+
+    @property
+    def set_latency(self) -> float:
+        """How long the next `set` waits, in seconds."""
+        return _seconds(self._set_latency)
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """See `Store`."""
@@ -223,3 +272,16 @@ class LatencyStore(WrapperStore):
         """See `Store`."""
         await asyncio.sleep(self.set_latency)
         await super().set(key, value)
+
+    def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
+        """See `WrapperStore`."""
+        time.sleep(self.get_latency)
+        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """See `WrapperStore`."""
+        time.sleep(self.set_latency)
+        super().set_sync(key, value)
+
+    # Of the base, which call `get`, so that each waits.
+    get_ranges, get_partial_values = Store.get_ranges, Store.get_partial_values

@@ -155,7 +155,7 @@ def consolidate(
 ) -> GroupMetadata:
     """Copy the documents of all nodes below a group to the group, with one write."""
     if not place.store.supports_consolidated_metadata:
-        raise TypeError(f"{place.store} does not support consolidated metadata")
+        raise TypeError(f"{place.store} doesn't support consolidated metadata")
     place.store._check_writable()
     metadata = read_group(place, zarr_format)
     copies: dict[str, JSON] = {}
@@ -166,7 +166,7 @@ def consolidate(
             copies |= {f"{path}/{name}": document for name, document in documents.items()}
     nodes = ConsolidatedMetadata(copies, metadata.zarr_format)
     if metadata.zarr_format == 3:
-        if warns:
+        if warns and copies:
             warn("consolidated v3")
         return update_node(
             place, metadata, lambda fresh: replace(fresh, consolidated_metadata=nodes)

@@ -93,12 +93,25 @@ def as_shape(shape: ShapeLike) -> Shape:
     try:
         checked = tuple(n.__index__() for n in lengths)
     except AttributeError:
-        raise ValueError(f"a shape has integers, found {describe(shape)}") from None
+        raise TypeError(
+            f"Expected an iterable of integers as shape, found {describe(shape)}"
+        ) from None
     if any(not 0 <= n < 1 << 63 for n in checked):
         raise ValueError(f"a shape has lengths between 0 and 2**63 - 1, found {describe(shape)}")
     if len(checked) > MAX_DIMENSIONS:
         raise ValueError(f"an array has up to {MAX_DIMENSIONS} dimensions, found {len(checked)}")
     return checked
+
+
+def given_compressors(compressor: Any, compressors: CodecsLike, zarr_format: ZarrFormat) -> Any:
+    """Return compressors that are given under one name or the other; raise `ValueError` for both."""
+    if isinstance(compressor, str) and compressor == "auto":
+        return compressors
+    if not (isinstance(compressors, str) and compressors == "auto"):
+        raise ValueError("Cannot specify both `compressor` and `compressors`.")
+    if zarr_format == 3:
+        warn("compressor")
+    return compressor
 
 
 def guess_chunks(shape: Shape, itemsize: int) -> Shape:

@@ -319,7 +319,7 @@ def check_not_erased(place: StorePath, sources: Iterable[Any]) -> None:
     for source in sources:
         if is_below(source, place):
             raise ValueError(
-                f"{source!r} is part of what would be overwritten at {place}: its data would be "
+                f"paths overlap: {source!r} is part of what would be overwritten at {place}, and "
                 "removed before it is copied; copy it elsewhere first, or pass source[...]"
             )
 

@@ -169,7 +169,8 @@ def fitted(
             array = np.broadcast_to(array, shape)
         except ValueError:
             raise ValueError(
-                f"could not broadcast input array from shape {np.shape(value)} into shape {shape}"
+                f"shape mismatch: could not broadcast input array from shape {np.shape(value)} "
+                f"into shape {shape}"
             ) from None
     return array
 

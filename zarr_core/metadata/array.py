@@ -303,7 +303,8 @@ def parse_array_v3(data: Mapping[str, JSON], document: object) -> ArrayMetadata:
     fill_value = in_field(document, "fill_value", _fill, data_type, fill_json, 3)
     if transformers := data.get("storage_transformers"):
         raise MetadataValidationError(
-            f"{document}: field 'storage_transformers': none is known, found {describe(transformers)}"
+            f"{document}: field 'storage_transformers': Arrays with storage transformers are not "
+            f"supported, found {describe(transformers)}"
         )
     return _array_metadata(
         zarr_format=3,

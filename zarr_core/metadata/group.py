@@ -52,6 +52,8 @@ class ConsolidatedMetadata:
         zarr_format: ZarrFormat = 3,
         *,
         metadata: "Mapping[str, NodeMetadata] | None" = None,
+        kind: Literal["inline"] = "inline",
+        must_understand: Literal[False] = False,
     ) -> None:
         if metadata is not None:
             documents, zarr_format = _documents_of_nodes(metadata, zarr_format)
@@ -243,6 +245,10 @@ class GroupMetadata:
     zarr_format: ZarrFormat = 3
     consolidated_metadata: ConsolidatedMetadata | None = None
     extra_fields: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.extra_fields and self.zarr_format == 3:
+            extra_fields_in(self.extra_fields, frozenset(), "metadata of a group")
 
     @property
     def node_type(self) -> Literal["group"]:

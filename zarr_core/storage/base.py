@@ -634,7 +634,9 @@ class Store(ABC):
 
     def _check_writable(self) -> None:
         if self._read_only:
-            raise ReadOnlyError(f"{self} is read-only")
+            raise ReadOnlyError(
+                f"{self} is read-only: it was opened in a mode that does not support writing"
+            )
 
     @abstractmethod
     def with_read_only(self, read_only: bool = False) -> Self:

@@ -9,6 +9,7 @@ that when its cause was another error.
 import inspect
 import os
 import pickle
+import re
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any, ClassVar, Self, TypeAlias
@@ -53,6 +54,7 @@ from zarr_core.storage.retry import (
 )
 
 _LOCAL = frozenset({"file", "local"})
+_NO_KEY = re.compile(r"^(\./)+|^\.{0,2}$|[?#].*")
 _QUICK = frozenset({"file", "local", "memory"})
 _S3_URLS = ("s3://", "s3a://")
 _ONE_AT_A_TIME = frozenset({"ftp", "libarchive", "memory", "smb", "tar"})
@@ -542,7 +544,8 @@ class FsspecStore(Store):
         # some file systems put a slash in front, some do not
         names = (name.lstrip("/") for name in found)
         below = (name[len(start) :].rstrip("/") for name in names if name.startswith(start))
-        unquoted = map(unquote, below) if self._is_http else below
+        # of a page of links, those within a page, to other orders of it and to itself are no keys
+        unquoted = (unquote(_NO_KEY.sub("", name)) for name in below) if self._is_http else below
         return (name for name in unquoted if name and not name.endswith(TEMP_SUFFIX))
 
     def list_prefix(self, prefix: str) -> Iterator[str]:

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, final
 
 from zarr_core.errors import InvalidKeyError, ReadOnlyError
@@ -19,7 +18,7 @@ AccessMode: TypeAlias = Literal["r", "r+", "a", "w", "w-"]
 _PLAIN = re.compile(r"[^/.\\\0]+(?:/[^/.\\\0]+)*")
 
 
-def normalize_path(path: str | PurePath | None) -> str:
+def normalize_path(path: str | bytes | os.PathLike[str] | None) -> str:
     """Return a path as `a/b/c`: without leading, trailing and doubled slashes; the root is `""`.
 
     Backslashes become slashes. Raises `InvalidKeyError` (a `ValueError`) for segments `.` and `..`.
@@ -31,11 +30,16 @@ def normalize_path(path: str | PurePath | None) -> str:
         return ""
     if isinstance(path, str) and (not path or _PLAIN.fullmatch(path)):
         return path
-    if not isinstance(path, str | PurePath):
+    if isinstance(path, bytes):
+        path = str(path, "ascii")
+    if not isinstance(path, str | os.PathLike):
         raise TypeError(f"a path must be a string, not {type(path).__name__}")
     segments = [part for part in str(path).replace("\\", "/").split("/") if part]
     if not {".", ".."}.isdisjoint(segments) or "\0" in str(path):
-        raise InvalidKeyError(f"invalid path {str(path)!r}: '.', '..' and NUL are not allowed")
+        raise InvalidKeyError(
+            f"the path {str(path)!r} is invalid because its string representation contains "
+            "'.' or '..' segments, or NUL"
+        )
     return "/".join(segments)
 
 
@@ -261,6 +265,6 @@ def _foreign_place(like: Any, read_only: bool) -> StorePath:
             return StorePath(from_zarr_store(like))
         return StorePath(from_zarr_store(like.store), like.path)
     raise TypeError(
-        f"{type(like).__name__} is not a store: pass a path, a URL, a dictionary, a Store, an "
+        f"Unsupported type for store_like: {type(like).__name__!r}; pass a path, a URL, a dictionary, a Store, an "
         "fsspec mapper or an obstore object"
     )

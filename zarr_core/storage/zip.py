@@ -85,6 +85,13 @@ class ZipStore(Store):
     ) -> None:
         if mode not in ("r", "w", "a", "x"):
             raise ValueError(f"mode must be 'r', 'w', 'a' or 'x', not {mode!r}")
+        if not isinstance(path, str | os.PathLike):
+            what, missing = "read/seek/tell", not all(hasattr(path, n) for n in ("read", "seek"))
+            if mode != "r" and not missing:
+                what, missing = "write, it is opened for reading", not hasattr(path, "write")
+            if missing:
+                kind = type(path).__name__
+                raise TypeError(f"{kind} is neither a path nor a file object: it cannot {what}")
         super().__init__(read_only=mode == "r" if read_only is None else read_only or mode == "r")
         target = str(Path(path).absolute()) if isinstance(path, str | os.PathLike) else path
         self.mode = mode
@@ -96,7 +103,7 @@ class ZipStore(Store):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not isinstance(self.path, Path):
-            raise TypeError(f"{self} cannot be pickled: it is an open file object")
+            raise TypeError(f"cannot pickle a ZipStore backed by a file-like object: {self}")
         if self._session.dirty:
             raise TypeError(f"{self} cannot be pickled before what it has written is in the file")
         return _unpickle_zip, (type(self), str(self.path), self.max_value_bytes)
