@@ -157,3 +157,13 @@ def test_overlapping_requests_are_counted_one_by_one() -> None:
     found = sorted(r.index for r in slow.get_many(Request(key) for key in ("a", "b", "c")))
     assert found == [0, 1, 2]
     assert inner.counter == {"get": 3}
+
+
+def test_consolidated_metadata_of_format_2_is_asked_for_with_the_documents() -> None:
+    values: dict[str, Any] = {}
+    group = zarr_core.create_group(values, zarr_format=2)
+    group.create_array("a", shape=3, dtype="i4")
+    zarr_core.consolidate_metadata(values)
+    log = LoggingStore(LatencyStore(MemoryStore(values)))
+    assert list(zarr_core.open_group(log, mode="r").array_keys()) == ["a"]
+    assert log.counter == {"get_many": 1}

@@ -94,12 +94,17 @@ def read_node(
     exist. `consolidated` asks for the consolidated metadata too, which has a key of its own in
     format 2 (another one than usual when it is a string).
     """
-    found = find_documents(place, zarr_format)
+    key = V2_CONSOLIDATED if consolidated is True else str(consolidated)
+    # The root of a slow store usually has it: asked for at once, it takes no turn of its own.
+    early = place.store.high_latency and consolidated and not place.path and zarr_format != 3
+    found = find_documents(place, zarr_format, (key,) if early else ())
     if not found:
         return None
+    value = found.pop(key, None)
     if consolidated and V3_DOCUMENT not in found and V2_GROUP in found:
-        key = V2_CONSOLIDATED if consolidated is True else consolidated
-        if (value := _get(place.store, place.key(key))) is not None:
+        if not early:
+            value = _get(place.store, place.key(key))
+        if value is not None:
             found[V2_CONSOLIDATED] = value
     documents = load_documents(place, found)
     if not consolidated:  # it may be damaged
@@ -107,15 +112,20 @@ def read_node(
     return parse_loaded(place, documents)
 
 
-def find_documents(place: StorePath, zarr_format: ZarrFormat | None = None) -> dict[str, Value]:
-    """Return the stored documents of the node at a place; empty when there is no node."""
+def find_documents(
+    place: StorePath, zarr_format: ZarrFormat | None = None, others: tuple[str, ...] = ()
+) -> dict[str, Value]:
+    """Return the stored documents of the node at a place; empty when there is no node.
+
+    On slow stores `others` are asked for with them.
+    """
     store = place.store
     if zarr_format not in NODE_DOCUMENTS:
         raise MetadataValidationError(
             f"Invalid value for 'zarr_format'. Expected 2, 3, or None. Got {zarr_format!r}."
         )
     if store.high_latency:
-        found = _get_all(place, NODE_DOCUMENTS[zarr_format])
+        found = _get_all(place, (*NODE_DOCUMENTS[zarr_format], *others))
         if V3_DOCUMENT in found and (V2_ARRAY in found or V2_GROUP in found):
             _warn_of_both(place, store)
     else:
