@@ -400,21 +400,23 @@ def bench(
 def copy(
     place: Place,
     dest: Dest,
+    path: Inside = "",
     if_exists: Annotated[
         Literal["raise", "replace", "skip"], typer.Option(help="What to do about keys that exist.")
     ] = "raise",
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out keys that match.")] = None,
     dry_run: DryRun = False,
+    option: Options = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy what is stored as it is, between any two places.
 
-    - `zarr-core copy https://example.org/x.zarr x.zarr`
+    - `zarr-core copy s3://bucket/x.zarr x.zarr -o anon=true`
     - `zarr-core copy x.zarr x.zip --dry-run`
     """
     with working("copying"), _written(dest) as target:
         counts = copying.copy_store(
-            _place(place),
+            _place(place, path, option),
             target,
             excludes=exclude,
             if_exists=if_exists,
@@ -452,6 +454,7 @@ def rechunk(
     ] = None,
     max_bytes: MaxBytes = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    option: Options = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy an array into one with other chunks or shards, in bounded memory.
@@ -461,7 +464,7 @@ def rechunk(
     - `zarr-core rechunk air.zarr by-time.zarr --chunks 1000,10,10`
     - `zarr-core rechunk air.zarr s.zarr --chunks 10,10,10 --shards 100,100,100 --max-bytes 1GB`
     """
-    source = _array(place, path, None)
+    source = _array(place, path, option)
     given: Any = {"chunks": _lengths(chunks, "--chunks")}
     if shards is not None:
         given["shards"] = _lengths(shards, "--shards")
