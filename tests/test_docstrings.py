@@ -37,6 +37,7 @@ OF_DEVELOPERS = {  # what who writes a store or codec calls, or has called
         "links",
         "open_writer",
         "unfinished",
+        "before_change",
         "below",
         "key",
         "read",

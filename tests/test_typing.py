@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -106,3 +107,18 @@ def test_stubs_have_the_names_there_are() -> None:
 
     for path, text in stubs().items():
         assert statements(path.read_text("utf-8")) == statements(text)
+
+
+def test_the_types_of_public_names_are_known() -> None:
+    """What is not said, checkers infer, each in its own way."""
+    command = ["pyright", "--verifytypes", "zarr_core", "--ignoreexternal", "--outputjson"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        text=True,
+        cwd=PROGRAMS,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    found = json.loads(done.stdout)["typeCompleteness"]
+    assert found["completenessScore"] >= 0.98

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy.typing as npt
 
@@ -548,16 +548,16 @@ _PACKAGES = (
 )
 
 
-open_async = async_twin(open)
-open_group_async = async_twin(open_group)
-create_group_async = async_twin(create_group)
-group_async = async_twin(group)
-open_consolidated_async = async_twin(open_consolidated)
-save_async = async_twin(save)
-save_array_async = async_twin(save_array, snapshot="arr")
-save_group_async = async_twin(save_group)
-load_async = async_twin(load)
-tree_async = async_twin(tree)
-consolidate_metadata_async = async_twin(consolidate_metadata)
-create_hierarchy_async = async_twin(create_hierarchy)
-verify_async = async_twin(verify)
+open_async: Final = async_twin(open)
+open_group_async: Final = async_twin(open_group)
+create_group_async: Final = async_twin(create_group)
+group_async: Final = async_twin(group)
+open_consolidated_async: Final = async_twin(open_consolidated)
+save_async: Final = async_twin(save)
+save_array_async: Final = async_twin(save_array, snapshot="arr")
+save_group_async: Final = async_twin(save_group)
+load_async: Final = async_twin(load)
+tree_async: Final = async_twin(tree)
+consolidate_metadata_async: Final = async_twin(consolidate_metadata)
+create_hierarchy_async: Final = async_twin(create_hierarchy)
+verify_async: Final = async_twin(verify)

@@ -354,7 +354,7 @@ class Config:
         return f"<Config of zarr_core, {len(DEFAULTS)} settings>"
 
 
-config = Config()
+config: Config = Config()
 
 
 @final

@@ -1,6 +1,7 @@
 """Nodes in the other format: `convert`, with their data or the documents alone; `remove_metadata`."""
 
 from dataclasses import replace
+from typing import Final
 
 from zarr_core.array.array import Array
 from zarr_core.array.create import check_codecs
@@ -245,5 +246,5 @@ def remove_metadata(
     return found
 
 
-convert_async = async_twin(convert)
-remove_metadata_async = async_twin(remove_metadata)
+convert_async: Final = async_twin(convert)
+remove_metadata_async: Final = async_twin(remove_metadata)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Literal, TypeAlias, final, get_args
+from typing import Any, Final, Literal, TypeAlias, final, get_args
 
 import numpy as np
 
@@ -632,7 +632,7 @@ def _copy_values(start: StorePath, end: StorePath, pairs: list[tuple[str, str]])
     )
 
 
-rechunk_async = async_twin(rechunk)
-copy_async = async_twin(copy)
-copy_all_async = async_twin(copy_all)
-copy_store_async = async_twin(copy_store)
+rechunk_async: Final = async_twin(rechunk)
+copy_async: Final = async_twin(copy)
+copy_all_async: Final = async_twin(copy_all)
+copy_store_async: Final = async_twin(copy_store)

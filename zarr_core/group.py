@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
@@ -827,7 +827,7 @@ class Group(Node):
             return NotImplemented
         return self._store_path == other._store_path and self._metadata == other._metadata
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         made_in = None if self._travelled else this_process()
@@ -848,45 +848,45 @@ class Group(Node):
 
     # --- twins: each awaits the method of its name in a worker thread ----------------------------------
 
-    open_async = staticmethod(async_twin(open))
-    from_store_async = staticmethod(async_twin(from_store))
-    refresh_async = async_twin(refresh)
-    update_attributes_async = async_twin(update_attributes)
-    info_complete_async = async_twin(info_complete)
-    getitem_async = async_twin(__getitem__)
-    get_async = async_twin(get)
-    get_array_async = async_twin(get_array)
-    get_group_async = async_twin(get_group)
-    contains_async = async_twin(__contains__)
-    keys_async = async_tuple_twin(keys)
-    nmembers_async = async_twin(nmembers)
-    members_async = async_twin(members)
-    arrays_async = async_tuple_twin(arrays)
-    groups_async = async_tuple_twin(groups)
-    array_keys_async = async_tuple_twin(array_keys)
-    array_values_async = async_tuple_twin(array_values)
-    group_keys_async = async_tuple_twin(group_keys)
-    group_values_async = async_tuple_twin(group_values)
-    tree_async = async_twin(tree)
-    create_array_async = async_twin(create_array, snapshot="data")
+    open_async: Final = staticmethod(async_twin(open))
+    from_store_async: Final = staticmethod(async_twin(from_store))
+    refresh_async: Final = async_twin(refresh)
+    update_attributes_async: Final = async_twin(update_attributes)
+    info_complete_async: Final = async_twin(info_complete)
+    getitem_async: Final = async_twin(__getitem__)
+    get_async: Final = async_twin(get)
+    get_array_async: Final = async_twin(get_array)
+    get_group_async: Final = async_twin(get_group)
+    contains_async: Final = async_twin(__contains__)
+    keys_async: Final = async_tuple_twin(keys)
+    nmembers_async: Final = async_twin(nmembers)
+    members_async: Final = async_twin(members)
+    arrays_async: Final = async_tuple_twin(arrays)
+    groups_async: Final = async_tuple_twin(groups)
+    array_keys_async: Final = async_tuple_twin(array_keys)
+    array_values_async: Final = async_tuple_twin(array_values)
+    group_keys_async: Final = async_tuple_twin(group_keys)
+    group_values_async: Final = async_tuple_twin(group_values)
+    tree_async: Final = async_twin(tree)
+    create_array_async: Final = async_twin(create_array, snapshot="data")
     create_async = create_array_async
-    create_group_async = async_twin(create_group)
-    require_group_async = async_twin(require_group)
-    require_groups_async = async_twin(require_groups)
-    require_array_async = async_twin(require_array)
-    create_hierarchy_async = async_tuple_twin(create_hierarchy)
-    setitem_async = async_twin(__setitem__, snapshot="value")
-    delitem_async = async_twin(__delitem__)
-    move_async = async_twin(move)
-    consolidate_async = async_twin(consolidate)
-    empty_async = async_twin(empty)
-    zeros_async = async_twin(zeros)
-    ones_async = async_twin(ones)
-    full_async = async_twin(full)
-    empty_like_async = async_twin(empty_like)
-    zeros_like_async = async_twin(zeros_like)
-    ones_like_async = async_twin(ones_like)
-    full_like_async = async_twin(full_like)
+    create_group_async: Final = async_twin(create_group)
+    require_group_async: Final = async_twin(require_group)
+    require_groups_async: Final = async_twin(require_groups)
+    require_array_async: Final = async_twin(require_array)
+    create_hierarchy_async: Final = async_tuple_twin(create_hierarchy)
+    setitem_async: Final = async_twin(__setitem__, snapshot="value")
+    delitem_async: Final = async_twin(__delitem__)
+    move_async: Final = async_twin(move)
+    consolidate_async: Final = async_twin(consolidate)
+    empty_async: Final = async_twin(empty)
+    zeros_async: Final = async_twin(zeros)
+    ones_async: Final = async_twin(ones)
+    full_async: Final = async_twin(full)
+    empty_like_async: Final = async_twin(empty_like)
+    zeros_like_async: Final = async_twin(zeros_like)
+    ones_like_async: Final = async_twin(ones_like)
+    full_like_async: Final = async_twin(full_like)
 
 
 show_awaited(AsyncGroup, Group)

@@ -7,7 +7,7 @@ Zarr: its store over zarr_core's groups. zarr-python need not be installed, and 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from xarray import Dataset, DataTree, Variable
@@ -173,7 +173,7 @@ class ZarrCoreBackendEntrypoint(BackendEntrypoint):
     description = "Open Zarr groups (.zarr) using zarr_core"
     url = "https://pypi.org/project/zarr-core/"
     supports_groups = True
-    open_dataset_parameters = (
+    open_dataset_parameters: Final = (
         *("mask_and_scale", "decode_times", "concat_characters", "decode_coords"),
         *("drop_variables", "use_cftime", "decode_timedelta"),
         *("group", "consolidated", "storage_options", "zarr_format"),
@@ -338,4 +338,4 @@ def _datasets(ds: Dataset | DataTree) -> Iterator[tuple[str, Dataset]]:
         yield node.relative_to(ds).removeprefix("."), data
 
 
-to_zarr_async = async_twin(to_zarr)
+to_zarr_async: Final = async_twin(to_zarr)

@@ -6,7 +6,7 @@ same method in a worker thread. An `Array` does no I/O until it is indexed or ch
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from operator import index as to_index
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -701,7 +701,7 @@ class Array(Indexable, Handle):
             and self._config == other._config
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         shared = self._shared
@@ -724,39 +724,41 @@ class Array(Indexable, Handle):
 
     # --- twins: each awaits the method of its name in a worker thread ----------------------------------
 
-    open_async = staticmethod(async_twin(open))
-    refresh_async = async_twin(refresh)
-    getitem_async = async_twin(getitem, private=True, read=awaited(plan_selection))
-    get_basic_selection_async = async_twin(
+    open_async: Final = staticmethod(async_twin(open))
+    refresh_async: Final = async_twin(refresh)
+    getitem_async: Final = async_twin(getitem, private=True, read=awaited(plan_selection))
+    get_basic_selection_async: Final = async_twin(
         get_basic_selection, private=True, read=awaited(plan_basic)
     )
-    get_orthogonal_selection_async = async_twin(
+    get_orthogonal_selection_async: Final = async_twin(
         get_orthogonal_selection, private=True, read=awaited(plan_orthogonal)
     )
-    get_coordinate_selection_async = async_twin(
+    get_coordinate_selection_async: Final = async_twin(
         get_coordinate_selection, private=True, read=awaited(plan_coordinates)
     )
-    get_mask_selection_async = async_twin(get_mask_selection, private=True, read=awaited(plan_mask))
-    get_block_selection_async = async_twin(
+    get_mask_selection_async: Final = async_twin(
+        get_mask_selection, private=True, read=awaited(plan_mask)
+    )
+    get_block_selection_async: Final = async_twin(
         get_block_selection, private=True, read=awaited(plan_blocks)
     )
-    setitem_async = async_twin(setitem, snapshot="value")
-    set_basic_selection_async = async_twin(set_basic_selection, snapshot="value")
-    set_orthogonal_selection_async = async_twin(set_orthogonal_selection, snapshot="value")
-    set_coordinate_selection_async = async_twin(set_coordinate_selection, snapshot="value")
-    set_mask_selection_async = async_twin(set_mask_selection, snapshot="value")
-    set_block_selection_async = async_twin(set_block_selection, snapshot="value")
-    resize_async = async_twin(resize)
-    append_async = async_twin(append, snapshot="data")
-    update_attributes_async = async_twin(update_attributes)
-    info_complete_async = async_twin(info_complete)
-    explain_async = async_twin(explain)
-    nchunks_initialized_async = async_twin(_nchunks_initialized)
-    nbytes_stored_async = async_twin(nbytes_stored)
-    read_chunk_async = async_twin(read_chunk, private=True)
-    write_chunk_async = async_twin(write_chunk, snapshot="value")
-    read_encoded_chunk_async = async_twin(read_encoded_chunk, private=True)
-    delete_chunk_async = async_twin(delete_chunk)
+    setitem_async: Final = async_twin(setitem, snapshot="value")
+    set_basic_selection_async: Final = async_twin(set_basic_selection, snapshot="value")
+    set_orthogonal_selection_async: Final = async_twin(set_orthogonal_selection, snapshot="value")
+    set_coordinate_selection_async: Final = async_twin(set_coordinate_selection, snapshot="value")
+    set_mask_selection_async: Final = async_twin(set_mask_selection, snapshot="value")
+    set_block_selection_async: Final = async_twin(set_block_selection, snapshot="value")
+    resize_async: Final = async_twin(resize)
+    append_async: Final = async_twin(append, snapshot="data")
+    update_attributes_async: Final = async_twin(update_attributes)
+    info_complete_async: Final = async_twin(info_complete)
+    explain_async: Final = async_twin(explain)
+    nchunks_initialized_async: Final = async_twin(_nchunks_initialized)
+    nbytes_stored_async: Final = async_twin(nbytes_stored)
+    read_chunk_async: Final = async_twin(read_chunk, private=True)
+    write_chunk_async: Final = async_twin(write_chunk, snapshot="value")
+    read_encoded_chunk_async: Final = async_twin(read_encoded_chunk, private=True)
+    delete_chunk_async: Final = async_twin(delete_chunk)
 
 
 for _awaited, _kind in (

@@ -42,7 +42,7 @@ class _Awaited:
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._sync == other._sync
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._sync,)

@@ -12,7 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, final
+from typing import Any, Final, Generic, Self, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +53,8 @@ class Tile:
     __slots__ = ("masks", "values")
 
     def __init__(self, values: NDArray, masks: dict[str | None, npt.NDArray[np.bool_]]) -> None:
-        self.values = values
-        self.masks = masks
+        self.values: NDArray = values
+        self.masks: dict[str | None, NDArray] = masks
         """Which elements were set, by field; under None when there are no fields. No mask: all."""
 
     @property
@@ -89,9 +89,9 @@ class Patches:
             axes = chain.axes or range(len(shape))
             tile_shape = tuple(n for _, n in sorted(zip(axes, inner, strict=True)))
         self._tile_shape = tile_shape
-        self.grid = ChunkGrid.regular(shape, tile_shape)
+        self.grid: ChunkGrid = ChunkGrid.regular(shape, tile_shape)
         self.tiles: dict[Coords, Tile] = {}
-        self.nbytes = 0
+        self.nbytes: int = 0
         self._dtype = space.dtype
         self._fill = space.fill_value
 
@@ -395,9 +395,9 @@ class Batch(Indexable, Generic[A]):
     )
 
     def __init__(self, array: A, limit: int) -> None:
-        self.array = array
+        self.array: A = array
         self._handle: Any = array  # with all that `Array`, above here, has
-        self.early_flushes = 0
+        self.early_flushes: int = 0
         self._limit = limit
         self._open = False
         self._chunks: OrderedDict[Coords, Patches] = OrderedDict()
@@ -625,6 +625,6 @@ class Batch(Indexable, Generic[A]):
     def _twin_lane(self) -> tuple[bool, int | None, object]:
         return self.array._twin_lane()
 
-    flush_async = async_twin(flush)
-    getitem_async = async_twin(getitem, private=True)
-    setitem_async = async_twin(setitem, snapshot="value")
+    flush_async: Final = async_twin(flush)
+    getitem_async: Final = async_twin(getitem, private=True)
+    setitem_async: Final = async_twin(setitem, snapshot="value")

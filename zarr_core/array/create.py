@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -744,18 +744,18 @@ def open_like(a: Any, path: str, *, zarr_format: ZarrFormat | None = None, **kwa
     return open_array(path=path, **{**like, "zarr_format": zarr_format})
 
 
-create_array_async = async_twin(create_array, snapshot="data")
-from_array_async = async_twin(from_array, snapshot="data")
-create_async = async_twin(create, snapshot="data")
-array_async = async_twin(array, snapshot="data")
-asarray_async = async_twin(asarray, snapshot="data")
-open_array_async = async_twin(open_array)
-zeros_async = async_twin(zeros)
-ones_async = async_twin(ones)
-empty_async = async_twin(empty)
-full_async = async_twin(full)
-empty_like_async = async_twin(empty_like)
-zeros_like_async = async_twin(zeros_like)
-ones_like_async = async_twin(ones_like)
-full_like_async = async_twin(full_like)
-open_like_async = async_twin(open_like)
+create_array_async: Final = async_twin(create_array, snapshot="data")
+from_array_async: Final = async_twin(from_array, snapshot="data")
+create_async: Final = async_twin(create, snapshot="data")
+array_async: Final = async_twin(array, snapshot="data")
+asarray_async: Final = async_twin(asarray, snapshot="data")
+open_array_async: Final = async_twin(open_array)
+zeros_async: Final = async_twin(zeros)
+ones_async: Final = async_twin(ones)
+empty_async: Final = async_twin(empty)
+full_async: Final = async_twin(full)
+empty_like_async: Final = async_twin(empty_like)
+zeros_like_async: Final = async_twin(zeros_like)
+ones_like_async: Final = async_twin(ones_like)
+full_like_async: Final = async_twin(full_like)
+open_like_async: Final = async_twin(open_like)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from itertools import chain as chained
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,11 @@ class ReadJob:
         *("selection", "space", "view"),
     )
 
+    fields: Fields
+    make_plan: MakePlan
+    selection: Any
+    space: ChunkSpace
+
     def __init__(
         self,
         array: Handle,
@@ -78,7 +83,8 @@ class ReadJob:
         state = array._current()
         chosen, self.fields = with_fields(selection, None)
         self.make_plan, self.selection, self.space = make_plan, selection, state.space.traced()
-        self.plan = plan = make_plan(chosen, state.metadata.chunk_grid)
+        plan: Plan = make_plan(chosen, state.metadata.chunk_grid)
+        self.plan: Plan = plan
         dtype, inner = field_dtype(state.space.dtype, self.fields)
         shape = plan.result_shape + inner
         self.result: NDArray = (
@@ -86,15 +92,15 @@ class ReadJob:
             if out is None
             else destination(out, None, shape, dtype, array.order)[1]
         )
-        self.view = self.result  # in the plan's shape
+        self.view: NDArray = self.result  # in the plan's shape
         if plan.shape != plan.result_shape:
             self.view = self.result.reshape(plan.shape + inner)
-        self.out = placing.flipped(self.view, plan)
+        self.out: NDArray = placing.flipped(self.view, plan)
         self.call = call
         """That of an awaited read, which ends and fails for itself."""
-        self.failed = False
+        self.failed: bool = False
         self.number = number
-        self.n_left = plan.nparts
+        self.n_left: int = plan.nparts
         """So many chunks have still to be read."""
 
     def enter(self) -> bool:
@@ -228,10 +234,11 @@ def _outcomes(jobs: list[ReadJob], reads: list[tuple[Read, calls.Call]]) -> Iter
             if not job.n_left:
                 ended.append(job)
         # What failed is read once more: so that its error is its own, and names what it read.
-        yield [
-            (job.number, *(_alone(*reads[job.number]) if job.failed else (job.finished(), None)))
-            for job in ended
-        ]
+        outcomes = []
+        for job in ended:
+            value, error = _alone(*reads[job.number]) if job.failed else (job.finished(), None)
+            outcomes.append((job.number, value, error))
+        yield outcomes
         ended = []
 
 
@@ -519,5 +526,5 @@ def _at_once(jobs: Sequence[Callable[[], None]]) -> None:
         finish(overlap(lambda job: job(), jobs))
 
 
-read_many_async = async_twin(read_many, private=True)
-write_many_async = async_twin(write_many, snapshot="items")
+read_many_async: Final = async_twin(read_many, private=True)
+write_many_async: Final = async_twin(write_many, snapshot="items")

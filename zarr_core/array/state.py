@@ -32,11 +32,11 @@ class SharedMetadata:
     __slots__ = ("__weakref__", "caches", "metadata", "on_change", "travelled")
 
     def __init__(self, metadata: ArrayMetadata) -> None:
-        self.metadata = metadata
+        self.metadata: ArrayMetadata = metadata
         # Called with new metadata after it was stored; keeps consolidated copies true.
         self.on_change: Callable[[ArrayMetadata], None] | None = None
         # Was it unpickled in another process, so that others may write to the same chunks?
-        self.travelled = False
+        self.travelled: bool = False
         self.caches: dict[int, Any] = {}
         """Caches of decoded chunks of its own, by size."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import takewhile
 from threading import Condition
 from types import TracebackType
-from typing import Any, Self, TypeVar, final
+from typing import Any, Final, Self, TypeVar, final
 
 from zarr_core.array.handle import Handle
 from zarr_core.array.many import (
@@ -273,8 +273,8 @@ class Stream:
         failed.error = error
         self._windows = deque([*here, failed])
 
-    close_async = async_twin(close)
-    _step_async = async_twin(_step)
+    close_async: Final = async_twin(close)
+    _step_async: Final = async_twin(_step)
 
 
 def _count(group: Group[ReadJob]) -> None:

@@ -1,6 +1,6 @@
 """`array.oindex`, `array.vindex` and `array.blocks`: other meanings of what is in the brackets."""
 
-from typing import Any, final
+from typing import Any, Final, final
 
 from zarr_core.array.many import awaited
 from zarr_core.indexing.plan import Plan
@@ -19,7 +19,7 @@ class IndexView:
     """Makes the plan of a selection in a chunk grid."""
 
     def __init__(self, array: Any) -> None:
-        self.array = array  # an `Array`, which is made of this
+        self.array: Any = array  # an `Array`, which is made of this
 
     def __getitem__(self, selection: Any) -> Any:
         return self.array._get(self._make_plan, selection)
@@ -34,8 +34,8 @@ class IndexView:
     def _read(self, selection: Any) -> Read | None:
         return awaited(self._make_plan)(self.array, selection)
 
-    getitem_async = async_twin(__getitem__, private=True, read=_read)
-    setitem_async = async_twin(__setitem__, snapshot="value")
+    getitem_async: Final = async_twin(__getitem__, private=True, read=_read)
+    setitem_async: Final = async_twin(__setitem__, snapshot="value")
 
 
 def _orthogonal(selection: Any, grid: ChunkGrid) -> Plan:

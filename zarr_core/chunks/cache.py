@@ -56,12 +56,13 @@ class _Place:
     __slots__ = ("given_up", "key", "numbers", "pending", "stamp", "store", "version")
 
     def __init__(self, store: Any, key: str, stamp: Hashable) -> None:
-        self.store = store  # as long as it lives, no other one has the identity of its keys
-        self.key, self.stamp = key, stamp
+        self.store: Any = store  # as long as it lives, no other one has the identity of its keys
+        self.key: str = key
+        self.stamp: Hashable = stamp
         self.version: Any = _NOTHING
         self.numbers: set[int] = set()
         self.pending: dict[int, _Decoding] = {}
-        self.given_up = False
+        self.given_up: bool = False
 
 
 @final
@@ -109,18 +110,25 @@ class _Claim:
 class ChunkCache:
     """Decoded chunks of any number of arrays, up to a number of bytes; least recently used leave first.
 
-        cache = zarr.ChunkCache(256 << 20)
-        array = zarr.open_array(url, config={"chunk_cache": cache})
-
     A read never shows less than the last write of this process that had returned. What others change
     is seen at once on local files; elsewhere once it is read again. See the documentation.
 
-    Args:
-        max_bytes: Memory for chunks; a larger chunk is not kept.
-        on_evict: Called as `on_evict(key, chunk)` with the key of the stored chunk (or shard) and the
-            read-only array that has left to make room, by the call that made room, in its end.
-
     It may be used by any number of threads. A pickled one is empty.
+
+    Parameters
+    ----------
+    max_bytes
+        Memory for chunks; a larger chunk is not kept.
+    on_evict
+        Called as `on_evict(key, chunk)` with the key of the stored chunk (or shard) and the
+        read-only array that has left to make room, by the call that made room, in its end.
+
+    Examples
+    --------
+    >>> cache = zarr.ChunkCache(256 << 20)
+    >>> a = zarr.array(np.arange(6), chunks=2, config={"chunk_cache": cache})
+    >>> a[0], a[1]  # the second is decoded already
+    (array(0), array(1))
     """
 
     def __init__(self, max_bytes: int, *, on_evict: Evicted | None = None) -> None:
@@ -296,7 +304,8 @@ class CachedReads:
     """How an array is read through a cache; `kind` names the way in which its chunks are decoded."""
 
     def __init__(self, cache: ChunkCache, store: Any, kind: Hashable, *, of_shards: bool) -> None:
-        self.cache, self._store, self._kind = cache, store, kind
+        self.cache: ChunkCache = cache
+        self._store, self._kind = store, kind
         self.of_shards = of_shards
 
     def stamp(self, key: str) -> Hashable:

@@ -107,11 +107,11 @@ class Found:
     __slots__ = ("_places", "entries", "index", "numbers", "requests", "total")
 
     def __init__(self, index: Index, numbers: Numbers, entries: Index, total: int | None) -> None:
-        self.index = index
-        self.numbers = numbers
-        self.entries = entries
+        self.index: Index = index
+        self.numbers: Numbers = numbers
+        self.entries: Index = entries
         """What stands in the index of these numbers; it is checked."""
-        self.total = total
+        self.total: int | None = total
         """Size of the shard in bytes."""
         self.requests: tuple[list[Run], list[Range]] | None = None
         """What is read for them, and what of it each is: once it is known."""

@@ -176,12 +176,12 @@ class Shards:
             raise MetadataValidationError(
                 f"codec {NAME!r}: chunk_shape {chunk_shape} does not divide the shard shape {shape}"
             )
-        self.config = codec.config or ArrayConfig()
+        self.config: ArrayConfig = codec.config or ArrayConfig()
         self.write_order = self.config.subchunk_write_order or codec.subchunk_write_order
-        self.index_at_end = codec.index_location == "end"
-        self.grid = ChunkGrid.regular(shape, chunk_shape)
-        self.counts = self.grid.counts
-        self.nchunks = math.prod(self.counts)
+        self.index_at_end: bool = codec.index_location == "end"
+        self.grid: ChunkGrid = ChunkGrid.regular(shape, chunk_shape)
+        self.counts: Shape = self.grid.counts
+        self.nchunks: int = math.prod(self.counts)
         if self.nchunks * 16 > MAX_INDEX_BYTES:
             raise MetadataValidationError(
                 f"codec {NAME!r}: {self.nchunks} inner chunks in a shard are too many"
@@ -189,18 +189,20 @@ class Shards:
         inner_spec = spec._replace(shape=chunk_shape)
         index_type = parse_dtype("uint64", 3)
         index_spec = ChunkSpec((*self.counts, 2), index_type, index_type.dtype, np.uint64(MISSING))
-        self.index_chain = CodecChain(codec.index_codecs, index_spec)
+        self.index_chain: CodecChain = CodecChain(codec.index_codecs, index_spec)
         if self.index_chain.fixed_nbytes is None:
             raise MetadataValidationError(
                 f"codec {NAME!r}: index_codecs must have a fixed size, {self.index_chain} has not"
             )
-        self.index_nbytes = self.index_chain.fixed_nbytes
+        self.index_nbytes: int = self.index_chain.fixed_nbytes
         self._behind = self.index_nbytes if self.index_at_end else 0
-        self.reserved = self.index_nbytes - self._behind
+        self.reserved: int = self.index_nbytes - self._behind
         """Bytes before the first inner chunk."""
-        self.is_large = math.prod(shape) * spec.dtype.itemsize > self.config.shard_stream_bytes
+        self.is_large: bool = (
+            math.prod(shape) * spec.dtype.itemsize > self.config.shard_stream_bytes
+        )
         self._strides = [math.prod(self.counts[d + 1 :]) for d in range(len(shape))]
-        self.space = ChunkSpace(
+        self.space: ChunkSpace = ChunkSpace(
             name="the shard",
             grid=self.grid,
             dtype=spec.dtype,
@@ -213,7 +215,7 @@ class Shards:
             write_empty_chunks=self.config.write_empty_chunks,
             read_missing_chunks=True,  # inner chunks are left out because they are fill
         )
-        self.nested = self.space.chain is not None and self.space.chain.partial is not None
+        self.nested: bool = self.space.chain is not None and self.space.chain.partial is not None
         self._orders: tuple[Numbers, Numbers] | None = None
         # What the last call found out. Most calls follow one that was like them.
         self._planned: tuple[tuple[slice, ...], Plan, Numbers] | None = None

@@ -69,6 +69,10 @@ class ChunkBytes(Protocol):
 class ChunkSpace:
     """Where the chunks of an array (or of a shard) are and how they are encoded."""
 
+    fetch_cost: float
+    read_cost: float
+    write_cost: float
+
     def __init__(
         self,
         *,
@@ -89,7 +93,7 @@ class ChunkSpace:
         self.name = name
         self.grid = grid
         self.dtype = dtype
-        self.fill_value = fill_value
+        self.fill_value: Any = fill_value
         if dtype.kind in "OT":
             # NumPy takes trailing NULs from a plain str or bytes when it fills or compares.
             self.fill_value = np.empty(1, dtype)
@@ -112,7 +116,7 @@ class ChunkSpace:
         self._make_chain = make_chain
         self._chains: dict[Shape, CodecChain] = {}
         shape = grid.chunk_shape
-        self.chain = None if shape is None else make_chain(shape)
+        self.chain: CodecChain | None = None if shape is None else make_chain(shape)
         """The codec chain when all chunks have one shape."""
         self.one_chunk: Shape | None = None
         """Shape of a chunk when the short path for one chunk may be taken."""

@@ -5,7 +5,7 @@ receive and return.
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -77,7 +77,7 @@ class Buffer:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Buffer) and self.to_bytes() == other.to_bytes()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<Buffer of {len(self)} bytes>"
@@ -191,7 +191,7 @@ class BufferPrototype(NamedTuple):
     nd_buffer: type[NDBuffer]
 
 
-buffer_prototype = BufferPrototype(Buffer, NDBuffer)
+buffer_prototype: Final = BufferPrototype(Buffer, NDBuffer)
 
 
 def default_buffer_prototype() -> BufferPrototype:

@@ -150,24 +150,31 @@ class CodecChain:
     ['bytes']
     """
 
+    decode_bytes: Callable[[Buffer], Buffer]
+    encode_bytes: Callable[[Buffer], Buffer]
+    decode: Callable[[Buffer], NDArray]
+    encode: Callable[[NDArray], Buffer]
+    decode_cost: float
+    encode_cost: float
+
     def __init__(self, codecs: Sequence[Codec], spec: ChunkSpec) -> None:
         """Bind `codecs`; raise `MetadataValidationError` or `UnknownCodecError`."""
-        self.codecs = tuple(codecs)
+        self.codecs: tuple[Codec, ...] = tuple(codecs)
         self.spec = spec
         """What is known of every decoded chunk."""
         self._bound = bound = _bind(codecs, spec)
         arrays = tuple(stage for _, stage in bound.arrays)
         serial = bound.serial[1]
         filters = tuple(stage for _, stage in bound.bytes)
-        self.nbytes = _memory_bytes(spec)
+        self.nbytes: int | None = _memory_bytes(spec)
         """Size of a decoded chunk in memory; None for elements of variable length."""
-        self.native = serial.native and not arrays
+        self.native: bool = serial.native and not arrays
         """Whether serialised bytes are the C-contiguous memory of the chunk."""
-        self.raw = self.native and not filters
+        self.raw: bool = self.native and not filters
         """Whether encoded data is that, too: nothing compresses or checks it."""
-        self.fixed_nbytes = filters[-1].nbytes if filters else serial.nbytes
+        self.fixed_nbytes: int | None = filters[-1].nbytes if filters else serial.nbytes
         """Size of an encoded chunk when all have the same."""
-        self.axes = _compose_axes(arrays)
+        self.axes: tuple[int, ...] | None = _compose_axes(arrays)
         """How the axes are permuted before they are serialised; None if they are not, or if there
         are other array-to-array codecs."""
         self.decode_bytes, self.encode_bytes = _compose_bytes(filters, serial.nbytes)
@@ -175,9 +182,13 @@ class CodecChain:
         self.decode, self.encode = _compose(bound, self.axes, self.decode_bytes, self.encode_bytes)
         """Encoded data -> array of the spec's shape and dtype, perhaps a read-only view; and array
         -> encoded data, perhaps a view of the array."""
-        self.decode_into = _compose_into(filters, self.decode_bytes) if self.native else None
+        self.decode_into: Callable[[Buffer, NDArray], None] | None = (
+            _compose_into(filters, self.decode_bytes) if self.native else None
+        )
         """Encoded data and a flat, writable array of uint8 to decode into, or None."""
-        self.decode_many = filters[0].decode_many if len(filters) == 1 else None
+        self.decode_many: Callable[[Sequence[Buffer]], Sequence[Buffer]] | None = (
+            filters[0].decode_many if len(filters) == 1 else None
+        )
         """A batch of encoded data -> the serialised bytes of each, or None."""
         self.decode_cost, self.encode_cost = bound.decode_cost, bound.encode_cost
         """Microseconds of a chunk without the GIL, roughly."""

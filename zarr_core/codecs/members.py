@@ -4,7 +4,7 @@ Their members are the strings that documents have, which new programs write.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from zarr_core.errors import warn
 
@@ -42,13 +42,13 @@ class _Members(type):
 class BloscCname(metaclass=_Members):
     """The compressors inside Blosc."""
 
-    members = ("lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd")
+    members: Final = ("lz4", "lz4hc", "blosclz", "snappy", "zlib", "zstd")
 
 
 class BloscShuffle(metaclass=_Members):
     """What Blosc does with the bytes of elements before it compresses them."""
 
-    members = ("noshuffle", "shuffle", "bitshuffle")
+    members: Final = ("noshuffle", "shuffle", "bitshuffle")
 
     @staticmethod
     def from_int(num: int) -> str:
@@ -61,10 +61,10 @@ class BloscShuffle(metaclass=_Members):
 class Endian(metaclass=_Members):
     """Byte orders."""
 
-    members = ("little", "big")
+    members: Final = ("little", "big")
 
 
 class ShardingCodecIndexLocation(metaclass=_Members):
     """Where the index of a shard is."""
 
-    members = ("start", "end")
+    members: Final = ("start", "end")

@@ -272,6 +272,7 @@ class ByValue:
 class NumcodecsCodec(ByValue, Codec):
     """A codec of numcodecs in format 3; keyword arguments are its parameters there."""
 
+    name: ClassVar[str]
     codec_id: ClassVar[str]
     """The `id` in numcodecs."""
 

@@ -5,7 +5,7 @@ Calling one of these classes returns a `DataType`, which every parameter `dtype`
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Final, Literal, TypeAlias, final
 
 import numpy as np
 
@@ -149,25 +149,31 @@ def _bytes() -> np.dtype[Any]:
     return np.dtype(object)
 
 
-Bool = _number("Bool", "?")
-Int8, Int16 = _number("Int8", "i1"), _number("Int16", "i2")
-Int32, Int64 = _number("Int32", "i4"), _number("Int64", "i8")
-UInt8, UInt16 = _number("UInt8", "u1"), _number("UInt16", "u2")
-UInt32, UInt64 = _number("UInt32", "u4"), _number("UInt64", "u8")
-Float16, Float32 = _number("Float16", "f2"), _number("Float32", "f4")
-Float64 = _number("Float64", "f8")
-Complex64, Complex128 = _number("Complex64", "c8"), _number("Complex128", "c16")
+Bool: Final = _number("Bool", "?")
+Int8: Final = _number("Int8", "i1")
+Int16: Final = _number("Int16", "i2")
+Int32: Final = _number("Int32", "i4")
+Int64: Final = _number("Int64", "i8")
+UInt8: Final = _number("UInt8", "u1")
+UInt16: Final = _number("UInt16", "u2")
+UInt32: Final = _number("UInt32", "u4")
+UInt64: Final = _number("UInt64", "u8")
+Float16: Final = _number("Float16", "f2")
+Float32: Final = _number("Float32", "f4")
+Float64: Final = _number("Float64", "f8")
+Complex64: Final = _number("Complex64", "c8")
+Complex128: Final = _number("Complex128", "c16")
 _INTEGERS = (Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64)
 _FLOATS = (Float16, Float32, Float64, Complex64, Complex128)
-FixedLengthUTF32 = _Name("FixedLengthUTF32", _text, _of_kind("U"))
-NullTerminatedBytes = _Name("NullTerminatedBytes", _null_terminated, _of_kind("S"))
-RawBytes = _Name("RawBytes", _raw, _of_kind("V"))
-DateTime64 = _Name("DateTime64", _time("M8"), _of_kind("M"))
-TimeDelta64 = _Name("TimeDelta64", _time("m8"), _of_kind("m"))
-Struct = _Name("Struct", _struct, lambda dtype: dtype.names is not None)
+FixedLengthUTF32: Final = _Name("FixedLengthUTF32", _text, _of_kind("U"))
+NullTerminatedBytes: Final = _Name("NullTerminatedBytes", _null_terminated, _of_kind("S"))
+RawBytes: Final = _Name("RawBytes", _raw, _of_kind("V"))
+DateTime64: Final = _Name("DateTime64", _time("M8"), _of_kind("M"))
+TimeDelta64: Final = _Name("TimeDelta64", _time("m8"), _of_kind("m"))
+Struct: Final = _Name("Struct", _struct, lambda dtype: dtype.names is not None)
 Structured = Struct
-VariableLengthUTF8 = _Name("VariableLengthUTF8", _strings, _of_kind("T"))
-VariableLengthBytes = _Name("VariableLengthBytes", _bytes, _of_kind("O"))
+VariableLengthUTF8: Final = _Name("VariableLengthUTF8", _strings, _of_kind("T"))
+VariableLengthBytes: Final = _Name("VariableLengthBytes", _bytes, _of_kind("O"))
 
 
 def parse_dtype(dtype_spec: Any, *, zarr_format: ZarrFormat) -> DataType:
@@ -229,4 +235,4 @@ class DataTypeRegistry(Mapping[str, _Name]):
         return data_types.parse_v2(data)
 
 
-data_type_registry = DataTypeRegistry()
+data_type_registry: Final = DataTypeRegistry()

@@ -1,7 +1,7 @@
 """zarr-python's chunk grids and indexers: which chunks a selection touches, and what of them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -65,15 +65,15 @@ class ChunkProjection(NamedTuple):
 class Indexer:
     """Iterates over the chunks that a selection touches."""
 
-    make: Callable[[Any, chunk_grids.ChunkGrid], Plan]
+    make: ClassVar[Callable[[Any, chunk_grids.ChunkGrid], Plan]]
 
     def __init__(self, selection: Any, shape: Any, chunk_grid: Any) -> None:
         grid = getattr(chunk_grid, "grid", chunk_grid)
         if grid.shape != tuple(shape):
             raise ValueError(f"the chunk grid is one of shape {grid.shape}, not {tuple(shape)}")
         self._plan = type(self).make(selection, grid)
-        self.shape = self._plan.result_shape
-        self.drop_axes = ()
+        self.shape: tuple[int, ...] = self._plan.result_shape
+        self.drop_axes: tuple[int, ...] = ()
 
     def __iter__(self) -> Iterator[ChunkProjection]:
         plan = self._plan
@@ -84,31 +84,31 @@ class Indexer:
 class BasicIndexer(Indexer):
     """Integers and slices."""
 
-    make = staticmethod(plan_basic)
+    make: ClassVar[Callable[[Any, chunk_grids.ChunkGrid], Plan]] = staticmethod(plan_basic)
 
 
 class OrthogonalIndexer(Indexer):
     """One selection for each dimension."""
 
-    make = staticmethod(plan_orthogonal)
+    make: ClassVar[Callable[[Any, chunk_grids.ChunkGrid], Plan]] = staticmethod(plan_orthogonal)
 
 
 class CoordinateIndexer(Indexer):
     """Points."""
 
-    make = staticmethod(plan_coordinates)
+    make: ClassVar[Callable[[Any, chunk_grids.ChunkGrid], Plan]] = staticmethod(plan_coordinates)
 
 
 class MaskIndexer(Indexer):
     """A mask."""
 
-    make = staticmethod(plan_mask)
+    make: ClassVar[Callable[[Any, chunk_grids.ChunkGrid], Plan]] = staticmethod(plan_mask)
 
 
 class BlockIndexer(Indexer):
     """Whole chunks."""
 
-    make = staticmethod(plan_blocks)
+    make: ClassVar[Callable[[Any, chunk_grids.ChunkGrid], Plan]] = staticmethod(plan_blocks)
 
 
 def ix_(selection: Any, shape: Any) -> Any:

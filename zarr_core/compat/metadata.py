@@ -6,7 +6,7 @@ are those of that format.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -116,14 +116,14 @@ def _of_format(zarr_format: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, ArrayMetadata) and value.zarr_format == zarr_format
 
 
-ArrayV3Metadata = _Named(
+ArrayV3Metadata: Final = _Named(
     "ArrayV3Metadata",
     _v3,
     _of_format(3),
     "Metadata of an array of format 3.",
     from_dict=staticmethod(ArrayMetadata.from_dict),
 )
-ArrayV2Metadata = _Named(
+ArrayV2Metadata: Final = _Named(
     "ArrayV2Metadata",
     _v2,
     _of_format(2),
@@ -156,7 +156,7 @@ def _regular(*, chunk_shape: Any) -> NamedConfig:
     return _RegularGrid("regular", {"chunk_shape": [int(n) for n in lengths]})
 
 
-RegularChunkGrid = _Named(
+RegularChunkGrid: Final = _Named(
     "RegularChunkGrid",
     _regular,
     lambda grid: isinstance(grid, ChunkGrid | _RegularGrid) and grid.chunk_shape is not None,
@@ -171,13 +171,13 @@ def _encoding(name: Any, separator: str) -> Callable[..., ChunkKeyEncoding]:
     return make
 
 
-DefaultChunkKeyEncoding = _Named(
+DefaultChunkKeyEncoding: Final = _Named(
     "DefaultChunkKeyEncoding",
     _encoding("default", "/"),
     lambda keys: isinstance(keys, ChunkKeyEncoding) and keys.name == "default",
     "Keys such as `c/0/1`.",
 )
-V2ChunkKeyEncoding = _Named(
+V2ChunkKeyEncoding: Final = _Named(
     "V2ChunkKeyEncoding",
     _encoding("v2", "."),
     lambda keys: isinstance(keys, ChunkKeyEncoding) and keys.name == "v2",

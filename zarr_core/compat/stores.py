@@ -437,6 +437,9 @@ FACES: tuple[type[Face], ...] = (
 class StorePath:
     """An asynchronous store, and a path in it."""
 
+    store: Store
+    path: str
+
     def __init__(self, store: Store, path: str = "") -> None:
         self.store, self.path = store, normalize_path(path)
 

@@ -172,6 +172,9 @@ class WrapperStore(Store):
 class LoggingStore(WrapperStore):
     """Logs every call, and counts them in `counter`."""
 
+    log_level: str
+    log_handler: logging.Handler | None
+
     counter: Counter[str]
 
     def __init__(
@@ -180,7 +183,7 @@ class LoggingStore(WrapperStore):
         super().__init__(store)
         self.counter = Counter()
         self.log_level, self.log_handler = log_level, log_handler
-        self.logger = logging.getLogger(f"LoggingStore({store})")
+        self.logger: logging.Logger = logging.getLogger(f"LoggingStore({store})")
         self.logger.setLevel(log_level)
         if not self.logger.hasHandlers():
             self.logger.addHandler(log_handler or logging.StreamHandler(sys.stdout))

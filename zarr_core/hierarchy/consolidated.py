@@ -33,6 +33,9 @@ class Consolidation:
 
     __slots__ = ("_key", "_known", "nodes", "place", "zarr_format")
 
+    nodes: ConsolidatedMetadata
+    place: StorePath
+
     def __init__(
         self,
         place: StorePath,
@@ -134,6 +137,9 @@ class WriteThrough:
     """What an array reached through consolidated metadata does when its own metadata changes."""
 
     __slots__ = ("consolidation", "path")
+
+    consolidation: Consolidation
+    path: str
 
     def __init__(self, consolidation: Consolidation, path: str) -> None:
         self.consolidation, self.path = consolidation, path

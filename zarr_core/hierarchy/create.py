@@ -7,7 +7,7 @@ the data type's own zero (NaT for times) as fill value.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class HasConfig(Protocol):
 CodecLike: TypeAlias = str | Mapping[str, Any] | HasDict | HasConfig
 """A codec, its name, or what a metadata document says of it."""
 CodecsLike: TypeAlias = CodecLike | Iterable[CodecLike] | None
-FillDefault = type("FillDefault", (), {"__repr__": lambda self: "<default>"})
+FillDefault: Final = type("FillDefault", (), {"__repr__": lambda self: "<default>"})
 DEFAULT_FILL_VALUE: Any = FillDefault()
 """Stands for "the data type's own", as None means undefined in format 2."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from copy import deepcopy
-from typing import Any, final
+from typing import Any, Final, final
 
 from zarr_core.errors import ReadOnlyError
 from zarr_core.metadata.documents import DOCUMENTS, check_attributes
@@ -98,11 +98,11 @@ class Attributes(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return repr(self.asdict())
 
-    put_async = async_twin(put)
-    clear_async = async_twin(clear)
-    update_async = async_twin(update)
-    setitem_async = async_twin(__setitem__)
-    delitem_async = async_twin(__delitem__)
+    put_async: Final = async_twin(put)
+    clear_async: Final = async_twin(clear)
+    update_async: Final = async_twin(update)
+    setitem_async: Final = async_twin(__setitem__)
+    delitem_async: Final = async_twin(__delitem__)
 
 
 class Node:
@@ -183,7 +183,7 @@ class Node:
                 refs[name] = bytes(document).decode()
         return {"version": 1, "refs": refs}
 
-    to_references_async = async_twin(to_references)
+    to_references_async: Final = async_twin(to_references)
 
     def _ipython_key_completions_(self) -> list[str]:
         """Return what may stand in brackets: names of members, or of an array's fields."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import pairwise, product
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
 
 
 # Both types are made by the thousand; this is half the price of calling them.
-new_part = partial(tuple.__new__, Part)
+new_part: Final = partial(tuple.__new__, Part)
 _entry = partial(tuple.__new__, Entry)
 
 
@@ -77,9 +77,10 @@ class OuterPlan:
             if item.__class__ is not int:
                 result_shape.append(len(item))  # type: ignore[arg-type]
                 arrays += item.__class__ is not range
-        self.fancy = fancy = arrays > 0
+        fancy = arrays > 0
+        self.fancy: bool = fancy
         """Some selectors are arrays."""
-        self.crossed = arrays > 1
+        self.crossed: bool = arrays > 1
         """Several are: parts need `index` before NumPy takes them for an outer product."""
         self.result_shape: Shape = tuple(result_shape)
         """Shape of the result."""
@@ -116,7 +117,7 @@ class OuterPlan:
             position += 1
         self.drops = drops
         """Some dimensions have an int: they are in a part's `chunk`, but not in its `out`."""
-        self.flips = tuple(flips)
+        self.flips: tuple[int, ...] = tuple(flips)
         """Axes of the result that run backwards."""
         self._runs: list[list[Entry]] | None = None
 
@@ -169,8 +170,8 @@ class PointPlan:
     ) -> None:
         self._groups = groups
         self.shape: Shape = (count,)
-        self.result_shape = result_shape
-        self.nparts = nparts
+        self.result_shape: Shape = result_shape
+        self.nparts: int = nparts
         """Number of parts, or an estimate from above."""
 
     def parts(self) -> Iterator[Part]:
@@ -200,7 +201,7 @@ class SomeParts:
         self.shape: Shape = plan.shape
         self.result_shape: Shape = plan.result_shape
         self.index: Callable[[tuple[Selector, ...]], tuple[Any, ...]] = plan.index
-        self.nparts = len(parts)
+        self.nparts: int = len(parts)
         self._parts = parts
 
     def parts(self) -> Iterator[Part]:

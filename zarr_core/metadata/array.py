@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal, cast, final
+from typing import Any, ClassVar, Literal, cast, final
 
 import numpy as np
 
@@ -267,7 +267,7 @@ class ArrayMetadata:
         # As text: NaN is equal to NaN, -0.0 is not 0.0.
         return repr(self.to_dict()) == repr(other.to_dict())
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, JSON], document: object = "metadata") -> "ArrayMetadata":

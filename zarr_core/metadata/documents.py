@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, final
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar, final
 
 import numpy as np
 
@@ -321,7 +321,12 @@ class UnknownDataType:
         """Raise `DataTypeValidationError`."""
         raise DataTypeValidationError(self.problem)
 
-    name = item_bytes = needs_endian = is_variable = default_fill = object_codec = dtype
+    name: ClassVar[Any] = dtype
+    item_bytes: ClassVar[Any] = dtype
+    needs_endian: ClassVar[Any] = dtype
+    is_variable: ClassVar[Any] = dtype
+    default_fill: ClassVar[Any] = dtype
+    object_codec: ClassVar[Any] = dtype
 
     def __str__(self) -> str:
         return f"unknown: {describe(self.document)}"

@@ -8,7 +8,7 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/v3.0.html#gro
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, cast, final
+from typing import Any, ClassVar, Literal, TypeAlias, cast, final
 
 from zarr_core.errors import MetadataValidationError, unexpected
 from zarr_core.metadata.array import ArrayMetadata, parse_array_v2, parse_array_v3
@@ -57,7 +57,7 @@ class ConsolidatedMetadata:
     ) -> None:
         if metadata is not None:
             documents, zarr_format = _documents_of_nodes(metadata, zarr_format)
-        self.documents = {} if documents is None else documents
+        self.documents: Mapping[str, JSON] = {} if documents is None else documents
         self.zarr_format: ZarrFormat = zarr_format
         self._parsed: dict[str, NodeMetadata] = {}
         self._lines: dict[str, str] = {}
@@ -206,7 +206,7 @@ class ConsolidatedMetadata:
             return NotImplemented
         return repr(self.to_dict()) == repr(other.to_dict())
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ConsolidatedMetadata, (self.documents, self.zarr_format)
@@ -306,7 +306,7 @@ class GroupMetadata:
             and self.consolidated_metadata == other.consolidated_metadata
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def to_buffer_dict(self, prototype: Any) -> dict[str, Any]:
         """Return the documents to store as buffers of a prototype of zarr-python's."""

@@ -73,10 +73,10 @@ class FromZarrStore(Store):
             raise TypeError(f"expected a store of zarr-python, not {type(store).__name__}")
         super().__init__(read_only=read_only or store.read_only)
         self.store: Any = store
-        self.supports_consolidated_metadata = store.supports_consolidated_metadata
-        self.supports_writes = store.supports_writes
-        self.supports_deletes = store.supports_deletes
-        self.supports_listing = store.supports_listing
+        self.supports_consolidated_metadata: bool = store.supports_consolidated_metadata
+        self.supports_writes: bool = store.supports_writes
+        self.supports_deletes: bool = store.supports_deletes
+        self.supports_listing: bool = store.supports_listing
 
     def _run(self, call: Callable[[], Awaitable[Any]]) -> Any:
         from zarr_core.threads.coroutines import own_loop, run_on
@@ -420,10 +420,12 @@ class AwaitedStore:
         for name in await self._call(lambda: tuple(self._core.list_dir(prefix))):
             yield name
 
-    supports_consolidated_metadata = property(attrgetter("_core.supports_consolidated_metadata"))
-    supports_writes = property(attrgetter("_core.supports_writes"))
-    supports_deletes = property(attrgetter("_core.supports_deletes"))
-    supports_listing = property(attrgetter("_core.supports_listing"))
+    supports_consolidated_metadata: property = property(
+        attrgetter("_core.supports_consolidated_metadata")
+    )
+    supports_writes: property = property(attrgetter("_core.supports_writes"))
+    supports_deletes: property = property(attrgetter("_core.supports_deletes"))
+    supports_listing: property = property(attrgetter("_core.supports_listing"))
 
     def __str__(self) -> str:
         return str(self._core)

@@ -315,7 +315,7 @@ class ValueSnapshot:
     def __init__(self, value: Value, version: str | None = None) -> None:
         self._value = value
         self.size: int | None = len(value)
-        self.version = version
+        self.version: str | None = version
 
     def read(self, byte_range: ByteRequest | None = None) -> Value:
         """Return part of the value."""

@@ -107,11 +107,13 @@ class CacheStore(WrapperStore[S]):
             raise ValueError(f"max_size must be positive or None, not {max_size!r}")
         if isinstance(max_age_seconds, str) and max_age_seconds != "infinity":
             raise ValueError(f"max_age_seconds must be a number or None, not {max_age_seconds!r}")
-        self.cache_store = MemoryStore() if cache_store is None else cache_store
+        self.cache_store: Store = MemoryStore() if cache_store is None else cache_store
         if self.cache_store.read_only:
             raise ValueError(f"{cache_store} is read-only and cannot keep copies")
         self.max_size = max_size
-        self.max_age_seconds = None if isinstance(max_age_seconds, str) else max_age_seconds
+        self.max_age_seconds: float | None = (
+            None if isinstance(max_age_seconds, str) else max_age_seconds
+        )
         self.cache_set_data = cache_set_data
         self.whole_values = whole_values
         self._begin()

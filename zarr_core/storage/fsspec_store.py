@@ -112,7 +112,7 @@ class FsspecStore(Store):
             options = {**fs.storage_options, "asynchronous": False}
             fs = type(fs)(*fs.storage_args, **options)
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-        self.fs = fs
+        self.fs: Any = fs
         self.path: str = fs._strip_protocol(path).rstrip("/")
         self.allowed_exceptions = allowed_exceptions
         self._is_s3 = hasattr(fs, "_call_s3") and hasattr(fs, "split_path")
@@ -120,8 +120,8 @@ class FsspecStore(Store):
             self._is_s3 and not _without_retries(fs)
         )
         own = NO_RETRIES if tries else self.default_retries
-        self.retries = own if retries is None else retries
-        self.high_latency = not protocols & _QUICK
+        self.retries: RetryPolicy = own if retries is None else retries
+        self.high_latency: bool = not protocols & _QUICK
         self._is_http = bool(protocols & {"http", "https"})
         self._has_parts = self._is_s3 or (self._is_http and fs.async_impl)  # see `fetch_part`
         # S3 would be asked for the size first, to read large values in parts; older s3fs reads in one
@@ -131,8 +131,8 @@ class FsspecStore(Store):
         self._local = (
             LocalStore(self.path or "/", read_only=read_only) if protocols & _LOCAL else None
         )
-        self.supports_conditional_writes = self._local is not None
-        self.writes_pieces = self._local is not None or self._is_s3
+        self.supports_conditional_writes: bool = self._local is not None
+        self.writes_pieces: bool = self._local is not None or self._is_s3
         self._pid = os.getpid()
         self._lock = ForkLock()
         self._turn: Any = ForkLock() if protocols & _ONE_AT_A_TIME else nullcontext()

@@ -118,8 +118,8 @@ class LocalStore(Store):
 
     # Four short system calls: after each the thread has to wait for the interpreter's lock if others
     # run. On two threads 256 files of 4 kB take 1.4 times as long as on one.
-    get_cost = -4.0
-    set_cost = 50.0  # a file is made, written and renamed
+    get_cost: float = -4.0
+    set_cost: float = 50.0  # a file is made, written and renamed
     set_threads = 4  # replacing a file waits for the disk; more threads gain nothing more
     supports_conditional_writes = True
     writes_pieces = True
@@ -130,7 +130,7 @@ class LocalStore(Store):
         super().__init__(read_only=read_only)
         if not isinstance(root, str | os.PathLike):
             raise TypeError(f"root must be a string or a path, not {type(root).__name__}")
-        self.root = Path(root).absolute()
+        self.root: Path = Path(root).absolute()
         self.fsync = fsync
         self._root = self.root.as_posix().rstrip("/")
 

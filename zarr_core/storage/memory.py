@@ -49,7 +49,7 @@ class MemoryStore(Store):
         super().__init__(read_only=read_only)
         self._store_dict: MutableMapping[str, Any] = {} if store_dict is None else store_dict
         # other mappings may be shared with other processes
-        self.supports_conditional_writes = isinstance(self._store_dict, dict)
+        self.supports_conditional_writes: bool = isinstance(self._store_dict, dict)
         self._prefix = ""
         if type(self._store_dict).__setitem__ is not dict.__setitem__:
             self.set_each = None  # type: ignore[assignment]

@@ -62,8 +62,9 @@ class N5View(WrapperStore[S]):
     def __init__(self, store: S) -> None:
         super().__init__(store)
         self._read_only = True
-        self.supports_writes = self.supports_deletes = False
-        self.supports_consolidated_metadata = False
+        self.supports_writes: bool = False
+        self.supports_deletes: bool = False
+        self.supports_consolidated_metadata: bool = False
 
     @property
     def read_only(self) -> bool:

@@ -99,7 +99,7 @@ class ObjectStore(Store, Generic[T]):
             raise TypeError(f"expected a store of obstore, not {type(store).__name__}")
         self.store = store
         self._any: Any = store
-        self.high_latency = type(store).__name__ not in _QUICK
+        self.high_latency: bool = type(store).__name__ not in _QUICK
         self._compares = _COMPARES.get(type(store).__name__)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -186,7 +186,7 @@ class RetryStore(OneByOneStore[S]):
 
     def __init__(self, store: S, policy: RetryPolicy | None = None) -> None:
         super().__init__(store)
-        self.policy = RetryPolicy() if policy is None else policy
+        self.policy: RetryPolicy = RetryPolicy() if policy is None else policy
 
     def _with_store(self, store: S) -> Self:
         return type(self)(store, self.policy)

@@ -95,6 +95,9 @@ class SQLiteStore(Store):
     array([0, 1, 2])
     """
 
+    timeout: float
+    durable: bool
+
     supports_conditional_writes = True
 
     def __init__(
@@ -106,7 +109,7 @@ class SQLiteStore(Store):
         durable: bool = False,
     ) -> None:
         super().__init__(read_only=read_only)
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         self.timeout, self.durable = timeout, durable
         self._start()
 

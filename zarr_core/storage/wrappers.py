@@ -66,15 +66,16 @@ class WrapperStore(Store, Generic[S]):
     def __init__(self, store: S) -> None:
         super().__init__(read_only=store.read_only)
         self._store = store
-        self.high_latency = store.high_latency
-        self.get_cost, self.set_cost = store.get_cost, store.set_cost
-        self.set_threads = store.set_threads
+        self.high_latency: bool = store.high_latency
+        self.get_cost: float = store.get_cost
+        self.set_cost: float = store.set_cost
+        self.set_threads: int = store.set_threads
         own_way = type(self).open_writer is Store.open_writer
-        self.writes_pieces = store.writes_pieces and not own_way
-        self.supports_consolidated_metadata = store.supports_consolidated_metadata
-        self.supports_writes = store.supports_writes
-        self.supports_deletes = store.supports_deletes
-        self.supports_listing = store.supports_listing
+        self.writes_pieces: bool = store.writes_pieces and not own_way
+        self.supports_consolidated_metadata: bool = store.supports_consolidated_metadata
+        self.supports_writes: bool = store.supports_writes
+        self.supports_deletes: bool = store.supports_deletes
+        self.supports_listing: bool = store.supports_listing
 
     def _with_store(self, store: S) -> Self:
         """Return a store like this one around `store`; for subclasses with more arguments."""
@@ -270,13 +271,13 @@ class LoggingStore(WrapperStore[S]):
         self.counter: Counter[str] = Counter()
         self.items: Counter[str] = Counter()
         levels = logging.getLevelNamesMapping()
-        self.log_level = levels[log_level.upper()] if isinstance(log_level, str) else log_level
+        self.log_level: int = levels[log_level.upper()] if isinstance(log_level, str) else log_level
         self.log_handler = log_handler
         self._prepare()
 
     def _prepare(self) -> None:
         self._lock = ForkLock()
-        self.logger = logging.getLogger("zarr_core.storage")
+        self.logger: logging.Logger = logging.getLogger("zarr_core.storage")
         if self.log_handler is not None:
             # its own, since one that others find would collect the handlers of all stores
             self.logger = logging.Logger("zarr_core.storage", self.log_level)  # noqa: LOG001

@@ -71,6 +71,9 @@ class ZipStore(Store):
     array([0, 1, 2])
     """
 
+    compression: int
+    allowZip64: bool  # noqa: N815 - zipfile's name
+
     supports_conditional_writes = True
 
     def __init__(

@@ -85,7 +85,7 @@ class File:
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
-        self.fd = file.fileno()
+        self.fd: int = file.fileno()
 
     def read_at(self, offset: int, size: int) -> bytes:
         return read_at(self.fd, offset, size)
@@ -97,7 +97,7 @@ class Stream:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self.lock = ForkLock()
+        self.lock: ForkLock = ForkLock()
         self.is_replaced = False
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -148,7 +148,7 @@ class Archive:
 
     def __init__(self, source: Source, name: str) -> None:
         self.source = source
-        self.name = f"the zip file {name}"
+        self.name: str = f"the zip file {name}"
         self.ends: dict[int, int] = {}
 
     def load(self, size: int) -> list[zipfile.ZipInfo]:
@@ -222,7 +222,7 @@ class NewArchive(Archive):
 
     def __init__(self, beside: str | None, compression: int, allow_zip64: bool) -> None:
         self.path: str | None = None
-        self.writable = False
+        self.writable: bool = False
         self._pid = os.getpid()
         self._file: Any = None
         self._zip: Any = None
@@ -353,16 +353,18 @@ class _Identity(NamedTuple):
 class Session:
     """The members of an archive and the changes to it, shared by all views of one store."""
 
+    target: str | IO[bytes]
+
     def __init__(
         self, target: str | IO[bytes], mode: ZipMode, compression: int, allow_zip64: bool
     ) -> None:
         self.target, self.mode = target, mode
         self._compression, self._allow_zip64 = compression, allow_zip64
-        self.lock = ForkLock()
+        self.lock: ForkLock = ForkLock()
         if not isinstance(target, str):
             self._stream = Stream(target)
         self._pid = os.getpid()
-        self.dirty = mode in ("w", "x")
+        self.dirty: bool = mode in ("w", "x")
         self._values: dict[str, bytes | Member] | None = None
         self._sorted: tuple[str, ...] | None = None  # the keys, while none comes or goes
         self._others: list[Member] = []  # directories, and names that are no keys

@@ -48,16 +48,16 @@ class Call:
         if seconds is not None and not isinstance(seconds, (float, int)):
             raise TypeError(f"timeout is a number of seconds, not {seconds!r}")
         self._outer = outer = _current.get()
-        self.is_limited = (outer or trace or hook) is not None or seconds is not None
+        self.is_limited: bool = (outer or trace or hook) is not None or seconds is not None
         """Does it have a time limit, a hook or a trace, its own or that of an outer call?"""
         self.announced = announced
         """Was it said already, outside, how many chunks are going to be read and written?"""
-        self.stopped = False
+        self.stopped: bool = False
         self.trace: Any = outer.trace if trace is None and outer is not None else trace
         """The `Trace` that notes what it does, its own or that of an outer call."""
         self._admitted = 0.0
         self._seconds = seconds
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.deadline: float | None = None if seconds is None else time.monotonic() + seconds
         self._hook, self._hook_expected = hook, hook_expected
         self._hook_lock = None if hook is None else ForkLock()
         # Of each thread its own, as nothing may be locked here.

@@ -50,7 +50,7 @@ class _Process:
     """What belongs to one process."""
 
     def __init__(self) -> None:
-        self.lock = RLock()
+        self.lock: RLock = RLock()
         self.threads: set[_Thread] = set()
         self.idle: list[_Thread] = []  # the last one to fall asleep is the first to be woken
         self.helping: set[_Helper] = set()
@@ -130,7 +130,7 @@ class Job:
     __slots__ = ("lock",)
 
     def __init__(self) -> None:
-        self.lock = RLock()
+        self.lock: RLock = RLock()
 
 
 def settle(jobs: Sequence[Job]) -> KeyboardInterrupt | None:

@@ -80,13 +80,17 @@ class Flight(Job, Generic[T, R]):
 
     __slots__ = ("error", "index", "item", "landed", "size", "task", "value")
 
+    index: int
+    item: T
+    size: int
+
     def __init__(self, index: int, item: T) -> None:
         super().__init__()
         self.index, self.item, self.size = index, item, 0
         self.value: R | None = None
         self.error: BaseException | None = None
         self.task: Any = None  # of a coroutine
-        self.landed = False
+        self.landed: bool = False
 
 
 def fly(

@@ -248,10 +248,13 @@ def _size(value: Any) -> int:
 class TracedBytes:
     """A store whose requests are noted."""
 
+    set_each: None
+
     def __init__(self, store: Any, trace: Trace, array: str) -> None:
         self._store, self._trace, self._array = store, trace, array
-        self.high_latency = store.high_latency
-        self.get_each = self.set_each = None  # which are no requests that one can tell apart
+        self.high_latency: Any = store.high_latency
+        self.get_each: None = None
+        self.set_each: None = None  # which are no requests that one can tell apart
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)

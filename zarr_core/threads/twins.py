@@ -58,7 +58,7 @@ class Lane:
 
     def __init__(self, limit: int, *, is_slow: bool = False) -> None:
         self._limit = limit
-        self.is_slow = is_slow
+        self.is_slow: bool = is_slow
         """Are its stores so slow that calls are worth a turn of the loop, to find what goes together?"""
         self._lock = RLock()
         self._queue: OrderedDict[Hop, None] = OrderedDict()
@@ -224,6 +224,9 @@ class _Mailbox:
 
     __slots__ = ("_ended", "_lock", "_post", "_starting", "loop", "new_event")
 
+    loop: Any
+    new_event: Callable[[], Any]
+
     def __init__(self, loop: Any, new_event: Callable[[], Any]) -> None:
         self.loop, self.new_event = loop, new_event
         self._post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
@@ -326,6 +329,9 @@ class Hop:
         "read",
     )
 
+    box: _Mailbox
+    call: calls.Call
+
     def __init__(
         self,
         job: "partial[Any]",
@@ -334,11 +340,11 @@ class Hop:
     ) -> None:
         self.box, self._job, self.call, self._ask = _mailbox(), job, call, ask
         self.read: Read | None = None
-        self.context = copy_context()
-        self.ended = self.box.new_event()
+        self.context: Context = copy_context()
+        self.ended: Any = self.box.new_event()
         self._result: Any = None
         self.error: BaseException | None = None
-        self.left = False
+        self.left: bool = False
 
     def must_wait(self) -> None:
         """Find out what is read, if it may be made together with others that wait."""
