@@ -36,6 +36,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def coverage(session: nox.Session) -> None:
+    """Which lines no test runs; too many of them fail."""
+    session.install("-e", ".[test]", "coverage>=7.6")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session(python="3.11")
 def minimum(session: nox.Session) -> None:
     """The lowest versions of the dependencies that pyproject.toml allows."""
     project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
