@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import (
@@ -213,6 +214,26 @@ def test_the_first_error_ends_the_rest_and_is_raised_after_running_work(
         run(work, ["fails", "runs", *range(1000)], 1)
     assert ended == ["runs"]
     assert done == []
+
+
+def test_a_helper_that_is_taken_back_while_another_looks_for_it() -> None:
+    class TakenBack(dict[Any, None]):
+        def __bool__(self) -> bool:
+            return True
+
+        def popitem(self) -> tuple[Any, None]:
+            self.clear()  # as its caller does in the meantime
+            return super().popitem()
+
+    with new_pool():
+        pool._process.waiting = TakenBack()
+        together = threading.Barrier(2)
+        run(lambda _: together.wait(LONG), range(2), 1)
+        until(lambda: not pool._process.helping)
+        run(lambda _: together.wait(LONG), range(2), 1)
+        until(lambda: not pool._process.helping)
+        assert len(pool._process.threads) == 1
+        until(lambda: pool._process.idle)
 
 
 def test_an_error_of_a_helper_leaves_no_cycles() -> None:

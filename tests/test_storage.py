@@ -73,7 +73,7 @@ class MinimalStore(Store):
 
     def list_prefix(self, prefix: str) -> Iterator[str]:
         start = f"{check_prefix(prefix)}/".removeprefix("/")
-        return (key for key in tuple(self.values) if key.startswith(start))
+        return (key for key in list(self.values) if key.startswith(start))
 
     def list_dir(self, prefix: str) -> Iterator[str]:
         cut = len(f"{check_prefix(prefix)}/".removeprefix("/"))

@@ -91,8 +91,12 @@ def main() -> int:
     options, args = parser.parse_known_args()
     python = environment(options.place.absolute())
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHON_GIL": "0"}
-    # mypy and pyright look at programs, not at threads.
-    command = [python, "-m", "pytest", "--ignore=tests/test_typing.py", *args]
+    # mypy and pyright look at programs, not at threads; the page has an example of cast-value-rs.
+    without = [
+        "--ignore=tests/test_typing.py",
+        "--deselect=tests/test_docs.py::test_page_runs[codecs.md]",
+    ]
+    command = [python, "-m", "pytest", *without, *args]
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
 
 

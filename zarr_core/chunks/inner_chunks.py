@@ -128,6 +128,7 @@ class Found:
         offsets = entries[..., 0].astype(np.int64)
         base = int(offsets.flat[0]) % nbytes
         places, rest = np.divmod(offsets - base, nbytes)
+        places = places.astype(np.intp, copy=False)  # 32 bits in WebAssembly
         if rest.any() or (entries[..., 1] != nbytes).any():
             places = places[:0]
         if numbers is None:
@@ -139,8 +140,10 @@ class Found:
 class InMemory(Inside):
     """A shard in memory."""
 
-    def __init__(self, data: memoryview, found: Found) -> None:
-        self._data, self._found = data, found
+    def __init__(self, data: Value, found: Found) -> None:
+        # Without a GIL, threads must not make views of one memoryview at the same time.
+        self._data: Any = data if isinstance(data, bytes) else np.frombuffer(data, np.uint8)
+        self._found = found
         self._entries: dict[int, list[int]] | None = None
 
     def get(self, key: int) -> Value | None:
@@ -153,7 +156,7 @@ class InMemory(Inside):
             found = self._found
             pairs = zip(found.numbers.tolist(), found.entries.tolist(), strict=True)
             self._entries = dict(pairs)
-        data = self._data
+        data = memoryview(self._data)
         return [
             None if offset == MISSING else data[offset : offset + size]
             for offset, size in map(self._entries.__getitem__, keys)

@@ -421,7 +421,7 @@ class Shards:
         """Return inner chunks, fetched with as few requests as the limits allow."""
         found = self._find(index, numbers, reader.size)
         if isinstance(reader, ValueSnapshot):
-            return InMemory(memoryview(reader.read()), found)
+            return InMemory(reader.read(), found)
         if found.requests is None:
             found.requests = self._requests(found, high_latency)
         runs, ranges = found.requests

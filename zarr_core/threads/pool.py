@@ -312,9 +312,10 @@ def _help(process: _Process, helper: _Helper) -> None:
             helper.lock.release()
         with process.lock:
             process.helping.discard(helper)
-            if not process.waiting:
+            try:
+                helper, _ = process.waiting.popitem()
+            except KeyError:  # callers take theirs back without the lock
                 break
-            helper, _ = process.waiting.popitem()
             process.helping.add(helper)
     _local.busy = False
 
