@@ -324,6 +324,7 @@ def test_in_every_order_of_requests(pair: Callable[[], Pair]) -> None:
 
 
 @pytest.mark.skipif(not STRESS, reason="thousands of orders (ZARR_CORE_STRESS=1)")
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_in_every_order_of_lines(pair: Callable[[], Pair]) -> None:
     assert explore(pair, interruptions=1, files=FILES) > 20
