@@ -1,6 +1,6 @@
 """Processes that are killed while they copy or convert, and called again: the same bytes at the end.
 
-`ZARR_CORE_KILLS=200` kills each of them 200 times.
+`ZARR_CORE_KILLS=200` kills each of them 200 times (with `-o faulthandler_timeout=0`: it takes minutes).
 """
 
 import os
