@@ -168,6 +168,7 @@ def test_a_subclass_makes_and_recognises_what_its_base_does() -> None:
 def test_data_types_have_the_methods_of_zarr_pythons() -> None:
     kind = zdt.DateTime64(unit="s", scale_factor=2)
     assert (kind.unit, kind.scale_factor, kind.item_size) == ("s", 2, 8)
+    assert kind.dtype_cls is type(kind.to_native_dtype())
     assert kind.to_native_dtype() == np.dtype("M8[2s]")
     assert zdt.Int16(endianness="big").endianness == "big"
     assert zdt.FixedLengthUTF32(length=3).length == 3

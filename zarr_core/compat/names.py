@@ -94,7 +94,8 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "zarr.core.chunk_key_encodings": {
         "zarr_core.compat.metadata": "DefaultChunkKeyEncoding V2ChunkKeyEncoding",
         "zarr_core.metadata.chunk_keys": "ChunkKeyEncoding",
-        "zarr_core.types": "ChunkKeyEncodingLike=JSON ChunkKeyEncodingParams=JSON",
+        "zarr_core.types": "ChunkKeyEncodingLike=JSON",
+        "builtins": "ChunkKeyEncodingParams=dict",
     },
     "zarr.core.codec_pipeline": {
         "zarr_core.codecs.foreign": "BatchedCodecPipeline=CodecPipeline CodecPipeline"

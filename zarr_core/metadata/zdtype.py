@@ -54,6 +54,11 @@ class ZDType:
         return kind.fill_to_json(data, zarr_format)
 
     @property
+    def dtype_cls(self) -> type[np.dtype[Any]]:
+        """The class of the NumPy dtype."""
+        return type(self.dtype)
+
+    @property
     def item_size(self) -> int:
         """Size of an element in bytes."""
         return self.dtype.itemsize
