@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from icechunk import ConflictDetector, ConflictError, RebaseFailedError, Repository
 
@@ -67,4 +67,4 @@ def commit(
     raise ValueError(f"attempts must be at least 1, not {attempts}")
 
 
-commit_async = async_twin(commit)
+commit_async: Final = async_twin(commit)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import typer
@@ -22,7 +22,7 @@ from zarr_core.group import Group
 from zarr_core.hierarchy.info import Branch, human_bytes, shown_type
 from zarr_core.storage import StorePath, ZipStore, store_from
 
-app = typer.Typer(
+app: Final = typer.Typer(
     cls=Commands,
     name="zarr-core",
     no_args_is_help=True,

@@ -27,6 +27,9 @@ class ZarrHierarchyStateMachine(SyncMixin, RuleBasedStateMachine):
     Its keys, and the values of its arrays, must be those of a store in memory.
     """
 
+    store: Store
+    model: MemoryStore
+
     def __init__(self, store: Store) -> None:
         super().__init__()
         self.store, self.model = store, MemoryStore()

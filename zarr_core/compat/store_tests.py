@@ -6,7 +6,7 @@ It needs pytest and pytest-asyncio in its mode `auto`.
 import pickle
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -27,7 +27,7 @@ RANGES = {
     "suffix": (SuffixByteRequest(1), VALUE[-1:]),
 }
 READ_ONLY = "store was opened in read-only mode and does not support writing"
-each_range = pytest.mark.parametrize(("byte_range", "expected"), RANGES.values(), ids=RANGES)
+each_range: Final = pytest.mark.parametrize(("byte_range", "expected"), RANGES.values(), ids=RANGES)
 
 
 def assert_bytes_equal(left: Buffer | None, right: Buffer | None) -> None:

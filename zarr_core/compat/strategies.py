@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ Strategy = st.SearchStrategy[Any]
 
 # --- names and metadata --------------------------------------------------------------------------
 
-zarr_key_chars = st.sampled_from(
+zarr_key_chars: Final = st.sampled_from(
     ".-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 )
 
@@ -40,8 +40,9 @@ def _names(max_size: int | None = None) -> st.SearchStrategy[str]:
     )
 
 
-node_names = array_names = _names()
-short_node_names = _names(3)
+node_names: Final = _names()
+array_names: Final = node_names
+short_node_names: Final = _names(3)
 _attr_keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 _attr_values = st.recursive(
     st.none() | st.booleans() | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
@@ -53,7 +54,7 @@ stores: Strategy = st.builds(MemoryStore)
 compressors: Strategy = st.sampled_from([None, "default"])
 zarr_formats: Strategy = st.sampled_from([3, 2])
 subchunk_write_orders: Strategy = st.sampled_from(SUBCHUNK_WRITE_ORDERS)
-array_shapes = npst.array_shapes(max_dims=4, min_side=3, max_side=5) | npst.array_shapes(
+array_shapes: Final = npst.array_shapes(max_dims=4, min_side=3, max_side=5) | npst.array_shapes(
     max_dims=4, min_side=0
 )
 
