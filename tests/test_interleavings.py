@@ -327,7 +327,7 @@ def test_in_every_order_of_requests(pair: Callable[[], Pair]) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_in_every_order_of_lines(pair: Callable[[], Pair]) -> None:
-    assert explore(pair, interruptions=1, files=FILES) > 20
+    assert explore(pair, interruptions=1, files=FILES) > 5
     explore(pair, interruptions=2, files=FILES, most=3000)
 
 
