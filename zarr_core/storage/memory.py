@@ -83,7 +83,10 @@ class MemoryStore(Store):
         """Return what `get` returns for each of several valid keys."""
         if self._prefix:
             keys = [self._prefix + key for key in keys]
-        values = list(map(self._store_dict.get, keys))
+        try:
+            values = list(map(self._store_dict.__getitem__, keys))
+        except KeyError:
+            values = list(map(self._store_dict.get, keys))
         if set(map(type, values)) <= {bytes}:
             return values
         return [v if v is None or v.__class__ is bytes else _as_bytes(v) for v in values]
