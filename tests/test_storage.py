@@ -1067,7 +1067,15 @@ def test_cache_in_a_store_that_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("", ""), (None, ""), ("/", ""), ("/a//b/", "a/b"), ("a\\b", "a/b"), (Path("a/b"), "a/b")],
+    [
+        ("", ""),
+        (None, ""),
+        ("/", ""),
+        ("/a//b/", "a/b"),
+        ("a\\b", "a/b"),
+        (Path("a/b"), "a/b"),
+        (b"a/b", "a/b"),
+    ],
 )
 def test_normalize_path(path: Any, expected: str) -> None:
     assert normalize_path(path) == expected
@@ -1078,7 +1086,7 @@ def test_normalize_path_refuses(path: str) -> None:
     with pytest.raises(ValueError):
         normalize_path(path)
     with pytest.raises(TypeError):
-        normalize_path(b"a")  # type: ignore[arg-type]
+        normalize_path(5)  # type: ignore[arg-type]
 
 
 def test_store_path() -> None:

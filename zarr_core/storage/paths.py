@@ -30,14 +30,13 @@ def normalize_path(path: str | bytes | os.PathLike[str] | None) -> str:
         return ""
     if isinstance(path, str) and (not path or _PLAIN.fullmatch(path)):
         return path
-    if isinstance(path, bytes):
-        path = str(path, "ascii")
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | bytes | os.PathLike):
         raise TypeError(f"a path must be a string, not {type(path).__name__}")
-    segments = [part for part in str(path).replace("\\", "/").split("/") if part]
-    if not {".", ".."}.isdisjoint(segments) or "\0" in str(path):
+    path = os.fsdecode(path)
+    segments = [part for part in path.replace("\\", "/").split("/") if part]
+    if not {".", ".."}.isdisjoint(segments) or "\0" in path:
         raise InvalidKeyError(
-            f"the path {str(path)!r} is invalid because its string representation contains "
+            f"the path {path!r} is invalid because its string representation contains "
             "'.' or '..' segments, or NUL"
         )
     return "/".join(segments)
