@@ -192,7 +192,7 @@ def test_metadata_grids_and_indexers() -> None:
         """
 import numpy as np, zarr
 from zarr.core.chunk_grids import ChunkGrid
-from zarr.core.indexing import BasicIndexer, OrthogonalIndexer
+from zarr.core.indexing import BasicIndexer, OrthogonalIndexer, oindex
 from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 
 metadata = ArrayV3Metadata(
@@ -212,15 +212,32 @@ assert isinstance(
 
 grid = ChunkGrid.from_sizes((4, 6), (2, 3))
 data = np.arange(24).reshape(4, 6)
-for kind, selection in ((BasicIndexer, (slice(1, 3), slice(None, None, 2))), (OrthogonalIndexer, ([0, 3], slice(2, 5)))):
+for kind, selection in (
+    (BasicIndexer, (slice(1, 3), slice(None, None, 2))),
+    (BasicIndexer, (2, slice(None, None, -2))),
+    (OrthogonalIndexer, ([0, 3], slice(2, 5))),
+    (OrthogonalIndexer, ([3, 0, 2], slice(2, 5))),
+    (OrthogonalIndexer, ([1, 0, 3, 1], [4, 5, 1, 0])),
+    (OrthogonalIndexer, ([2, 1], [4, 0, 5])),
+    (OrthogonalIndexer, (slice(None, None, -1), [4, 0, 5])),
+    (OrthogonalIndexer, (2, [4, 0, 5])),
+):
     indexer = kind(selection, (4, 6), grid)
-    expected = data[selection] if kind is BasicIndexer else data[np.ix_([0, 3], range(2, 5))]
+    expected = data[selection] if kind is BasicIndexer else oindex(data, selection)
     out = np.zeros(indexer.shape, int)
     for coords, inside, into, whole in indexer:
         chunk = data[tuple(slice(k * n, (k + 1) * n) for k, n in zip(coords, (2, 3)))]
-        out[into] = chunk[inside]
-        assert whole == (out[into].size == chunk.size)
-    assert (out == expected).all()
+        out[into] = chunk[inside].squeeze(indexer.drop_axes)
+        assert not whole or out[into].size == chunk.size
+    assert (out == expected).all(), selection
+
+# Of one chunk all comes in the order that was asked for: cubed looks at nothing else.
+one = ChunkGrid.from_sizes((4, 6), (4, 6))
+for selection in (([3, 0, 2], 1), ([3, 2], [5, 0, 1]), ([2, 1], slice(None, None, -2))):
+    indexer = OrthogonalIndexer(selection, (4, 6), one)
+    (part,) = indexer
+    found = data[part.chunk_selection].squeeze(indexer.drop_axes)
+    assert (found == oindex(data, selection)).all(), selection
 """
     )
 

@@ -1,11 +1,12 @@
 """zarr-python's chunk grids and indexers: which chunks a selection touches, and what of them."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from zarr_core.indexing.plan import Plan
+from zarr_core.indexing.plan import IntArray, OuterPlan, Plan, Selector
 from zarr_core.indexing.selection import (
     expand_ellipsis,
     plan_basic,
@@ -73,12 +74,57 @@ class Indexer:
             raise ValueError(f"the chunk grid is one of shape {grid.shape}, not {tuple(shape)}")
         self._plan = type(self).make(selection, grid)
         self.shape: tuple[int, ...] = self._plan.result_shape
-        self.drop_axes: tuple[int, ...] = ()
+        self.drop_axes: tuple[int, ...] = self._plan.extra
+        """Axes that an integer selects, of length 1 in what a chunk gives and absent in the result."""
 
     def __iter__(self) -> Iterator[ChunkProjection]:
         plan = self._plan
         for coords, inside, into, cover in plan.parts():
-            yield ChunkProjection(coords, plan.index(inside), plan.index(into), bool(cover))
+            if isinstance(plan, OuterPlan):
+                inside, into = _in_order(plan, inside, into)  # noqa: PLW2901
+            yield ChunkProjection(coords, inside, into, bool(cover))
+
+
+def _in_order(
+    plan: OuterPlan, inside: tuple[Selector, ...], into: tuple[slice | IntArray, ...]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return what a part takes of its chunk and where it goes, as NumPy indices.
+
+    Both run in the order that was asked for: programs put together what a chunk gives without a
+    look at where it goes. A plan has backward runs forwards in a reversed result, and sorts indices.
+    """
+    taken: list[Any] = []
+    placed: list[Any] = []
+    places = iter(enumerate(into))
+    for selector in inside:
+        if isinstance(selector, int):
+            taken.append(selector)
+            continue
+        position, place = next(places)
+        if position in plan.flips and isinstance(selector, slice) and isinstance(place, slice):
+            run = range(selector.start, selector.stop, selector.step or 1)[::-1]
+            selector = slice(run.start, None if run.stop < 0 else run.stop, run.step)  # noqa: PLW2901
+            length = plan.shape[position]
+            place = slice(length - place.stop, length - place.start)
+        elif isinstance(selector, np.ndarray) and isinstance(place, np.ndarray):
+            order = place.argsort(kind="stable")
+            selector, place = selector[order], place[order]  # noqa: PLW2901
+        taken.append(selector)
+        if position not in plan.extra:
+            placed.append(place)
+    return _outer(taken), _outer(placed)
+
+
+def _outer(selectors: list[Any]) -> tuple[Any, ...]:
+    """Return selectors as a NumPy index with the outer product's meaning."""
+    if sum(isinstance(selector, np.ndarray) for selector in selectors) < 2:
+        return tuple(selectors)
+    return np.ix_(
+        *(
+            np.arange(*selector.indices(sys.maxsize)) if isinstance(selector, slice) else selector
+            for selector in selectors
+        )
+    )
 
 
 class BasicIndexer(Indexer):
