@@ -653,7 +653,7 @@ def test_scale_offset(name: str) -> None:
     array[:] = [1, 2, 3, 4]
     assert array[:].tolist() == [1, 2, 3, 4]
     if name in INTEGERS:
-        with pytest.raises(ValueError, match="cannot express"):
+        with pytest.raises(ValueError, match="are outside the range of dtype"):
             array[:] = [1, 2, 3, 7] if name == "int4" else [0, 0, 0, 0]
 
 
