@@ -862,6 +862,12 @@ def test_named_memory_of_another_process_is_an_error(tmp_path: Path) -> None:
 # --- wrappers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrapper", [WrapperStore, CacheStore, LoggingStore, LatencyStore])
+def test_what_is_no_store_is_not_wrapped(wrapper: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected a store to be wrapped, found \{\}"):
+        wrapper({})
+
+
 def test_wrappers_pass_every_method_on() -> None:
     for kind in (WrapperStore, PrefixStore, LoggingStore):
         own = {name for cls in kind.__mro__ if issubclass(cls, WrapperStore) for name in vars(cls)}

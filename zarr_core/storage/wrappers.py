@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
+from zarr_core.errors import describe
 from zarr_core.locks import ForkLock
 from zarr_core.storage.base import (
     TAIL_BYTES,
@@ -64,6 +65,8 @@ class WrapperStore(Store, Generic[S]):
     """
 
     def __init__(self, store: S) -> None:
+        if not isinstance(store, Store):
+            raise TypeError(f"expected a store to be wrapped, found {describe(store)}")
         super().__init__(read_only=store.read_only)
         self._store = store
         self.high_latency: bool = store.high_latency
