@@ -122,7 +122,7 @@ def check_depth(text: str, around: int = 0) -> None:
     The text itself is going to be in `around` others.
     """
     most = MAX_DEPTH - around
-    if text.count("[") + text.count("{") <= most:
+    if len(text) <= most:
         return
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")
@@ -192,7 +192,8 @@ def _decode(text: str) -> JSON:
     n_names = sum(sizes)
     sizes.clear()
     _spare.append((decode, sizes))
-    if n_names + text.count("[") >= MAX_DEPTH:  # an object with something in it has names
+    # An object with something in it has names; to count brackets takes as long as to look at all.
+    if n_names >= MAX_DEPTH or n_names + text.count("[") >= MAX_DEPTH:
         check_depth(text)
     if n_names == text.count(":") or (
         n_names == text.count('":') and not any(blank in text for blank in _BEFORE_COLON)
