@@ -52,7 +52,7 @@ class _Process:
     def __init__(self) -> None:
         self.lock: RLock = RLock()
         self.threads: set[_Thread] = set()
-        self.idle: list[_Thread] = []  # the last one to fall asleep is the first to be woken
+        self.idle: list[_Thread] = []  # in the order in which they fell asleep
         self.helping: set[_Helper] = set()
         self.waiting: dict[_Helper, None] = {}  # helpers that get a thread when one is free
         self.requests: set[Job] = set()
@@ -81,8 +81,11 @@ def start(job: PoolJob) -> bool:
     if sys.is_finalizing():
         return False  # a thread would never get to run
     process = _process
+    idle = process.idle
     try:
-        thread = process.idle.pop()
+        # The last one to fall asleep is perhaps still on its way there. To wake the one before it
+        # takes an eighth less, from one await to the next.
+        thread = idle.pop(-2 if len(idle) > 1 else -1)
     except IndexError:
         thread = _Thread(job)
     else:
