@@ -82,7 +82,7 @@ def test_rectilinear_grids_and_fields() -> None:
 @pytest.mark.parametrize(
     ("selection", "options", "words"),
     [
-        (np.s_[:, 3], {}, "1 in 20 bytes is used: for selections like this chunks of (100, 1)"),
+        (np.s_[:, 3], {}, "1 in 20 bytes is used: for selections like this chunks of (100, 60)"),
         (([1], [2]), {}, "CacheStore"),
         (np.s_[0:0], {}, "Nothing is selected"),
         (..., {}, "What is decoded is used"),
@@ -113,3 +113,9 @@ def test_better_chunks_are_better() -> None:
     better = zarr.create_array({}, data=DATA, chunks=(100, 1)).explain(np.s_[:, 3])
     assert better.amplification == 1 < found.amplification
     assert better.requests < found.requests
+
+
+def test_chunks_that_are_advised_are_worth_a_request() -> None:
+    array = zarr.create_array({}, shape=(1000, 40, 50), chunks=(10, 40, 50), dtype="f4")
+    array[:] = 1
+    assert "chunks of (1000, 4, 4) are better" in array.explain(np.s_[:, 3, 4]).advice

@@ -34,7 +34,7 @@ class Explanation(Table):
     shape: Shape
     """Shape of the result."""
     chunks: int
-    """Chunks (inner ones of shards) that are decoded."""
+    """Chunks (inner ones of shards) that are selected from; those that are not stored are not decoded."""
     stored_chunks: int
     """Keys (of chunks or shards) that are looked at."""
     missing: int
@@ -44,7 +44,7 @@ class Explanation(Table):
     bytes_stored: int
     """Encoded bytes that are fetched."""
     bytes_decoded: int
-    """Bytes of whole chunks in memory; of elements of variable length the references."""
+    """Bytes of these chunks in memory; of elements of variable length the references."""
     bytes_used: int
     """Bytes of the result."""
     cache_saves: int
@@ -68,7 +68,7 @@ class Explanation(Table):
         about = "" if self.measured == self.stored_chunks else "about "
         return [
             ("Result", f"{self.shape}, {human_bytes(self.bytes_used)} bytes"),
-            ("Chunks decoded", self.chunks),
+            ("Chunks", self.chunks),
             ("Stored chunks", f"{self.stored_chunks} ({about}{self.missing} not stored)"),
             ("Requests", f"{about}{self.requests}"),
             ("Bytes stored", f"{about}{human_bytes(self.bytes_stored)}"),
@@ -212,4 +212,11 @@ def _better_chunks(array: Handle, plan: Plan) -> Shape | None:
         room = GOOD_CHUNK // (math.prod(better) * max(1, array.dtype.itemsize))
         if room > 1:
             better[axis] = min(wanted, length, better[axis] * room)
+    # What is less than a request is worth is no chunk: more of its neighbours come along.
+    while 2 * math.prod(better) * array.dtype.itemsize <= SMALL_REQUEST:
+        shorter = [axis for axis, length in enumerate(array.shape) if better[axis] < length]
+        if not shorter:
+            break
+        axis = min(shorter, key=better.__getitem__)
+        better[axis] = min(2 * better[axis], array.shape[axis])
     return None if tuple(better) == current else tuple(better)
