@@ -197,7 +197,7 @@ class Array(Indexable, Handle):
         more the numbers of requests and stored bytes are what that comes to for all.
 
         >>> a = zarr.array(np.arange(10), chunks=3)
-        >>> dict(a.explain(slice(0, 4)).rows())["Chunks decoded"]
+        >>> dict(a.explain(slice(0, 4)).rows())["Chunks"]
         '2'
         """
         return explain(self, selection)
