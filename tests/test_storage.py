@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections import UserDict
+from collections import UserDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -860,6 +860,15 @@ def test_named_memory_of_another_process_is_an_error(tmp_path: Path) -> None:
 
 
 # --- wrappers ------------------------------------------------------------------------------------
+
+
+def test_a_mapping_that_makes_values_is_not_asked_for_them() -> None:
+    values: defaultdict[str, bytes] = defaultdict(lambda: b"made")
+    store = MemoryStore(values)
+    array = zarr_core.create_array(store, shape=(40,), chunks=(4,), dtype="i4", compressors=None)
+    assert store.get("c/0") is None
+    assert not array[:].any()
+    assert set(values) == {"zarr.json"}
 
 
 @pytest.mark.parametrize("wrapper", [WrapperStore, CacheStore, LoggingStore, LatencyStore])
