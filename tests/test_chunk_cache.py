@@ -553,7 +553,7 @@ def test_changes_by_others_far_away_are_seen_with_the_next_request() -> None:
     assert (array[...] == -1).all()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
 def test_a_forked_child_begins_empty() -> None:
     in_new_interpreter(
         "import os, numpy as np, zarr_core as zarr\n"

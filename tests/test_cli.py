@@ -320,7 +320,10 @@ def answer(url: str, **headers: str) -> tuple[int, bytes, Any]:
             return error.code, error.read(), error.headers
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the server is ended by Ctrl-C")
+@pytest.mark.skipif(
+    sys.platform == "win32",
+    reason="Windows has no SIGINT for another process, which ends the server",
+)
 def test_serve(place: str, url: str) -> None:
     value = Path("x.zarr/a/b/c/0/1").read_bytes()
     status, body, headers = answer(f"{url}/a/b/c/0/1", Origin="https://example.org")
@@ -475,7 +478,9 @@ def test_without_typer_it_says_what_is_missing() -> None:
     )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes and terminals")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no pty, and closed pipes are other errors"
+)
 def test_a_reader_that_has_enough_and_a_terminal(place: str) -> None:
     import pty
 

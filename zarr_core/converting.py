@@ -16,7 +16,7 @@ from zarr_core.errors import (
 )
 from zarr_core.hierarchy.consolidated import consolidate
 from zarr_core.hierarchy.formats import in_format, in_format_anew
-from zarr_core.hierarchy.members import walk
+from zarr_core.hierarchy.members import MARKS, walk
 from zarr_core.hierarchy.stored_nodes import (
     REPLACES,
     check_name,
@@ -44,7 +44,6 @@ _DOCUMENTS: dict[ZarrFormat, tuple[str, ...]] = {
     2: (V2_ARRAY, V2_GROUP, V2_ATTRIBUTES, V2_CONSOLIDATED),
     3: (V3_DOCUMENT,),
 }
-_NODES = {3: (V3_DOCUMENT,), 2: (V2_ARRAY, V2_GROUP)}
 
 
 def convert(
@@ -136,7 +135,7 @@ def convert(
     if dest is not None and not dry_run:
         check_name(end.path)
         create_ancestors(end, zarr_format)
-    nbytes = 0
+    nbytes, originals = 0, dict(nodes)
     with writer(log) as write:
         for path in todo:
             place, metadata = end / path, made[path]
@@ -145,7 +144,7 @@ def convert(
                 continue
             if with_data and isinstance(metadata, ArrayMetadata):
                 array = Array(metadata, place)
-                origin = Array(dict(nodes)[path], start / path)  # type: ignore[arg-type]
+                origin = Array(originals[path], start / path)  # type: ignore[arg-type]
                 store_copy(
                     origin, array, overwrite=overwrite, max_bytes=max_bytes, executor=executor
                 )
@@ -230,9 +229,10 @@ def remove_metadata(
     place.store._check_writable()
     known = set(place.store.list_prefix(place.path))
     found = sorted(key for key in known if key.rpartition("/")[2] in _DOCUMENTS[zarr_format])
+    other: ZarrFormat = 2 if zarr_format == 3 else 3
     for key in found if not force else ():
         node = key.rpartition("/")[0]
-        others = (StorePath(place.store, node).key(name) for name in _NODES[5 - zarr_format])
+        others = (StorePath(place.store, node).key(name) for name in MARKS[other])
         if known.isdisjoint(others):
             raise ValueError(f"{key!r} is the only description of its node; see force")
     with writer(log) as write:

@@ -81,6 +81,10 @@ _LEFTOVER = re.compile(r"\.partial$|\.__lock$|\.tmp$|^tmp[a-z0-9_]{8}$|\.zarr-tm
 """Names of files that writers of this and other libraries have not finished."""
 
 
+def _format_of(document: str) -> int:
+    return 3 if document == V3_DOCUMENT else 2
+
+
 def verify_place(place: StorePath, *, data: bool) -> Report:
     """Look for what is wrong with a node and all below it; see `zarr_core.verify`."""
     return _Walk(place, data=data).run()
@@ -181,9 +185,8 @@ class _Walk:
                 continue
             node = self._parse(place, documents)
             self.nodes[place.path] = node
-            formats = {3 if name == V3_DOCUMENT else 2 for name in documents}
-            if parent is not None and not formats & {
-                3 if name == V3_DOCUMENT else 2 for name in parent.names
+            if parent is not None and not {*map(_format_of, documents)} & {
+                *map(_format_of, parent.names)
             }:
                 key = place.key(next(name for name in _TWO if name in documents))
                 self._add("other-format", place.path, key, "not of the format of its group")
@@ -229,7 +232,7 @@ class _Walk:
     ) -> None:
         name = next(iter(documents))
         try:
-            parsed.setdefault(3 if name == V3_DOCUMENT else 2, parse_loaded(place, documents))
+            parsed.setdefault(_format_of(name), parse_loaded(place, documents))
         except BaseZarrError as error:
             self._add("metadata", place.path, place.key(name), error)
 
@@ -241,7 +244,7 @@ class _Walk:
                 copies[3] = ConsolidatedMetadata.from_dict(value)
             else:
                 copies[2] = parse_zmetadata(value, DocumentAt(name, place))
-            for path in copies[3 if name == V3_DOCUMENT else 2]._paths():
+            for path in copies[_format_of(name)]._paths():
                 parent, _, member = place.key(path).rpartition("/")
                 self.copied.setdefault(parent, set()).add(member)
         except (BaseZarrError, AttributeError) as error:

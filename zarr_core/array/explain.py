@@ -195,17 +195,8 @@ def _better_chunks(array: Handle, plan: Plan) -> Shape | None:
     """Return a shape of chunks that suits an outer selection; None for points, or if there is none."""
     if not isinstance(plan, OuterPlan) or array.metadata.chunk_grid.chunk_shape is None:
         return None
-    selected = [
-        sum(
-            len(range(*e.inside.indices(1 << 62)))
-            if isinstance(e.inside, slice)
-            else 1
-            if isinstance(e.inside, int)
-            else len(e.inside)
-            for e in entries
-        )
-        for entries in plan.entries
-    ]
+    lengths = iter(plan.shape)
+    selected = [1 if entries[0].out is None else next(lengths) for entries in plan.entries]
     current = array.metadata.chunks
     better = list(map(min, selected, current))
     for axis, (wanted, length) in enumerate(zip(selected, array.shape, strict=True)):

@@ -1,6 +1,5 @@
 """zarr-python's chunk grids and indexers: which chunks a selection touches, and what of them."""
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -103,7 +102,11 @@ def _in_order(
         position, place = next(places)
         if position in plan.flips and isinstance(selector, slice) and isinstance(place, slice):
             run = range(selector.start, selector.stop, selector.step or 1)[::-1]
-            selector = slice(run.start, None if run.stop < 0 else run.stop, run.step)  # noqa: PLW2901
+            selector = (  # noqa: PLW2901
+                np.arange(run.start, run.stop, run.step)
+                if plan.crossed
+                else slice(run.start, None if run.stop < 0 else run.stop, run.step)
+            )
             length = plan.shape[position]
             place = slice(length - place.stop, length - place.start)
         elif isinstance(selector, np.ndarray) and isinstance(place, np.ndarray):
@@ -112,19 +115,7 @@ def _in_order(
         taken.append(selector)
         if position not in plan.extra:
             placed.append(place)
-    return _outer(taken), _outer(placed)
-
-
-def _outer(selectors: list[Any]) -> tuple[Any, ...]:
-    """Return selectors as a NumPy index with the outer product's meaning."""
-    if sum(isinstance(selector, np.ndarray) for selector in selectors) < 2:
-        return tuple(selectors)
-    return np.ix_(
-        *(
-            np.arange(*selector.indices(sys.maxsize)) if isinstance(selector, slice) else selector
-            for selector in selectors
-        )
-    )
+    return plan.index(tuple(taken)), plan.index(tuple(placed))
 
 
 class BasicIndexer(Indexer):

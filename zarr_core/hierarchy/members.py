@@ -47,7 +47,8 @@ from zarr_core.threads.requests import each, finish
 
 T = TypeVar("T")
 
-_MARKS: dict[ZarrFormat, tuple[str, ...]] = {3: (V3_DOCUMENT,), 2: (V2_ARRAY, V2_GROUP)}
+MARKS: dict[ZarrFormat, tuple[str, ...]] = {3: (V3_DOCUMENT,), 2: (V2_ARRAY, V2_GROUP)}
+"""The documents of a format that make a place a node."""
 
 
 # --- children --------------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def _listed(place: StorePath) -> list[str]:
 
 def child_names(place: StorePath, zarr_format: ZarrFormat) -> Iterator[str]:
     """Yield the names of the nodes directly below a place, without reading their documents."""
-    store, marks = place.store, _MARKS[zarr_format]
+    store, marks = place.store, MARKS[zarr_format]
     store = trace.seen(store)
 
     def exists(name: str) -> bool:

@@ -94,6 +94,10 @@ class OpenValue(Protocol):
         ...
 
 
+PART_BYTES = 8 << 20
+"""Of a value that is written as a multipart upload."""
+
+
 class ValueWriter(Protocol):
     """A value on its way into a store, piece by piece: nobody sees it before it is complete."""
 

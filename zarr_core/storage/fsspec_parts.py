@@ -3,11 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from zarr_core.storage.base import Writable
+from zarr_core.storage.base import PART_BYTES, Writable
 from zarr_core.storage.retry import http_status
-
-PART_BYTES = 8 << 20
-"""Of a multipart upload."""
 
 _VERSIONS = (
     *("VersionId", "generation", "ETag", "etag", "e_tag", "md5Hash", "content_md5", "Content-MD5"),

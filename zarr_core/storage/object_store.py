@@ -15,6 +15,7 @@ from uuid import uuid4
 from zarr_core.errors import InvalidKeyError, StoreError, ValueChangedError
 from zarr_core.storage.base import (
     LARGE,
+    PART_BYTES,
     TAIL_BYTES,
     ByteRequest,
     OffsetByteRequest,
@@ -40,7 +41,6 @@ T = TypeVar("T")
 DELETE_AT_ONCE = 1000
 """What S3 deletes with one request."""
 
-PART_BYTES = 8 << 20
 PARTS_AT_ONCE = 4
 """Of an upload."""
 
